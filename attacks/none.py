@@ -1,0 +1,15 @@
+"""No attack: the images as they are. With defense ``none`` it is the upper bound, with another one the price of that defense."""
+
+from __future__ import annotations
+
+from benchmark import Attack, Context, ImageSet, attack
+
+
+@attack(version=1, cite="uebench: the clean anchor")
+class NoAttack(Attack):
+    """Leave the images as they are."""
+
+    norm = "none"
+
+    def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
+        return data

@@ -1,0 +1,434 @@
+"""The command line: run, plan, list, report, check. Heavy imports happen inside the commands that need them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.spec import did_you_mean, parse_seeds, split_list
+
+if TYPE_CHECKING:
+    from benchmark.plan import Plan
+    from benchmark.record import Record
+    from benchmark.registry import Registry
+    from benchmark.store import Store
+
+app = typer.Typer(
+    add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+console = Console()
+errors = Console(stderr=True)
+
+EPILOG = "Start with [bold]run_benchmark.py[/bold] alone; then [bold]list defenses[/bold], [bold]plan quick[/bold], docs/add-a-defense.md."
+
+
+class Policy(StrEnum):
+    """What to do about results that are there."""
+
+    missing = "missing"
+    force = "force"
+    collect = "collect"
+
+
+class Executor(StrEnum):
+    """Who does the work."""
+
+    local = "local"
+    inline = "inline"
+
+
+class What(StrEnum):
+    """What can be listed."""
+
+    attacks = "attacks"
+    defenses = "defenses"
+    victims = "victims"
+    datasets = "datasets"
+    protocols = "protocols"
+    suites = "suites"
+
+
+class Kind(StrEnum):
+    """Kinds of methods that ``check`` knows."""
+
+    attack = "attack"
+    defense = "defense"
+
+
+SuiteName = Annotated[str, typer.Argument(help="a shipped suite (see `list suites`) or the path of a YAML file")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="a Python file with a method of yours; may be given again", show_default=False)
+]
+Axis = Annotated[str | None, typer.Option(help="comma-separated; replaces the suite's own", show_default=False)]
+Seeds = Annotated[str | None, typer.Option(help="victims' seeds, such as 0,1,2 or 0-4", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value: em.max_rounds=20, protocol.epochs=3, precision=fp32; may be given again", show_default=False),
+]
+DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets; default $UEBENCH_DATA or the user's cache", show_default=False)]
+Results = Annotated[Path, typer.Option("--results", help="folder of results: the store and one folder a suite")]
+Download = Annotated[bool, typer.Option("--download", help="fetch a data set that is not there")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0")]
+
+
+@app.callback(invoke_without_command=True, epilog=EPILOG)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False,
+) -> None:
+    """How well do defenses restore learning on unlearnable examples?
+
+    Without a command: runs the suite [bold]quick[/bold] on the embedded images and reports.
+    """
+    if version:
+        from benchmark import __version__
+
+        console.print(f"uebench {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        run()
+
+
+@app.command()
+def run(
+    suite: SuiteName = "quick",
+    attacks: Axis = None,
+    defenses: Axis = None,
+    dataset: Axis = None,
+    victim: Axis = None,
+    protocol: Axis = None,
+    seeds: Seeds = None,
+    settings: Settings = None,
+    plugin: Plugins = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+    download: Download = False,
+    device: Device = "auto",
+    slots: Annotated[int, typer.Option(help="workers; 0 means one a CPU core, or one a GPU share", min=0)] = 0,
+    slots_per_gpu: Annotated[int, typer.Option(help="workers that share one GPU", min=1)] = 1,
+    executor: Annotated[
+        Executor, typer.Option(help="local: worker processes; inline: in this process, one after another")
+    ] = Executor.local,
+    policy: Annotated[
+        Policy, typer.Option(help="missing: compute what is not there; force: all of it again; collect: nothing, only report")
+    ] = Policy.missing,
+) -> None:
+    """Run a suite and report. Running the same command again continues where it stopped."""
+    from benchmark.hardware import detect_device
+    from benchmark.scheduler import Machine, run_plan
+
+    device = detect_device() if device == "auto" else device
+    registry, data = _registry(plugin), _data_root(data_root)
+    axes = _axes(attacks, defenses, dataset, victim, protocol, seeds)
+    plan = _plan(suite, axes, settings, registry, data, device, download)
+    store = _store(results)
+    folder = results / plan.suite.name
+    console.print(
+        f"[bold]{escape(plan.suite.name)}[/bold]: {len(plan.cells)} cells in {len(plan.stages)} stages" + _skipped(plan), highlight=False
+    )
+    machine = Machine(device=device, data_root=str(data), plugins=tuple(str(file.resolve()) for file in plugin or ()))
+    outcome = run_plan(
+        plan.stages,
+        store,
+        machine,
+        executor=executor.value,
+        slots_per_gpu=slots_per_gpu,
+        workers=slots,
+        policy=policy.value,
+        events=folder / "events.jsonl",
+    )
+    _report(plan, store, folder, command=" ".join(["run_benchmark.py", *sys.argv[1:]]))
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def plan(
+    suite: SuiteName = "quick",
+    attacks: Axis = None,
+    defenses: Axis = None,
+    dataset: Axis = None,
+    victim: Axis = None,
+    protocol: Axis = None,
+    seeds: Seeds = None,
+    settings: Settings = None,
+    plugin: Plugins = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+    download: Download = False,
+    device: Device = "auto",
+) -> None:
+    """Show a suite's cells: what is cached, what is skipped and why, and what the rest will cost. Runs nothing."""
+    from benchmark.hardware import detect_device
+    from benchmark.scheduler import default_slots
+
+    device = detect_device() if device == "auto" else device
+    axes = _axes(attacks, defenses, dataset, victim, protocol, seeds)
+    made = _plan(suite, axes, settings, _registry(plugin), _data_root(data_root), device, download)
+    store = _store(results)
+    stages = {stage.key: stage for stage in made.stages}
+    done = {key for key, stage in stages.items() if store.is_done(stage)}
+    axes_of = {
+        cell.key: [
+            str(cell.dataset),
+            cell.victim,
+            cell.protocol.name,
+            f"ratio {cell.ratio:g}",
+            f"seed {cell.seed}",
+            str(cell.attack),
+            str(cell.defense),
+        ]
+        for cell in made.cells
+    }
+    varying = [column for column in range(7) if column > 4 or len({axes[column] for axes in axes_of.values()}) > 1]
+    constant = [next(iter(axes_of.values()))[column] for column in range(5) if column not in varying] if axes_of else []
+    table = Table(title=escape(" / ".join([made.suite.name, *constant])), title_justify="left", box=box.SIMPLE_HEAD)
+    names = ("dataset", "victim", "protocol", "ratio", "seed", "attack", "defense")
+    for header in (*(names[column] for column in varying), "state", "stages to do"):
+        table.add_column(header, overflow="fold")
+    for cell in made.cells:
+        open_stages = [] if cell.key in done else [stages[key].kind for key in cell.stages if key not in done]
+        state = "[green]cached[/green]" if cell.key in done else "[red]failed before[/red]" if store.failure(cell.key) else "to do"
+        table.add_row(*(escape(axes_of[cell.key][column]) for column in varying), state, ", ".join(open_stages) or "-")
+    console.print(table)
+    for skip in made.skips:
+        console.print(f"skipped {escape(skip.what)}: {escape(skip.reason)}", highlight=False)
+    _print_cost(made, store, done, len(default_slots(device)))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[What, typer.Argument(help="what to list")],
+    name: Annotated[str | None, typer.Argument(help="only this one, in full", show_default=False)] = None,
+    plugin: Plugins = None,
+) -> None:
+    """List methods with parameters, defaults and citation; or protocols, or suites."""
+    if what is What.protocols:
+        _list_protocols()
+    elif what is What.suites:
+        _list_suites()
+    else:
+        _list_methods(what.value.removesuffix("s"), name, _registry(plugin))
+
+
+@app.command()
+def report(
+    suite: SuiteName = "quick",
+    attacks: Axis = None,
+    defenses: Axis = None,
+    dataset: Axis = None,
+    victim: Axis = None,
+    protocol: Axis = None,
+    seeds: Seeds = None,
+    settings: Settings = None,
+    plugin: Plugins = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    every: Annotated[bool, typer.Option("--all", help="all records of the store, whatever suite they belong to")] = False,
+) -> None:
+    """Write leaderboard, tables and plots from the records that are there. Runs nothing."""
+    store = _store(results)
+    if every:
+        _show(list(store.records()), results / "all", "all records", "run_benchmark.py report --all")
+        return
+    from benchmark.hardware import detect_device
+
+    device = detect_device() if device == "auto" else device
+    axes = _axes(attacks, defenses, dataset, victim, protocol, seeds)
+    made = _plan(suite, axes, settings, _registry(plugin), _data_root(data_root), device, download=False)
+    _report(made, store, results / made.suite.name, command=" ".join(["run_benchmark.py", *sys.argv[1:]]))
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="an attack or a defense")],
+    kind: Annotated[Kind | None, typer.Option(help="needed where an attack and a defense share a name", show_default=False)] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Test one method, also a stranger's, against the promises that every method makes."""
+    registry = _registry(plugin)
+    kinds = [kind.value] if kind else [one for one in ("attack", "defense") if name in registry.cards(one)]
+    if not kinds:
+        known = sorted({*registry.cards("attack"), *registry.cards("defense")})
+        _reasons(registry)
+        raise ValueError(f'unknown method "{name}"{did_you_mean(name, known)}')
+    from benchmark.check import check_method
+
+    failed = 0
+    for one in kinds:
+        console.print(f"[bold]{one} {escape(name)}[/bold]")
+        for result in check_method(one, name, registry):
+            failed += not result.passed
+            mark = "[green]ok[/green]    " if result.passed else "[red]FAILED[/red]"
+            console.print(f"  {mark} {escape(result.name)}" + (f": {escape(result.detail)}" if result.detail else ""), highlight=False)
+    console.print(f"[red]{failed} checks failed[/red]" if failed else "[green]all checks passed[/green]")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _registry(plugins: Sequence[Path] | None) -> Registry:
+    from benchmark.registry import Registry
+
+    return Registry(tuple(plugins or ()))
+
+
+def _data_root(given: Path | None) -> Path:
+    from benchmark.hardware import default_data_root
+
+    return (given or default_data_root()).expanduser()
+
+
+def _store(results: Path) -> Store:
+    from benchmark.store import Store
+
+    return Store(results / "store")
+
+
+def _axes(
+    attacks: str | None, defenses: str | None, dataset: str | None, victim: str | None, protocol: str | None, seeds: str | None
+) -> dict[str, Any]:
+    texts = {"attacks": attacks, "defenses": defenses, "datasets": dataset, "victims": victim, "protocols": protocol}
+    axes: dict[str, Any] = {name: split_list(text) for name, text in texts.items() if text is not None}
+    if seeds is not None:
+        axes["seeds"] = parse_seeds(seeds)
+    return axes
+
+
+def _plan(
+    name: str, axes: dict[str, Any], settings: Sequence[str] | None, registry: Registry, data: Path, device: str, download: bool
+) -> Plan:
+    from benchmark.datasets import cached_fingerprint, fingerprint
+    from benchmark.hardware import native_precision
+    from benchmark.plan import make_plan
+    from benchmark.spec import Spec
+    from benchmark.suite import load_suite
+
+    suite = load_suite(name, registry, axes, settings or ())
+    _reasons(registry)
+
+    def known(dataset: Spec) -> str:
+        if (cached := cached_fingerprint(dataset, data, registry)) is not None:
+            return cached
+        from benchmark.api import Context
+
+        with console.status(f"reading {escape(str(dataset))} for the first time") as status:
+            ctx = Context(
+                on_progress=lambda share, note: status.update(f"reading {escape(str(dataset))}: {share:.0%} {escape(note)}"),
+                on_log=errors.print,
+            )
+            return fingerprint(dataset, data, registry, ctx, download)
+
+    return make_plan(suite, registry, known, native_precision(device))
+
+
+def _reasons(registry: Registry) -> None:
+    for broken in registry.broken:
+        errors.print(
+            f"[yellow]left out[/yellow] {broken.kind} {escape(broken.name)}: {escape(str(broken.file))}: {escape(broken.reason)}",
+            highlight=False,
+        )
+
+
+def _skipped(plan: Plan) -> str:
+    return f", {len(plan.skips)} combinations skipped (`plan` says why)" if plan.skips else ""
+
+
+def _print_cost(plan: Plan, store: Store, done: set[str], slots: int) -> None:
+    """What is left to do, in trainings of one undefended victim, and in minutes where this store has timed any."""
+    needed = {key for cell in plan.cells if cell.key not in done for key in cell.stages if key not in done}
+    left = sum(stage.cost for stage in plan.stages if stage.key in needed)
+    unit = min((stage.cost for stage in plan.stages if stage.kind == "train"), default=1.0)
+    trained = [stage for stage in plan.stages if stage.kind == "train" and stage.key in done]
+    timed = [(store.record(stage.key).seconds["train"], stage.cost) for stage in trained]
+    cells = sum(cell.key not in done for cell in plan.cells)
+    text = f"{cells} cells to do, about {left / unit:.0f} times one undefended training"
+    if timed and left:
+        seconds = left * sum(second for second, _ in timed) / sum(cost for _, cost in timed) / slots
+        text += f"; about {seconds / 60:.0f} min on {slots} slots, by the timings of this store"
+    console.print(text, highlight=False)
+
+
+def _report(plan: Plan, store: Store, folder: Path, command: str) -> None:
+    from benchmark.record import Record
+
+    records: list[Record] = []
+    for cell in plan.cells:
+        stage = next(stage for stage in plan.stages if stage.key == cell.key)
+        if store.is_done(stage):
+            records.append(store.record(cell.key))
+        elif (failure := store.failure(cell.key)) is not None and failure.get("record"):
+            records.append(Record.from_json(failure["record"]))
+    _show(records, folder, plan.suite.name, command)
+
+
+def _show(records: list[Record], folder: Path, title: str, command: str) -> None:
+    if not records:
+        console.print("no results yet; run the suite first")
+        return
+    from benchmark.report import write_report
+    from benchmark.report.terminal import print_leaderboard
+    from benchmark.results import to_table
+
+    table = to_table(records)
+    print_leaderboard(table, console)
+    written = write_report(table, folder, title, context={"command": command})
+    console.print(f"report: {escape(str(written.html))} and {len(written.files) - 1} more files beside it", highlight=False, soft_wrap=True)
+
+
+def _list_protocols() -> None:
+    from dataclasses import fields
+
+    from benchmark.protocol import PROTOCOLS
+
+    for protocol in PROTOCOLS.values():
+        values = ", ".join(
+            f"{item.name}={getattr(protocol, item.name)}" for item in fields(protocol) if item.name not in ("name", "summary")
+        )
+        console.print(f"[bold]{protocol.name}[/bold]  {escape(protocol.summary)}\n    [dim]{escape(values)}[/dim]", highlight=False)
+
+
+def _list_suites() -> None:
+    from benchmark.suite import read_suite, suite_names
+
+    for name in suite_names():
+        raw, where = read_suite(name)
+        axes = ", ".join(f"{key}: {raw[key]}" for key in ("datasets", "attacks", "defenses", "victims", "protocols") if key in raw)
+        console.print(
+            f"[bold]{name}[/bold]  {escape(str(raw.get('about', '')))}\n    [dim]{escape(axes)}\n    {escape(where)}[/dim]", highlight=False
+        )
+
+
+def _list_methods(kind: str, name: str | None, registry: Registry) -> None:
+    cards = registry.cards(kind)
+    shown = [registry.card(kind, name)] if name else list(cards.values())
+    for card in shown:
+        about = [
+            text for text in (card.cite, f"norm {card.norm}" if card.norm else "", f"version {card.version}" if card.cite else "") if text
+        ]
+        about += [f"needs {', '.join(card.needs)}"] if card.needs else []
+        console.print(f"[bold]{escape(card.name)}[/bold]  {escape(card.summary)}  [dim]{escape('; '.join(about))}[/dim]", highlight=False)
+        for param in card.params.values():
+            default = "(required)" if param.required else f"= {param.shown}"
+            console.print(f"    {param.name}: {escape(param.type)} {escape(default)}  [dim]{escape(param.doc)}[/dim]", highlight=False)
+    _reasons(registry)
+
+
+def main() -> None:
+    """Runs the command line; errors of users come as one message, without a traceback."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError) as error:
+        errors.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

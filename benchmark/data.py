@@ -1,0 +1,146 @@
+"""Images with labels: the one form in which data sets, poisons and purified sets travel."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from benchmark.spec import canonical_json
+
+CHUNK = 2048  # images handled at once: 25 MB of floats at 32 px, so that memory stays flat
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a model must know of a data set. ``hflip``: a mirror image belongs to the same class."""
+
+    name: str
+    num_classes: int
+    class_names: tuple[str, ...]
+    channels: int
+    height: int
+    width: int
+    hflip: bool
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f'data set "{self.name}" has {self.num_classes} class(es); classification needs at least 2')
+        if len(self.class_names) != self.num_classes:
+            raise ValueError(f'data set "{self.name}" names {len(self.class_names)} classes but has {self.num_classes}')
+
+    @property
+    def size(self) -> int:
+        """Numbers in one image: channels x height x width."""
+        return self.channels * self.height * self.width
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled images, immutable.
+
+    Attributes:
+        x: uint8 (N, C, H, W), 0..255.
+        y: int64 (N,), 0..num_classes-1.
+        info: the data set they belong to.
+    """
+
+    x: Tensor
+    y: Tensor
+    info: DatasetInfo
+
+    def __post_init__(self) -> None:
+        shape = (len(self.y), self.info.channels, self.info.height, self.info.width)
+        if self.x.dtype != torch.uint8:
+            raise TypeError(f"images are {self.x.dtype}, expected uint8 0..255; convert with ImageSet.perturb or ImageSet.map")
+        if tuple(self.x.shape) != shape:
+            raise ValueError(f"images have shape {tuple(self.x.shape)}, expected {shape} (N, C, H, W) for {self.info.name}")
+        if self.y.dtype != torch.int64 or self.y.ndim != 1:
+            raise TypeError(f"labels are {self.y.dtype} {tuple(self.y.shape)}, expected int64 (N,)")
+        if len(self.y) and (int(self.y.min()) < 0 or int(self.y.max()) >= self.info.num_classes):
+            raise ValueError(
+                f"labels run from {int(self.y.min())} to {int(self.y.max())}, expected 0..{self.info.num_classes - 1} for {self.info.name}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def with_x(self, x: Tensor) -> ImageSet:
+        """The same labels with other images, uint8 (N, C, H, W)."""
+        return ImageSet(x, self.y, self.info)
+
+    def select(self, index: Tensor) -> ImageSet:
+        """The images at ``index``, int64 (M,), in that order."""
+        return ImageSet(self.x[index], self.y[index], self.info)
+
+    def perturb(self, delta: Tensor) -> ImageSet:
+        """Adds ``delta`` (N, C, H, W) in [0, 1] units, clips to the image range and rounds to nearest.
+
+        Raises:
+            ValueError: if the shape differs from the images' or ``delta`` holds NaN or infinite values.
+        """
+        if delta.shape != self.x.shape:
+            raise ValueError(f"delta has shape {tuple(delta.shape)}, expected {tuple(self.x.shape)}")
+        out = torch.empty_like(self.x)
+        for part in chunks(len(self)):
+            change = delta[part].to(self.x.device, torch.float32)
+            if not bool(torch.isfinite(change).all()):
+                bad = int((~torch.isfinite(change)).flatten(1).any(1).nonzero()[0]) + part.start
+                raise ValueError(f"delta of image {bad} is not finite; the attack diverged")
+            out[part] = to_uint8(to_float(self.x[part]) + change)
+        return self.with_x(out)
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> ImageSet:
+        """Applies ``fn`` (uint8 batch -> uint8 batch of the same shape) to all images, in chunks."""
+        out = torch.empty_like(self.x)
+        for part in chunks(len(self)):
+            batch = fn(self.x[part])
+            if batch.dtype != torch.uint8 or batch.shape != self.x[part].shape:
+                raise TypeError(f"map got {batch.dtype} {tuple(batch.shape)} from its function, expected uint8 {tuple(self.x[part].shape)}")
+            out[part] = batch
+        return self.with_x(out)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of images, labels and info."""
+        sha = hashlib.sha256(canonical_json(asdict(self.info)).encode())
+        for tensor in (self.x, self.y):
+            for part in chunks(len(self)):
+                sha.update(tensor[part].cpu().contiguous().numpy().tobytes())
+        return sha.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The training and the test images of a data set."""
+
+    train: ImageSet
+    test: ImageSet
+
+    @property
+    def info(self) -> DatasetInfo:
+        return self.train.info
+
+
+def chunks(n: int, size: int = CHUNK) -> Iterator[slice]:
+    """Slices that cover 0..n in order."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def to_float(x: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 [0, 1]."""
+    return x.to(torch.float32).div_(255)
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Float in [0, 1] units -> uint8, clipped and rounded to nearest."""
+    return x.clamp(0, 1).mul_(255).round_().to(torch.uint8)
+
+
+def truncate_uint8(x: Tensor) -> Tensor:
+    """Float in [0, 1] units -> uint8, clipped and cut toward zero, as several released codes write images."""
+    return x.clamp(0, 1).mul_(255).to(torch.uint8)

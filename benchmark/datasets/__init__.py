@@ -1,0 +1,133 @@
+"""Data sets by name: built once, cached as uint8 shards under ``<root>/cache``, cut to a subset when opened.
+
+A cached copy is found by the data set's name, version, parameters and source. The source of a data set that has a
+parameter ``path`` is the listing of that file or folder, so that a changed folder is noticed without decoding it and
+without importing torch. A data set with another kind of source overrides ``Dataset.source_id``; planning then has to
+import it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.datasets import _cache
+from benchmark.datasets._listing import listing_digest
+from benchmark.registry import Registry
+from benchmark.spec import Spec, Value, axis_seed, digest
+
+if TYPE_CHECKING:
+    from benchmark.api import Context
+    from benchmark.data import ImageSet, Splits
+
+SUBSET_PARAMS = ("train_per_class", "test_per_class", "subset_seed")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where the whole set of a spec is cached, and the spec of that whole set."""
+
+    spec: Spec
+    source: str
+    shard: Path
+
+
+def open_dataset(spec: Spec, root: Path, registry: Registry, ctx: Context | None = None, download: bool = False) -> Splits:
+    """The data set's images, from the cache if they are there, cut to the subset that ``spec`` asks for.
+
+    Args:
+        spec: name and parameters; those not given take their defaults.
+        root: the data folder; torchvision's sets lie in it, the cache in ``root/cache``.
+        ctx: threads, progress and log of the build; by default all cores and no messages.
+        download: fetch a set that is not there.
+
+    Raises:
+        FileNotFoundError: if the set's files are not there; the message says how to get them.
+        ValueError: if the set, its cached copy or the subset's parameters are not usable.
+        OSError: if the cache cannot be written.
+    """
+    full = registry.resolve("dataset", spec)
+    entry = _entry(full, root, registry)
+    whole = _cache.read(entry.shard) if _cache.is_complete(entry.shard) else _build(entry, root, registry, ctx, download)
+    return _subset(full, whole)
+
+
+def fingerprint(spec: Spec, root: Path, registry: Registry, ctx: Context | None = None, download: bool = False) -> str:
+    """sha256 of the whole set's images, labels and info, whatever subset ``spec`` asks for.
+
+    It depends on content only: the same images in another folder have the same fingerprint. Builds the cache if
+    there is none; arguments and errors are those of ``open_dataset``.
+    """
+    entry = _entry(registry.resolve("dataset", spec), root, registry)
+    known = _cache.fingerprint(entry.shard)
+    if known is None:
+        _build(entry, root, registry, ctx, download)
+        known = _cache.fingerprint(entry.shard)
+        assert known is not None
+    return known
+
+
+def cached_fingerprint(spec: Spec, root: Path, registry: Registry) -> str | None:
+    """The fingerprint if the set was built before, else None; never builds anything and needs no torch."""
+    return _cache.fingerprint(_entry(registry.resolve("dataset", spec), root, registry).shard)
+
+
+def _entry(full: Spec, root: Path, registry: Registry) -> _Entry:
+    params = {name: value for name, value in full.params.items() if name not in SUBSET_PARAMS}
+    whole = full.with_params(params)
+    source = _source(whole, root, registry)
+    version = registry.card("dataset", full.name).version
+    name = digest({"name": full.name, "version": version, "params": params, "source": source, "layout": _cache.LAYOUT})
+    return _Entry(whole, source, root / "cache" / f"{full.name}-{name[:16]}.safetensors")
+
+
+def _source(spec: Spec, root: Path, registry: Registry) -> str:
+    if "source_id" in registry.card("dataset", spec.name).overrides:
+        return str(registry.build("dataset", spec).source_id(root))
+    path = spec.params.get("path")
+    return listing_digest(Path(path).expanduser(), skip=root / "cache") if isinstance(path, str) else ""
+
+
+def _build(entry: _Entry, root: Path, registry: Registry, ctx: Context | None, download: bool) -> Splits:
+    from benchmark.api import Context
+
+    ctx = Context(workers=os.cpu_count() or 1) if ctx is None else ctx
+    _cache.check_writable(entry.shard.parent)  # before the work, not after it
+    splits: Splits = registry.build("dataset", entry.spec).load(root, ctx, download)
+    if _source(entry.spec, root, registry) != entry.source:
+        raise ValueError(f'the files of data set "{entry.spec}" changed while they were read; run again when they are at rest')
+    _cache.write(entry.shard, splits, entry.spec)
+    ctx.log(f"{entry.spec.name}: {len(splits.train):,} training and {len(splits.test):,} test images cached in {entry.shard}")
+    return splits
+
+
+def _subset(spec: Spec, whole: Splits) -> Splits:
+    from benchmark.data import Splits
+
+    train = _per_class(whole.train, "train", spec.params)
+    test = _per_class(whole.test, "test", spec.params)
+    return Splits(train, test)
+
+
+def _per_class(data: ImageSet, split: str, params: Mapping[str, Value]) -> ImageSet:
+    """``<split>_per_class`` images of each class in their original order; a smaller choice lies within a larger one."""
+    import numpy as np
+    import torch
+
+    count = params[f"{split}_per_class"]
+    assert isinstance(count, int)
+    if count == 0:
+        return data
+    if count < 0:
+        raise ValueError(f"{split}_per_class={count}, expected 0 (all images) or a positive number")
+    chosen = []
+    for label, name in enumerate(data.info.class_names):
+        members = (data.y == label).nonzero().flatten()
+        if len(members) < count:
+            raise ValueError(f'{split}_per_class={count}, but class "{name}" of {data.info.name} has {len(members)} {split} images')
+        generator = np.random.default_rng(axis_seed("subset", params["subset_seed"], split, label))
+        chosen.append(members[torch.from_numpy(generator.permutation(len(members))[:count])])
+    return data.select(torch.cat(chosen).sort().values)

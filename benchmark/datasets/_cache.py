@@ -1,0 +1,146 @@
+"""The cached copy of a data set: a safetensors shard, and beside it a small JSON file that is written last.
+
+The JSON file's existence means that the shard is whole. Reading it needs no torch, so planning can name the data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from benchmark.spec import Spec, digest
+
+if TYPE_CHECKING:
+    from benchmark.data import Splits
+
+LAYOUT = 1  # of the two files; part of the file name, so another layout never meets this one
+_FACTS = {"fingerprint": str, "size": int, "info": dict}
+
+
+def is_complete(shard: Path) -> bool:
+    """Are the shard and its JSON file there?"""
+    return shard.is_file() and _facts_file(shard).is_file()
+
+
+def fingerprint(shard: Path) -> str | None:
+    """The fingerprint of the cached set, or None if it was never built.
+
+    Raises:
+        ValueError: if the JSON file is damaged.
+    """
+    facts = _facts(shard)
+    return None if facts is None else str(facts["fingerprint"])
+
+
+def read(shard: Path) -> Splits:
+    """The cached set; the images stay on disk until they are used.
+
+    Raises:
+        ValueError: if one of the two files is truncated or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from benchmark.data import DatasetInfo, ImageSet, Splits
+
+    facts = _facts(shard)
+    assert facts is not None
+    size = shard.stat().st_size
+    if size != facts["size"]:
+        raise ValueError(f"{shard} has {size:,} bytes, expected {facts['size']:,}: it is truncated; {_ADVICE}")
+    try:
+        tensors = load_file(shard)
+        info = DatasetInfo(**{**facts["info"], "class_names": tuple(facts["info"]["class_names"])})
+        train = ImageSet(tensors["train_x"], tensors["train_y"], info)
+        return Splits(train, ImageSet(tensors["test_x"], tensors["test_y"], info))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{shard} is damaged ({error}); {_ADVICE}") from error
+
+
+def write(shard: Path, splits: Splits, spec: Spec) -> None:
+    """Publishes the set; other processes see the old files, none, or the whole new ones.
+
+    Raises:
+        ValueError: if an earlier copy of the same set was recorded with other content.
+        OSError: if the folder cannot be written.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    found = digest([splits.train.fingerprint, splits.test.fingerprint])
+    known = fingerprint(shard)
+    if known not in (None, found):  # results may be named by the recorded content
+        raise ValueError(
+            f'data set "{spec}" was built again and its images differ from the earlier ones (a library may have changed); '
+            f"delete {_facts_file(shard)} to accept the new images"
+        )
+    train, test = splits.train, splits.test
+    tensors = {"train_x": train.x.contiguous(), "train_y": train.y.contiguous()}
+    # safetensors refuses tensors that share memory, as the two parts of one array may do; the test images are the fewer.
+    tensors |= {"test_x": test.x.clone(memory_format=torch.contiguous_format), "test_y": test.y.clone()}
+    _publish(shard, lambda path: save_file(tensors, path))
+    facts = {
+        "spec": {"name": spec.name, "params": dict(spec.params)},
+        "fingerprint": found,
+        "size": shard.stat().st_size,
+        "counts": {"train": len(train), "test": len(test)},
+        "info": asdict(splits.info),
+    }
+    _publish(_facts_file(shard), lambda path: path.write_text(json.dumps(facts, indent=1), encoding="utf-8"))
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder.
+
+    Raises:
+        OSError: if files cannot be made in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"cannot write into the cache folder {folder} ({error}); choose another data folder with --data-root") from error
+
+
+_ADVICE = "delete it, and it is built again"
+
+
+def _facts_file(shard: Path) -> Path:
+    return shard.with_suffix(".json")
+
+
+def _facts(shard: Path) -> dict[str, Any] | None:
+    file = _facts_file(shard)
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); {_ADVICE}") from error
+    if not isinstance(facts, dict) or any(not isinstance(facts.get(name), kind) for name, kind in _FACTS.items()):
+        raise ValueError(f"{file} is damaged (expected the fields {', '.join(_FACTS)}); {_ADVICE}")
+    return facts
+
+
+def _publish(file: Path, save: Callable[[Path], object]) -> None:
+    """Writes to a temporary file in the same folder, syncs it and moves it into place."""
+    from safetensors import SafetensorError
+
+    part = file.with_name(f".{file.name}.{uuid4().hex}")
+    try:
+        save(part)
+        part.chmod(file.parent.stat().st_mode & 0o666)  # safetensors makes files that only their owner reads; the folder decides
+        with part.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(part, file)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"cannot write {file} ({error}); free space there, or choose another data folder with --data-root") from error
+    finally:
+        part.unlink(missing_ok=True)

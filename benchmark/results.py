@@ -1,0 +1,271 @@
+"""Records to one long table, and the table to cells and a leaderboard. Pure: nothing is read or written here.
+
+Accuracies are in [0, 1] and seconds are wall time, as in the records; only the price is in points (100 x accuracy).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from benchmark.record import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ANCHOR = "none"  # the registered name of the attack that leaves data clean and of the defense that does nothing
+
+FAMILY = ["dataset", "victim", "protocol"]
+GROUP = [*FAMILY, "ratio"]  # accuracies are compared within a group and never across groups
+CELL = [*GROUP, "attack", "defense"]
+RUN = ["seed", "craft_seed"]  # what tells the repetitions of a cell apart
+
+COLUMNS: Mapping[str, str] = {
+    "key": "str",
+    "status": "str",
+    "dataset": "str",
+    "victim": "str",
+    "protocol": "str",
+    "ratio": "float64",
+    "attack": "str",
+    "defense": "str",
+    "seed": "int64",
+    "craft_seed": "int64",
+    "needs": "str",
+    "is_clean": "bool",
+    "is_undefended": "bool",
+    "test_acc": "float64",
+    "train_acc": "float64",
+    "peak_oracle": "float64",
+    "curve": "object",
+    "seconds_poison": "float64",
+    "seconds_purify": "float64",
+    "seconds_train": "float64",
+    "peak_memory_mb": "float64",
+    "date": "str",
+    "error": "str",
+    "dataset_spec": "str",
+    "protocol_spec": "str",
+    "attack_spec": "str",
+    "defense_spec": "str",
+    "environment": "str",
+    "record": "str",
+}
+
+
+def record_digest(record: Record) -> str:
+    """sha256 of everything a record holds, as 64 hex digits. Loads no pandas, so that a cached run can use it."""
+    return hashlib.sha256(_json(vars(record)).encode()).hexdigest()
+
+
+def to_table(records: Iterable[Record]) -> pd.DataFrame:
+    """One row a record, ordered by cell and seed.
+
+    Columns: ``key``; ``status`` (``ok`` or ``failed``); the labels ``dataset``, ``victim``, ``protocol``, ``ratio``, ``attack``,
+    ``defense``; ``seed``, ``craft_seed``; ``needs`` (comma-separated, empty for none); ``is_clean`` (the attack is the anchor),
+    ``is_undefended`` (the defense is); ``test_acc`` after the last epoch, ``train_acc``, ``peak_oracle`` (best epoch on test
+    data), each in [0, 1] and NaN where failed; ``curve`` (tuple, one test accuracy an epoch); ``seconds_poison``,
+    ``seconds_purify``, ``seconds_train``; ``peak_memory_mb``; ``date``; ``error``; ``*_spec`` and ``environment`` as JSON text;
+    ``record`` (sha256 of the whole record); ``superseded`` (there is a newer record of the same cell and seed).
+
+    A label that stands for several settings gets the differing ones added, for example ``dvae (width=8)``, so that results of
+    different settings never share a cell. A record without a finite accuracy counts as failed.
+
+    Raises:
+        ValueError: if an accuracy is outside [0, 1].
+    """
+    import pandas as pd
+
+    unique = {record.key: record for record in records}
+    rows = [_row(record) for record in unique.values()]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
+    for column in ("dataset", "protocol"):
+        table[column] = _told_apart(table[column], table[f"{column}_spec"])
+    for column in ("attack", "defense"):  # settings that differ between data sets are no confusion: each has its own leaderboard
+        for _, part in table.groupby(FAMILY):
+            table.loc[part.index, column] = _told_apart(part[column], part[f"{column}_spec"])
+    table["works"] = table["status"] == "ok"  # a finished record is never superseded by a failed one
+    table = table.sort_values([*CELL, *RUN, "works", "date", "key"], ignore_index=True).drop(columns="works")
+    table["superseded"] = table.duplicated([*CELL, *RUN], keep="last")
+    return table
+
+
+def grid(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a cell: (dataset, victim, protocol, ratio, attack, defense), aggregated over seeds.
+
+    Columns beside these: ``is_clean``, ``is_undefended``, ``needs``; ``mean``, ``std`` (ddof=1; NaN for one seed), ``n`` (seeds
+    that finished), ``failed`` (seeds that did not), ``peak_oracle``, ``seconds_purify``, ``seconds_train`` (means).
+
+    Clean data have no poison ratio: their cells appear at each ratio at which the same victim faces attacks.
+    """
+    cells = comparable(table).groupby(CELL, sort=True).agg(
+        is_clean=("is_clean", "first"),
+        is_undefended=("is_undefended", "first"),
+        needs=("needs", "first"),
+        mean=("test_acc", "mean"),
+        std=("test_acc", "std"),
+        n=("test_acc", "count"),
+        runs=("test_acc", "size"),
+        peak_oracle=("peak_oracle", "mean"),
+        seconds_purify=("seconds_purify", "mean"),
+        seconds_train=("seconds_train", "mean"),
+    )  # fmt: skip
+    cells.insert(6, "failed", cells.pop("runs") - cells["n"])
+    return cells.reset_index()
+
+
+def comparable(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``table`` that count: no superseded ones, and clean data repeated at each poison ratio of the same family."""
+    import pandas as pd
+
+    live = table[~table["superseded"]]
+    attacked, clean = live[~live["is_clean"]], live[live["is_clean"]]
+    ratios = attacked[GROUP].drop_duplicates().rename(columns={"ratio": "at"})
+    clean = clean.merge(ratios, on=FAMILY, how="left")
+    clean["ratio"] = clean.pop("at").fillna(clean["ratio"])
+    return pd.concat([attacked, clean], ignore_index=True).drop_duplicates([*CELL, *RUN], ignore_index=True)
+
+
+def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a defense in each group (dataset, victim, protocol, ratio), best first.
+
+    Columns: the group; ``with_needs`` (defenses with privileges are ranked in a list of their own); ``rank`` (Int64, NA for
+    none); ``defense``; ``is_undefended``; ``mean``, ``std``, ``n``: accuracy averaged over attacks, then over seeds; ``worst``,
+    ``worst_attack``; ``clean``: accuracy on clean data; ``price_points``: clean undefended minus clean, in points; ``cost``:
+    purify and train seconds, mean over attacks, per seconds of one undefended training; ``covered`` of ``attacks`` attacks;
+    ``missing``: what it lacks, as ``em (failed), ops (absent)``; ``needs``.
+
+    A row that lacks a column, clean data included where the group has them, gets no rank. A row that lacks an attack has
+    neither mean nor worst attack, since these could not be compared. ``std`` is over the seeds that cover every attack and
+    ``n`` counts these. The undefended row is a reference and is not ranked.
+    """
+    import pandas as pd
+
+    if table.empty:
+        return pd.DataFrame(columns=[*GROUP, *_BOARD])
+    runs, boards = dict(iter(comparable(table).groupby(GROUP))), []
+    for group, cells in grid(table).groupby(GROUP):
+        board = _board(cells, runs[group])
+        for column in GROUP:
+            board[column] = cells[column].iloc[0]
+        boards.append(board[[*GROUP, *_BOARD]])
+    return pd.concat(boards, ignore_index=True)
+
+
+_BOARD = [
+    *("with_needs", "rank", "defense", "is_undefended", "mean", "std", "n", "worst", "worst_attack", "clean", "price_points"),
+    *("cost", "covered", "attacks", "missing", "needs"),
+]
+
+
+def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard of one group, from its cells and its rows of the long table."""
+    board = cells.groupby("defense")[["is_undefended", "needs"]].first()
+    clean, attacked = cells[cells["is_clean"]], cells[~cells["is_clean"]]
+    acc = attacked.pivot(index="defense", columns="attack", values="mean").reindex(index=board.index)
+    covers_all = acc.notna().all(axis=1) & bool(acc.shape[1])
+    board["mean"] = acc.mean(axis=1).where(covers_all)
+    board["worst"] = acc.min(axis=1).where(covers_all)
+    board["worst_attack"] = [str(acc.loc[name].idxmin()) if covers_all[name] else "" for name in acc.index]
+    runs = runs[~runs["is_clean"]] if acc.shape[1] else runs  # without attacks the seeds are those of the clean cells
+    seeds = runs.groupby(["defense", *RUN]).agg(mean=("test_acc", "mean"), n=("test_acc", "count"))
+    whole = seeds[seeds["n"] == max(acc.shape[1], 1)].groupby("defense")["mean"]
+    board["std"] = whole.std() if acc.shape[1] else math.nan
+    board["n"] = whole.count()
+    board["n"] = board["n"].fillna(0).astype("int64")
+    board["clean"] = clean.groupby("defense")["mean"].mean()
+    board["price_points"] = 100 * (board.loc[board["is_undefended"], "clean"].mean() - board["clean"])
+    board["cost"] = _cost(attacked if acc.shape[1] else clean, cells)
+    board["covered"] = acc.notna().sum(axis=1).astype("int64")
+    board["attacks"] = acc.shape[1]
+    board["missing"] = _missing(cells, list(board.index))
+    board["with_needs"] = board["needs"] != ""
+    eligible = covers_all & ~board["is_undefended"] & (board["missing"] == "")
+    board["rank"] = board[eligible].groupby("with_needs")["mean"].rank(ascending=False, method="min").astype("Int64")
+    board["rank"] = board["rank"].astype("Int64")
+    board = board.reset_index().sort_values(
+        ["with_needs", "is_undefended", "rank", "covered", "defense"], ascending=[True, True, True, False, True], na_position="last"
+    )
+    return board[_BOARD]
+
+
+def _cost(attacked: pd.DataFrame, cells: pd.DataFrame) -> pd.Series[float]:
+    """Purify and train seconds a defense, mean over attacks, per seconds of one undefended training (clean, if there is one)."""
+    undefended = cells[cells["is_undefended"]]
+    trained = undefended[undefended["is_clean"]]["seconds_train"].dropna()
+    if trained.empty:
+        trained = undefended["seconds_train"].dropna()
+    seconds = attacked["seconds_purify"].fillna(0) + attacked["seconds_train"]
+    one = trained.mean()
+    return seconds.groupby(attacked["defense"]).mean() / (one if one > 0 else math.nan)
+
+
+def _missing(cells: pd.DataFrame, defenses: list[str]) -> list[str]:
+    """What each defense lacks of the group's columns, as ``em (failed), ops (absent)``."""
+    n = cells.pivot(index="defense", columns="attack", values="n")
+    lacking: dict[str, list[str]] = {defense: [] for defense in defenses}
+    for attack in sorted(n.columns):
+        for defense, finished in n[attack].items():
+            if not finished > 0:
+                lacking[str(defense)].append(f"{attack} ({'absent' if math.isnan(finished) else 'failed'})")
+    return [", ".join(lacking[defense]) for defense in defenses]
+
+
+def _row(record: Record) -> dict[str, Any]:
+    acc = math.nan if record.test_acc is None or record.status != "ok" else float(record.test_acc)
+    if acc < 0 or acc > 1:
+        raise ValueError(f"record {record.key}: test_acc is {acc}, expected a share in [0, 1]; delete the record and run the cell again")
+    ok = math.isfinite(acc)
+    values = {name: getattr(record, name) for name in COLUMNS if hasattr(record, name)}
+    protocol = {**record.protocol_spec, "precision": record.precision}  # the resolved one: fp32 and bf16 are not seeds of each other
+    return values | {
+        "status": "ok" if ok else "failed",
+        "needs": ", ".join(record.needs),
+        "is_clean": record.attack_spec.get("name", record.attack) == ANCHOR,
+        "is_undefended": record.defense_spec.get("name", record.defense) == ANCHOR,
+        "test_acc": acc,
+        "train_acc": math.nan if record.train_acc is None or not ok else float(record.train_acc),
+        "peak_oracle": max(record.curve, default=math.nan) if ok else math.nan,
+        "curve": tuple(record.curve) if ok else (),
+        **{f"seconds_{stage}": float(record.seconds.get(stage, math.nan)) for stage in ("poison", "purify", "train")},
+        "error": record.error if record.error or ok else "the record holds no accuracy",
+        "dataset_spec": _json(record.dataset_spec),
+        "protocol_spec": _json(protocol),
+        "attack_spec": _json(record.attack_spec),
+        "defense_spec": _json(record.defense_spec),
+        "environment": _json(record.environment),
+        "record": record_digest(record),
+    }
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    # Facts may hold infinities, such as the PSNR of unchanged images, so this is not canonical_json.
+    return json.dumps(dict(value), sort_keys=True, separators=(",", ":"), default=dict)
+
+
+def _told_apart(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]:
+    """The labels, with differing settings added where one label stands for several specs."""
+    pairs = {(str(label), str(spec)) for label, spec in zip(labels, specs, strict=True)}
+    by_label: dict[str, list[str]] = {}
+    for label, spec in sorted(pairs):
+        by_label.setdefault(label, []).append(spec)
+    names: dict[tuple[str, str], str] = {}
+    for label, variants in by_label.items():
+        flat = [_flat(json.loads(spec)) for spec in variants]
+        differing = sorted(key for key in set().union(*flat) if len({_json({"": values.get(key)}) for values in flat}) > 1)
+        for spec, values in zip(variants, flat, strict=True):
+            added = ", ".join(f"{key}={values.get(key, '(unset)')}" for key in differing)
+            names[label, spec] = f"{label} ({added})" if added else label
+    renamed = [names[str(label), str(spec)] for label, spec in zip(labels, specs, strict=True)]
+    return labels.__class__(renamed, index=labels.index, dtype=labels.dtype)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts with their keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,226 @@
+"""Doing one stage: what a worker executes. Everything that touches data and the store on the way to a record is here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.api import Attack, Context, Defense
+from benchmark.data import ImageSet, Splits
+from benchmark.datasets import open_dataset
+from benchmark.plan import Stage
+from benchmark.protocol import get_protocol
+from benchmark.record import Record
+from benchmark.registry import ROOT, Registry
+from benchmark.scheduler import Machine
+from benchmark.spec import Spec, axis_seed
+from benchmark.store import Store
+from benchmark.train import fit
+from benchmark.verify import verify_poison, verify_purified
+
+CORE_SOURCES = ("benchmark/train.py", "benchmark/loader.py", "benchmark/data.py", "benchmark/protocol.py")
+
+
+def run_stage(
+    stage: Stage,
+    store: Store,
+    machine: Machine,
+    on_progress: Callable[[float, str], None],
+    on_log: Callable[[str], None],
+) -> None:
+    """Does one stage and publishes its result.
+
+    Raises:
+        Exception: whatever a method raises; nothing is published then.
+    """
+    registry = Registry(tuple(Path(plugin) for plugin in machine.plugins))
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)  # the order of sums, and with it the last bits, depends on the number of threads
+    ctx = Context(
+        seed_axes=tuple(stage.payload["seed_axes"]),
+        device=torch.device(machine.device),
+        precision=stage.payload["precision"],
+        scratch=store.scratch(stage.key),
+        workers=machine.workers,
+        on_progress=on_progress,
+        on_log=on_log,
+    )
+    _reset_peak_memory()
+    run = {"poison": _poison, "purify": _purify, "train": _train}[stage.kind]
+    run(stage, store, machine, registry, ctx)
+    store.drop_scratch(stage.key)
+
+
+def _poison(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
+    clean = _dataset(stage, machine, registry).train
+    attack: Attack = registry.build("attack", _spec(stage.payload["attack"]))
+    started = time.perf_counter()
+    poisoned = attack.poison(clean, ctx)
+    seconds = time.perf_counter() - started
+    facts = {**verify_poison(clean, poisoned, attack), **ctx.notes}
+    store.publish_images(stage.key, poisoned, _manifest(stage, seconds, facts, registry, "attack"), ctx.kept)
+
+
+def _purify(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
+    defense: Defense = registry.build("defense", _spec(stage.payload["defense"]))
+    protected = _mixed(stage, store.load_images(stage.payload["poison"]), machine, registry)
+    started = time.perf_counter()
+    purified = defense.purify(protected, ctx)
+    seconds = time.perf_counter() - started
+    verify_purified(protected, purified, defense)
+    store.publish_images(stage.key, purified, _manifest(stage, seconds, ctx.notes, registry, "defense"), ctx.kept)
+
+
+def _train(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
+    payload = stage.payload
+    splits = _dataset(stage, machine, registry)
+    defense: Defense = registry.build("defense", _spec(payload["defense"]))
+    purified = payload["purify"] is not None
+    images = store.load_images(payload["purify"] if purified else payload["poison"])
+    train = images if purified else _mixed(stage, images, machine, registry, splits)
+    settings = {name: value for name, value in payload["protocol"].items() if name != "name"}
+    protocol = get_protocol(payload["protocol"]["name"]).with_values(settings)
+    started = time.perf_counter()
+    result = fit(payload["victim"], protocol, train, ctx, defense, splits.test, registry)
+    seconds = {"train": round(time.perf_counter() - started, 3)}
+    manifests = {name: store.manifest(payload[name]) for name in ("poison", "purify") if payload[name] is not None}
+    seconds.update({name: manifest["seconds"] for name, manifest in manifests.items()})
+    store.publish_record(
+        Record(
+            **{**payload["cell"], "needs": tuple(payload["cell"]["needs"])},
+            test_acc=result.test_acc[-1],
+            train_acc=result.train_acc[-1],
+            curve=tuple(result.test_acc),
+            loss_curve=tuple(result.train_loss),
+            seconds=seconds,
+            peak_memory_mb=peak_memory_mb(),
+            facts={name: manifest["facts"] for name, manifest in manifests.items()},
+            artifacts={name: manifest["files"]["images.safetensors"]["sha256"] for name, manifest in manifests.items()},
+            environment=environment(machine),
+            sources=_sources(registry, payload["cell"]),
+            date=_now(),
+        )
+    )
+
+
+def _dataset(stage: Stage, machine: Machine, registry: Registry) -> Splits:
+    return open_dataset(_spec(stage.payload["dataset"]), Path(machine.data_root), registry)
+
+
+def _mixed(stage: Stage, poisoned: ImageSet, machine: Machine, registry: Registry, splits: Splits | None = None) -> ImageSet:
+    """The poisoned set at the stage's poison ratio. One stored permutation, so smaller ratios nest in larger ones."""
+    ratio = stage.payload["ratio"]
+    if ratio == 1:
+        return poisoned
+    clean = (splits or _dataset(stage, machine, registry)).train
+    return mix(clean, poisoned, ratio, axis_seed(*stage.payload["mix_axes"]))
+
+
+def mix(clean: ImageSet, poisoned: ImageSet, ratio: float, seed: int) -> ImageSet:
+    """Takes a share ``ratio`` of the images from ``poisoned`` and the others from ``clean``."""
+    order = torch.randperm(len(clean), generator=torch.Generator().manual_seed(seed))
+    chosen = order[: round(ratio * len(clean))]
+    x = clean.x.clone()
+    x[chosen] = poisoned.x[chosen]
+    return clean.with_x(x)
+
+
+def _spec(payload: Mapping[str, Any]) -> Spec:
+    return Spec(payload["name"], payload["params"], payload["label"])
+
+
+def _manifest(stage: Stage, seconds: float, facts: Mapping[str, Any], registry: Registry, kind: str) -> dict[str, Any]:
+    method = stage.payload[kind]
+    card = registry.card(kind, method["name"])
+    return {
+        "kind": stage.kind,
+        "label": stage.label,
+        "method": {"kind": kind, "name": method["name"], "params": method["params"], "version": card.version},
+        "inputs": list(stage.inputs),
+        "seconds": round(seconds, 3),
+        "facts": dict(facts),
+        "peak_memory_mb": peak_memory_mb(),
+        "source": {_shown(card.file): _sha256(card.file)},
+        "date": _now(),
+    }
+
+
+def _sources(registry: Registry, cell: Mapping[str, Any]) -> dict[str, str]:
+    files = [ROOT / name for name in CORE_SOURCES]
+    files += [registry.card(kind, cell[f"{kind}_spec"]["name"]).file for kind in ("attack", "defense")]
+    return {_shown(file): _sha256(file) for file in files}
+
+
+def _shown(file: Path) -> str:
+    return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else file.name
+
+
+@cache
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def environment(machine: Machine) -> dict[str, Any]:
+    """Versions, device, threads and code state. Recorded, never keyed."""
+    packages = {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "scikit-learn")}
+    device = torch.device(machine.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {"python": platform.python_version(), **packages, "device": name, "threads": torch.get_num_threads(), "git": _git()}
+
+
+@cache
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+@cache
+def _git() -> str:
+    """The commit of the checkout, with ``+changes`` if files differ from it; empty outside a checkout."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return commit + ("+changes" if dirty.strip() else "")
+
+
+def _reset_peak_memory() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: start a new high-water mark
+    except OSError:
+        pass  # elsewhere the mark is the process's own, since its start
+
+
+def peak_memory_mb() -> float:
+    """The highest resident memory of this process since the stage began (where the system can tell, else since its start)."""
+    try:
+        for line in Path(f"/proc/{os.getpid()}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM"):
+                return round(int(line.split()[1]) / 1024, 1)
+    except OSError:
+        pass
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

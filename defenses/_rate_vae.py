@@ -1,0 +1,172 @@
+"""Rate-constrained variational autoencoders: the parts that ``vae`` and ``dvae`` share.
+
+Source: Yu, Wang, Xia, Yang, Lu, Tan, Kot, "Purify Unlearnable Examples via Rate-Constrained Variational Autoencoders",
+ICML 2024, arXiv:2405.01460, and the constants of its released code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import Context
+from benchmark.data import ImageSet, chunks, to_float
+from benchmark.loader import Batches
+from benchmark.victims._resnet import BasicBlock
+
+PURIFY_BATCH = 256
+
+
+class Encoder(nn.Module):
+    """The first blocks of a ResNet-18, then 1x1 convolutions to the mean and log-variance of the latent code.
+
+    ``depth`` counts the blocks kept: ``shallow`` ends after the first block of stage 2 (the published choice at 32 px;
+    latents at 1/2 resolution), ``deep`` after the first of stage 4 (at 224 px; latents at 1/8).
+    """
+
+    def __init__(self, channels: int, width: int, latent: int, deep: bool) -> None:
+        super().__init__()
+        blocks = [BasicBlock(width, width, 1), BasicBlock(width, width, 1), BasicBlock(width, 2 * width, 2)]
+        if deep:
+            blocks += [
+                BasicBlock(2 * width, 2 * width, 1),
+                BasicBlock(2 * width, 4 * width, 2),
+                BasicBlock(4 * width, 4 * width, 1),
+                BasicBlock(4 * width, 8 * width, 2),
+            ]
+        self.features = (8 if deep else 2) * width
+        self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True), *blocks)
+        self.mean = nn.Conv2d(self.features, latent, 1)
+        self.log_var = nn.Conv2d(self.features, latent, 1)
+        self.post = nn.Conv2d(latent, self.features, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Stem features (B, F, h, w), mean and log-variance, both float32 (B, latent, h, w)."""
+        features = self.stem(x)
+        return features, self.mean(features).float(), self.log_var(features).float()
+
+
+def decoder(features: int, width: int, channels: int, deep: bool) -> nn.Sequential:
+    """Transposed convolutions back to the image; instance norm without affine, no activation at the end.
+
+    ``width`` counts the channels of the first layer of the shallow form. The released 224-px form declares its norms with
+    wrong widths; here they have the true ones, which changes no number.
+    """
+    if deep:
+        return nn.Sequential(
+            nn.ConvTranspose2d(features, 4 * width, 4, 2, 1),
+            nn.ConvTranspose2d(4 * width, 2 * width, 3, 1, 1),
+            nn.InstanceNorm2d(2 * width),
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
+            nn.ConvTranspose2d(width, width // 2, 3, 1, 1),
+            nn.InstanceNorm2d(width // 2),
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(width // 2, channels, 4, 2, 1),
+        )
+    return nn.Sequential(
+        nn.ConvTranspose2d(features, width, 4, 2, 1),
+        nn.ConvTranspose2d(width, width, 3, 1, 1),
+        nn.InstanceNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.ConvTranspose2d(width, width // 2, 3, 1, 1),
+        nn.InstanceNorm2d(width // 2),
+        nn.ReLU(inplace=True),
+        nn.ConvTranspose2d(width // 2, channels, 3, 1, 1),
+    )
+
+
+def sample(mean: Tensor, log_var: Tensor, generator: torch.Generator) -> Tensor:
+    """One draw of the code, mean + std * noise, (B, latent, h, w).
+
+    The noise is drawn as one contiguous run in channels-last order: filling a strided tensor is several times slower.
+    """
+    batch, latent, height, width = mean.shape
+    noise = torch.randn(batch, height, width, latent, generator=generator).permute(0, 3, 1, 2)
+    return mean + torch.exp(0.5 * log_var) * noise.to(mean.device, non_blocking=True)
+
+
+def kl_rate(mean: Tensor, log_var: Tensor) -> Tensor:
+    """KL divergence to the unit Gaussian in nats per latent position: summed over channels, averaged over (B, h, w)."""
+    return (-0.5 * (1 + log_var - mean.square() - log_var.exp()).sum(1)).mean()
+
+
+def rate_weight(target: float) -> float:
+    """Weight of the rate term in the released code: 0.01 for targets above 0.99, else 0.5."""
+    return 0.01 if target > 0.99 else 0.5
+
+
+def hinge(value: Tensor, bound: float) -> Tensor:
+    """max(value, bound): no gradient while ``value`` is below the bound."""
+    return value.clamp(min=bound)
+
+
+def fit_network(
+    net: nn.Module,
+    data: ImageSet,
+    loss: Callable[[Tensor, Tensor, int], tuple[Tensor, dict[str, Tensor]]],
+    ctx: Context,
+    *,
+    stage: str,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    clip: float,
+) -> dict[str, float]:
+    """Trains with Adam, a cosine to 0 stepped per epoch, shuffled full batches, no augmentation, gradients clipped.
+
+    Args:
+        loss: maps (images, labels, epoch index) to the loss and to named terms worth watching.
+        stage: names this training in seeds, log and progress.
+
+    Returns:
+        The mean of each named term over the last epoch.
+
+    Raises:
+        FloatingPointError: if the loss is no longer finite.
+    """
+    net.to(ctx.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    batches = Batches(data, batch_size, ctx.device, ctx.generator(f"{stage} batches"), drop_last=True)
+    optimizer = torch.optim.Adam(net.parameters(), lr, foreach=True)
+    means: dict[str, float] = {}
+    for epoch in range(epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+        sums: dict[str, Tensor] = {}
+        for number, (x, y, _) in enumerate(batches):
+            value, terms = loss(x, y, epoch)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(net.parameters(), clip)
+            optimizer.step()
+            for name, term in {"loss": value, **terms}.items():
+                sums[name] = sums.get(name, torch.zeros((), device=x.device)) + term.detach()
+            if number % 8 == 0:
+                ctx.progress((epoch + number / len(batches)) / epochs, f"{stage}, epoch {epoch + 1}/{epochs}")
+        means = {name: float(total) / len(batches) for name, total in sums.items()}
+        if not math.isfinite(means["loss"]):
+            raise FloatingPointError(f"{stage}: the loss is {means['loss']} in epoch {epoch + 1} of {epochs}; lower lr (now {lr})")
+        ctx.log(f"{stage}: epoch {epoch + 1}/{epochs} " + " ".join(f"{name} {value:.5f}" for name, value in means.items()))
+    return means
+
+
+def ready(net: nn.Module, ctx: Context) -> nn.Module:
+    """The network for applying: on its device, in the memory format it was fitted in, in eval mode."""
+    return net.to(ctx.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def image_batches(data: ImageSet, ctx: Context) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Images in order with nothing dropped: position, float [0, 1] (B, C, H, W), labels (B,)."""
+    for part in chunks(len(data), PURIFY_BATCH):
+        x = to_float(data.x[part].to(ctx.device)).contiguous(memory_format=torch.channels_last)
+        yield part, x, data.y[part].to(ctx.device)
+
+
+def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A module whose initial weights depend on ``seed`` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()

@@ -1,0 +1,79 @@
+"""Adversarial training: every batch is replaced by its PGD-perturbed form before the update.
+
+Source: Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018,
+arXiv:1706.06083, with the constants that the evaluations of unlearnable examples share: 10 steps of 2/255 within 8/255, from
+a Gaussian start of one step's length, crafted in eval mode.
+
+Departures:
+- The number of epochs and the schedule are the protocol's, so that every defense gets the same training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark import Context, Defense, defense
+from benchmark.gradients import frozen, input_gradient
+from benchmark.spec import Value
+
+
+@defense(version=1, cite="arXiv:1706.06083")
+class AT(Defense):
+    """PGD adversarial training, L-inf or L2.
+
+    Parameters:
+        norm: linf or l2.
+        eps: radius in [0, 1] units of that norm.
+        step: length of one ascent step in the same units.
+        steps: ascent steps a batch.
+    """
+
+    effort: ClassVar[Mapping[str, float]] = {"steps": 0.7}
+    toy: ClassVar[Mapping[str, Value]] = {"steps": 2}
+
+    norm: str = "linf"
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("linf", "l2"):
+            raise ValueError(f'norm="{self.norm}", expected linf or l2')
+        if self.norm == "linf" and not 0 < self.eps < 1:
+            raise ValueError(f"eps={self.eps} is in [0, 1] units; write 8/255, not 8")
+        if self.eps <= 0 or self.step <= 0 or self.steps < 1:
+            raise ValueError("eps and step must be positive and steps at least 1")
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
+        with frozen(model):
+            adversarial = self.craft(model, x, y, ctx)
+        with ctx.autocast():
+            logits = model(adversarial)
+        return F.cross_entropy(logits.float(), y)
+
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
+        """Images within ``eps`` of ``x`` and in [0, 1] that raise the loss; the model is expected frozen, in eval mode."""
+        noise = torch.randn(x.shape, generator=ctx.stream("at start")).to(x.device)
+        current = self._project(x + self.step * noise, x)
+        for _ in range(self.steps):
+            gradient, _ = input_gradient(model, current, y, ctx)
+            if self.norm == "linf":
+                ascent = gradient.sign()
+            else:
+                ascent = gradient / gradient.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
+            current = self._project(current + self.step * ascent, x)
+        return current.detach()
+
+    def _project(self, moved: Tensor, x: Tensor) -> Tensor:
+        change = moved - x
+        if self.norm == "linf":
+            change = change.clamp(-self.eps, self.eps)
+        else:
+            length = change.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
+            change = change * (self.eps / length).clamp(max=1)
+        return (x + change).clamp(0, 1)

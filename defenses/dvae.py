@@ -1,0 +1,230 @@
+"""D-VAE: two rate-constrained autoencoders, each with a second decoder that explains the perturbation.
+
+Source: Yu, Wang, Xia, Yang, Lu, Tan, Kot, "Purify Unlearnable Examples via Rate-Constrained Variational Autoencoders",
+ICML 2024, arXiv:2405.01460. Network, losses, constants and the order of the pipeline follow the released code.
+
+Stage 1 is fitted to the protected images with a tight rate; its perturbation is subtracted. Stage 2 is fitted to the result
+with a looser rate; its perturbation is subtracted too, and what it then reconstructs is the purified image.
+
+Departures:
+- The rest of the classifier behind the encoder is not built; in the release it is evaluated but receives no gradient.
+- The cross-entropies that the release only logs are not computed, so no trained classifier is needed.
+- The perturbation decoder reads the sampled code plus the class embedding, as in the authors' scripts (their command line's
+  flags invert); ``decoder_input`` gives the other two forms.
+- Embeddings are as wide as the feature they are added to; at 224 px the release adds tensors of different shapes and fails.
+- Every random draw is seeded, including the weights and the noise of purification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from benchmark import Context, DatasetInfo, Defense, ImageSet, defense
+from benchmark.data import to_uint8, truncate_uint8
+from benchmark.spec import Value
+from defenses._rate_vae import Encoder, decoder, fit_network, hinge, image_batches, kl_rate, rate_weight, ready, sample, seeded
+
+
+@dataclass(frozen=True)
+class Output:
+    """One forward pass: reconstruction, perturbation (both (B, C, H, W), float32), mean and log-variance of the code."""
+
+    image: Tensor
+    perturbation: Tensor
+    mean: Tensor
+    log_var: Tensor
+
+
+class DVAENet(nn.Module):
+    """Encoder, image decoder, perturbation decoder and class embedding."""
+
+    def __init__(
+        self, info: DatasetInfo, width: int, decoder_width: int, latent: int, spatial: bool, deep: bool, decoder_input: str
+    ) -> None:
+        super().__init__()
+        scale = 8 if deep else 2
+        if info.height % scale or info.width % scale:
+            raise ValueError(f"images are {info.height} x {info.width}; dvae needs sides that {scale} divides")
+        self.encoder = Encoder(info.channels, width, latent, deep)
+        self.image_decoder = decoder(self.encoder.features, decoder_width, info.channels, deep)
+        self.perturbation_decoder = decoder(self.encoder.features, decoder_width, info.channels, deep)
+        self.map_shape = (self.encoder.features, info.height // scale, info.width // scale) if spatial else (self.encoder.features, 1, 1)
+        self.embedding = nn.Embedding(info.num_classes, self.map_shape[0] * self.map_shape[1] * self.map_shape[2])
+        self.decoder_input = decoder_input
+
+    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Output:
+        """Args: ``x`` float (B, C, H, W) in [0, 1]; ``y`` int64 (B,); ``generator`` draws the code, in eval mode too."""
+        features, mean, log_var = self.encoder(x)
+        code = self.encoder.post(sample(mean, log_var, generator))
+        image = torch.sigmoid(self.image_decoder(code).float())
+        label = self.embedding(y).view(-1, *self.map_shape)
+        if self.decoder_input == "code":
+            label = label + code
+        elif self.decoder_input == "stem":
+            label = label + features
+        elif label.shape[2:] != features.shape[2:]:
+            label = label.expand(-1, -1, *features.shape[2:])
+        return Output(image, self.perturbation_decoder(label).float(), mean, log_var)
+
+
+@dataclass(frozen=True)
+class FittedDVAE:
+    """Both fitted stages. Applies to any images of the data set it was fitted on."""
+
+    stage1: nn.Module
+    stage2: nn.Module
+    rounding: str
+
+    def apply(self, data: ImageSet, ctx: Context) -> tuple[ImageSet, Tensor, Tensor]:
+        """Purified images, and the perturbations that stage 1 and stage 2 found, float16 (N, C, H, W)."""
+        middle, first = self.remove(data, ctx)
+        final, second = self.reconstruct(middle, ctx)
+        return final, first, second
+
+    @torch.no_grad()
+    def remove(self, data: ImageSet, ctx: Context) -> tuple[ImageSet, Tensor]:
+        """Stage 1: the images less the perturbation found in them, and that perturbation."""
+        ready(self.stage1, ctx)
+        generator = ctx.generator("stage 1 code")
+        out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
+        for part, x, y in image_batches(data, ctx):
+            with ctx.autocast():
+                perturbation = self.stage1(x, y, generator).perturbation
+            out[part], found[part] = self._store(x - perturbation), perturbation.half().cpu()
+        return data.with_x(out), found
+
+    @torch.no_grad()
+    def reconstruct(self, data: ImageSet, ctx: Context) -> tuple[ImageSet, Tensor]:
+        """Stage 2: what it reconstructs of the images less the perturbation found in them, and that perturbation."""
+        ready(self.stage2, ctx)
+        generator = ctx.generator("stage 2 code")
+        out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
+        for part, x, y in image_batches(data, ctx):
+            with ctx.autocast():
+                perturbation = self.stage2(x, y, generator).perturbation
+                cleaned = (x - perturbation).clamp(0, 1)  # stays float between the two passes
+                image = self.stage2(cleaned, y, generator).image
+            out[part], found[part] = self._store(image), perturbation.half().cpu()
+        return data.with_x(out), found
+
+    def _store(self, x: Tensor) -> Tensor:
+        return (truncate_uint8(x) if self.rounding == "trunc" else to_uint8(x)).cpu()
+
+
+@defense(version=1, cite="arXiv:2405.01460")
+class DVAE(Defense):
+    """D-VAE: disentangles the perturbation in two rate-constrained stages and returns the reconstruction.
+
+    Parameters:
+        width: channels of the encoder's first layer.
+        decoder_width: channels of the decoders' first layer; 0 means as the encoder.
+        latent: channels of the latent code.
+        spatial: one embedding value a class and position, not only a class and channel.
+        deep: the 224-px network, with latents at 1/8 of the resolution.
+        decoder_input: what is added to the class embedding for the perturbation decoder: code, stem or none.
+        target: rate of stage 1, nats per latent position.
+        kd: rate of stage 2, nats per latent position.
+        hinge: mean square below which the perturbation is not penalised.
+        hinge_from: epoch index from which that penalty acts.
+        epochs: of each stage.
+        batch_size: of each stage; few images want small batches.
+        lr: of Adam.
+        clip: bound on the gradient's global L2 norm.
+        rounding: trunc (as released) or round.
+    """
+
+    effort: ClassVar[Mapping[str, float]] = {"epochs": 6.0}
+    toy: ClassVar[Mapping[str, Value]] = {"width": 4, "latent": 4, "epochs": 1, "batch_size": 32}
+
+    width: int = 64
+    decoder_width: int = 0
+    latent: int = 256
+    spatial: bool = True
+    deep: bool = False
+    decoder_input: str = "code"
+    target: float = 1.0
+    kd: float = 3.0
+    hinge: float = 0.002
+    hinge_from: int = 11
+    epochs: int = 60
+    batch_size: int = 128
+    lr: float = 0.005
+    clip: float = 5.0
+    rounding: str = "trunc"
+
+    def __post_init__(self) -> None:
+        if self.decoder_input not in ("code", "stem", "none"):
+            raise ValueError(f'decoder_input="{self.decoder_input}", expected code, stem or none')
+        if self.rounding not in ("trunc", "round"):
+            raise ValueError(f'rounding="{self.rounding}", expected trunc or round')
+        if self.width < 2 or self.latent < 1 or self.epochs < 1 or self.batch_size < 2:
+            raise ValueError("width and batch_size must be at least 2, latent and epochs at least 1")
+        if self.target <= 0 or self.kd <= 0:
+            raise ValueError(f"rates are nats per latent position and positive; got target={self.target}, kd={self.kd}")
+
+    def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
+        fitted = self.fit(data, ctx)
+        purified, first, second = fitted.apply(data, ctx)
+        ctx.keep("perturbation", {"stage1": first, "stage2": second})
+        ctx.keep(
+            "model", {f"{name}.{key}": value for name in ("stage1", "stage2") for key, value in getattr(fitted, name).state_dict().items()}
+        )
+        return purified
+
+    def fit(self, data: ImageSet, ctx: Context) -> FittedDVAE:
+        """Fits both stages. Stage 2 starts from new weights and reads the output of stage 1."""
+        stage1 = self._fit_stage(data, self.target, "stage 1", ctx)
+        middle, _ = FittedDVAE(stage1, stage1, self.rounding).remove(data, ctx)
+        stage2 = self._fit_stage(middle, self.kd, "stage 2", ctx)
+        return FittedDVAE(stage1, stage2, self.rounding)
+
+    def restore(self, kept: Mapping[str, Tensor], info: DatasetInfo) -> FittedDVAE:
+        """The fitted model from the kept artifact ``model``, for further images of the same data set.
+
+        Raises:
+            ValueError: if the tensors do not fit this instance's parameters.
+        """
+        stages = []
+        for name in ("stage1", "stage2"):
+            net = self.network(info)
+            state = {key.removeprefix(f"{name}."): value for key, value in kept.items() if key.startswith(f"{name}.")}
+            try:
+                net.load_state_dict(state)
+            except RuntimeError as error:
+                raise ValueError(f"the kept model does not fit these parameters of dvae: {error}") from error
+            stages.append(net)
+        return FittedDVAE(stages[0], stages[1], self.rounding)
+
+    def network(self, info: DatasetInfo) -> DVAENet:
+        """One untrained network for a data set."""
+        return DVAENet(info, self.width, self.decoder_width or self.width, self.latent, self.spatial, self.deep, self.decoder_input)
+
+    def loss_terms(self, out: Output, x: Tensor, target: float, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The training loss of one batch and its terms ``rec``, ``rec_p``, ``kl`` and ``p``."""
+        rec = (out.image - x).square().mean()
+        rec_p = ((out.image + out.perturbation).clamp(0, 1) - x).square().mean()  # trains the image decoder too
+        kl = kl_rate(out.mean, out.log_var)
+        p = out.perturbation.square().mean()
+        loss = rec + rec_p + rate_weight(target) * hinge(kl, target)
+        if epoch >= self.hinge_from:
+            loss = loss + hinge(p, self.hinge)
+        return loss, {"rec": rec, "rec_p": rec_p, "kl": kl, "p": p}
+
+    def _fit_stage(self, data: ImageSet, target: float, stage: str, ctx: Context) -> nn.Module:
+        net = seeded(lambda: self.network(data.info), ctx.seed(f"{stage} init"))
+        generator = ctx.generator(f"{stage} noise")
+
+        def loss(x: Tensor, y: Tensor, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+            with ctx.autocast():
+                out = net(x, y, generator)
+            return self.loss_terms(out, x, target, epoch)
+
+        means = fit_network(net, data, loss, ctx, stage=stage, epochs=self.epochs, batch_size=self.batch_size, lr=self.lr, clip=self.clip)
+        short = stage.replace(" ", "")
+        ctx.note(**{f"{short}_{name}": round(value, 6) for name, value in means.items()})
+        return net.eval()

@@ -1,0 +1,24 @@
+"""Every registered attack and defense keeps the promises of its kind; a new one is tested here with nothing to add."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmark.check import check_method
+from benchmark.registry import Registry
+
+METHODS = [(kind, name) for kind in ("attack", "defense") for name in Registry().cards(kind)]
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize(("kind", "name"), METHODS)
+def test_method_keeps_its_contract(kind: str, name: str, registry: Registry) -> None:
+    results = check_method(kind, name, registry)
+    assert not [f"{result.name}: {result.detail}" for result in results if not result.passed]
+    assert results[-1].name == "seed"
+
+
+def test_no_method_file_is_broken(registry: Registry) -> None:
+    for kind in ("attack", "defense", "dataset", "victim"):
+        assert registry.cards(kind)
+    assert registry.broken == []

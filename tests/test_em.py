@@ -1,0 +1,104 @@
+"""What is particular to EM: signed noise within the budget, one pattern a class, a surrogate that is fooled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from attacks import em
+from attacks.em import EM
+from benchmark import Context, ImageSet
+from benchmark.verify import verify_poison
+
+SMALL = EM(surrogate="resnet10_w16", max_rounds=3, model_steps=4, noise_steps=4, batch_size=20, lr=0.05)
+
+
+def free(data: ImageSet) -> Tensor:
+    """Where a change of 8 levels cannot be clipped."""
+    return (data.x >= 8) & (data.x <= 247)
+
+
+@pytest.fixture(scope="module")
+def sample_wise(toy: ImageSet) -> tuple[ImageSet, Context]:
+    ctx = Context(seed_axes=("em", 0))
+    return SMALL.poison(toy, ctx), ctx
+
+
+@pytest.fixture(scope="module")
+def class_wise(toy: ImageSet) -> ImageSet:
+    return replace(SMALL, granularity="class", class_share=0.5).poison(toy, Context(seed_axes=("em", 0)))
+
+
+def test_budget_holds_and_every_image_changes(toy: ImageSet, sample_wise: tuple[ImageSet, Context]) -> None:
+    facts = verify_poison(toy, sample_wise[0], SMALL)
+    assert facts["changed"] == 1.0
+    assert facts["linf"] is not None
+    assert 4 / 255 < facts["linf"] <= 8 / 255 + 1e-9
+
+
+@pytest.mark.parametrize("granularity", ["sample", "class"])
+def test_noise_has_both_signs(granularity: str, toy: ImageSet, sample_wise: tuple[ImageSet, Context], class_wise: ImageSet) -> None:
+    poisoned = sample_wise[0] if granularity == "sample" else class_wise
+    change = (poisoned.x.int() - toy.x.int())[free(toy)]
+    change = change[change != 0]
+    assert 0.4 < float((change < 0).float().mean()) < 0.6
+
+
+def test_class_wise_noise_is_one_pattern_a_class(toy: ImageSet, class_wise: ImageSet) -> None:
+    patterns = []
+    for label in range(3):
+        mine = toy.y == label
+        change, seen = (class_wise.x.int() - toy.x.int())[mine], free(toy)[mine]
+        low = change.masked_fill(~seen, 99).amin(0)
+        high = change.masked_fill(~seen, -99).amax(0)
+        assert torch.equal(low[seen.any(0)], high[seen.any(0)])
+        patterns.append(low)
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.equal(patterns[a], patterns[b])
+
+
+def test_sample_wise_noise_does_not_depend_on_the_batch_of_the_noise_step(toy: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    attack = replace(SMALL, max_rounds=1)
+    whole = attack.poison(toy, Context())
+    monkeypatch.setattr(em, "NOISE_BATCH", 7)
+    parts = attack.poison(toy, Context())
+    # the sums of a convolution may differ in the last bit, and with it the sign of a gradient that is nearly zero
+    assert float((whole.x != parts.x).float().mean()) < 0.002
+
+
+def test_stops_once_the_surrogate_is_fooled(toy: ImageSet) -> None:
+    ctx = Context(seed_axes=("stop", 0))
+    attack = EM(surrogate="resnet10_w16", max_rounds=12, model_steps=6, noise_steps=5, batch_size=30, lr=0.05, stop_error=0.05)
+    attack.poison(toy, ctx)
+    assert ctx.notes["surrogate_error"] <= 0.05
+    assert ctx.notes["rounds"] < 12
+
+
+def test_stops_at_the_last_round_otherwise(sample_wise: tuple[ImageSet, Context]) -> None:
+    notes = sample_wise[1].notes
+    assert notes["rounds"] <= 3
+    assert notes["rounds"] == 3 or notes["surrogate_error"] <= 0.01
+
+
+def test_same_seed_same_bytes_and_another_seed_other_bytes(toy: ImageSet, class_wise: ImageSet) -> None:
+    attack = replace(SMALL, granularity="class", class_share=0.5)
+    assert attack.poison(toy, Context(seed_axes=("em", 0))).fingerprint == class_wise.fingerprint
+    assert attack.poison(toy, Context(seed_axes=("em", 1))).fingerprint != class_wise.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"eps": 8.0}, "write 8/255, not 8"),
+        ({"step": 0.0}, r"in \[0, 1\] units"),
+        ({"granularity": "image"}, "expected sample or class"),
+        ({"max_rounds": 0}, "must be at least 1"),
+        ({"noise_steps": -1}, "noise_steps at least 0"),
+    ],
+)
+def test_bad_parameters(parameters: dict[str, float | str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EM(**parameters)  # type: ignore[arg-type]
