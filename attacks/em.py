@@ -47,6 +47,7 @@ class EM(Attack):
     """
 
     norm = "linf"
+    effort: ClassVar[Mapping[str, float]] = {"": 60.0}  # some five rounds of 20 noise steps; class-wise it is far less
     toy: ClassVar[Mapping[str, Value]] = {
         "surrogate": "resnet10_w16",
         "max_rounds": 2,

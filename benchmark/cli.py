@@ -123,10 +123,10 @@ def run(
     ] = Policy.missing,
 ) -> None:
     """Run a suite and report. Running the same command again continues where it stopped."""
-    from benchmark.hardware import detect_device
+    from benchmark.hardware import choose_device
     from benchmark.scheduler import Machine, run_plan
 
-    device = detect_device() if device == "auto" else device
+    device = choose_device(device)
     registry, data = _registry(plugin), _data_root(data_root)
     axes = _axes(attacks, defenses, dataset, victim, protocol, seeds)
     plan = _plan(suite, axes, settings, registry, data, device, download)
@@ -167,10 +167,10 @@ def plan(
     device: Device = "auto",
 ) -> None:
     """Show a suite's cells: what is cached, what is skipped and why, and what the rest will cost. Runs nothing."""
-    from benchmark.hardware import detect_device
+    from benchmark.hardware import choose_device
     from benchmark.scheduler import default_slots
 
-    device = detect_device() if device == "auto" else device
+    device = choose_device(device)
     axes = _axes(attacks, defenses, dataset, victim, protocol, seeds)
     made = _plan(suite, axes, settings, _registry(plugin), _data_root(data_root), device, download)
     store = _store(results)
@@ -190,7 +190,8 @@ def plan(
     }
     varying = [column for column in range(7) if column > 4 or len({axes[column] for axes in axes_of.values()}) > 1]
     constant = [next(iter(axes_of.values()))[column] for column in range(5) if column not in varying] if axes_of else []
-    table = Table(title=escape(" / ".join([made.suite.name, *constant])), title_justify="left", box=box.SIMPLE_HEAD)
+    console.print(escape(" / ".join([made.suite.name, *constant])), style="italic", highlight=False, soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD)
     names = ("dataset", "victim", "protocol", "ratio", "seed", "attack", "defense")
     for header in (*(names[column] for column in varying), "state", "stages to do"):
         table.add_column(header, overflow="fold")
@@ -211,12 +212,16 @@ def list_(
     plugin: Plugins = None,
 ) -> None:
     """List methods with parameters, defaults and citation; or protocols, or suites."""
+    from benchmark.listing import list_methods, list_protocols, list_suites
+
     if what is What.protocols:
-        _list_protocols()
+        list_protocols(name, console)
     elif what is What.suites:
-        _list_suites()
+        list_suites(name, console)
     else:
-        _list_methods(what.value.removesuffix("s"), name, _registry(plugin))
+        registry = _registry(plugin)
+        list_methods(what.value.removesuffix("s"), name, registry, console)
+        _reasons(registry)
 
 
 @app.command()
@@ -240,9 +245,9 @@ def report(
     if every:
         _show(list(store.records()), results / "all", "all records", "run_benchmark.py report --all")
         return
-    from benchmark.hardware import detect_device
+    from benchmark.hardware import choose_device
 
-    device = detect_device() if device == "auto" else device
+    device = choose_device(device)
     axes = _axes(attacks, defenses, dataset, victim, protocol, seeds)
     made = _plan(suite, axes, settings, _registry(plugin), _data_root(data_root), device, download=False)
     _report(made, store, results / made.suite.name, command=" ".join(["run_benchmark.py", *sys.argv[1:]]))
@@ -360,12 +365,13 @@ def _report(plan: Plan, store: Store, folder: Path, command: str) -> None:
     from benchmark.record import Record
 
     records: list[Record] = []
+    stages = {stage.key: stage for stage in plan.stages}
     for cell in plan.cells:
-        stage = next(stage for stage in plan.stages if stage.key == cell.key)
-        if store.is_done(stage):
-            records.append(store.record(cell.key))
-        elif (failure := store.failure(cell.key)) is not None and failure.get("record"):
+        failure = store.failure(cell.key)  # cleared by success, so one that is there is newer than the record
+        if failure is not None and failure.get("record"):
             records.append(Record.from_json(failure["record"]))
+        elif store.is_done(stages[cell.key]):
+            records.append(store.record(cell.key))
     _show(records, folder, plan.suite.name, command)
 
 
@@ -383,50 +389,15 @@ def _show(records: list[Record], folder: Path, title: str, command: str) -> None
     console.print(f"report: {escape(str(written.html))} and {len(written.files) - 1} more files beside it", highlight=False, soft_wrap=True)
 
 
-def _list_protocols() -> None:
-    from dataclasses import fields
-
-    from benchmark.protocol import PROTOCOLS
-
-    for protocol in PROTOCOLS.values():
-        values = ", ".join(
-            f"{item.name}={getattr(protocol, item.name)}" for item in fields(protocol) if item.name not in ("name", "summary")
-        )
-        console.print(f"[bold]{protocol.name}[/bold]  {escape(protocol.summary)}\n    [dim]{escape(values)}[/dim]", highlight=False)
-
-
-def _list_suites() -> None:
-    from benchmark.suite import read_suite, suite_names
-
-    for name in suite_names():
-        raw, where = read_suite(name)
-        axes = ", ".join(f"{key}: {raw[key]}" for key in ("datasets", "attacks", "defenses", "victims", "protocols") if key in raw)
-        console.print(
-            f"[bold]{name}[/bold]  {escape(str(raw.get('about', '')))}\n    [dim]{escape(axes)}\n    {escape(where)}[/dim]", highlight=False
-        )
-
-
-def _list_methods(kind: str, name: str | None, registry: Registry) -> None:
-    cards = registry.cards(kind)
-    shown = [registry.card(kind, name)] if name else list(cards.values())
-    for card in shown:
-        about = [
-            text for text in (card.cite, f"norm {card.norm}" if card.norm else "", f"version {card.version}" if card.cite else "") if text
-        ]
-        about += [f"needs {', '.join(card.needs)}"] if card.needs else []
-        console.print(f"[bold]{escape(card.name)}[/bold]  {escape(card.summary)}  [dim]{escape('; '.join(about))}[/dim]", highlight=False)
-        for param in card.params.values():
-            default = "(required)" if param.required else f"= {param.shown}"
-            console.print(f"    {param.name}: {escape(param.type)} {escape(default)}  [dim]{escape(param.doc)}[/dim]", highlight=False)
-    _reasons(registry)
-
-
 def main() -> None:
     """Runs the command line; errors of users come as one message, without a traceback."""
     try:
         app()
     except (ValueError, TypeError, OSError) as error:
-        errors.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        message = str(error)
+        if isinstance(error, OSError) and error.strerror and not error.filename:
+            message = error.strerror  # one of ours; str() would put the errno before it
+        errors.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
         sys.exit(2)
 
 

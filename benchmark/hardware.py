@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 BF16_CPU_FLAGS = ("avx512_bf16", "amx_bf16")  # native bf16 arithmetic; without it bf16 is emulated and slow
+
+
+def choose_device(wanted: str) -> str:
+    """The device to run on: ``wanted``, or for ``auto`` the best there is.
+
+    Raises:
+        ValueError: if ``wanted`` is no device or there is no such GPU.
+    """
+    if wanted == "auto":
+        return detect_device()
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", wanted)
+    if match is None:
+        raise ValueError(f'unknown device "{wanted}"; expected auto, cpu, cuda or cuda:0')
+    if wanted != "cpu":
+        import torch
+
+        count = torch.cuda.device_count()
+        if count <= int(match[1] or 0):
+            raise ValueError(f'device "{wanted}" was asked for but torch sees {count} GPUs; use --device cpu, or check with nvidia-smi')
+    return wanted
 
 
 def detect_device() -> str:

@@ -145,7 +145,7 @@ class _Builder:
             {**identity, "seed": self.suite.craft_seed, "precision": precision},
             (),
             {
-                "dataset": _text(dataset),
+                "dataset": {**_text(dataset), "fingerprint": data["fingerprint"]},
                 "attack": _text(attack),
                 "precision": precision,
                 "seed_axes": ["poison", data, attack.name, self.suite.craft_seed],
@@ -163,7 +163,7 @@ class _Builder:
             {**identity, "seed": self.suite.craft_seed, "precision": precision},
             (poison.key,),
             {
-                "dataset": _text(dataset),
+                "dataset": {**_text(dataset), "fingerprint": data["fingerprint"]},
                 "defense": _text(defense),
                 "poison": poison.key,
                 "ratio": ratio,
@@ -222,7 +222,7 @@ class _Builder:
         }
         payload = {
             "cell": cell,
-            "dataset": _text(dataset),
+            "dataset": {**_text(dataset), "fingerprint": data["fingerprint"]},
             "defense": _text(defense),
             "victim": victim,
             "protocol": {"name": protocol.name, **settings},

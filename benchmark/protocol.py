@@ -84,12 +84,14 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
         Protocol(
             "quick",
-            "for a first look on the embedded set: 10 epochs, one-cycle to 0.2, crop 2",
-            epochs=10,
-            lr=0.2,
+            "for a first look on the embedded set: 5 epochs, one-cycle to 0.08, batch 32, crop 2, clip 1.0",
+            epochs=5,
+            batch_size=32,
+            lr=0.08,
             nesterov=True,
             schedule="onecycle",
             crop=2,
+            clip=1.0,
         ),
     )
 }

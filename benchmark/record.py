@@ -41,7 +41,7 @@ class Record:
     loss_curve: tuple[float, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)  # poison, purify, train
     peak_memory_mb: float = 0.0
-    facts: Mapping[str, Any] = field(default_factory=dict)  # poison: linf, l2, l0, psnr; purify: what the defense noted
+    facts: Mapping[str, Any] = field(default_factory=dict)  # per stage: what verification measured and what the method noted
     artifacts: Mapping[str, str] = field(default_factory=dict)  # poison, purify -> sha256 of the images
     environment: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)  # file -> sha256

@@ -100,8 +100,15 @@ class Registry:
                 except (SyntaxError, ValueError, OSError) as error:
                     self.broken.append(Broken(kind, name, file, str(error)))
                     continue
-                if card is not None:
-                    self._add(card)
+                if card is None:
+                    continue
+                if (other := self._cards[kind].get(card.name)) is None:
+                    self._cards[kind][card.name] = card
+                    continue
+                clash = f'two {kind}s are called "{card.name}": {other.file} and {card.file}; rename one'
+                if not module:  # given by hand with --plugin: it must not be passed over
+                    raise ValueError(clash)
+                self.broken.append(Broken(kind, name, file, clash))
         return self._cards[kind]
 
     def card(self, kind: str, name: str) -> Card:
@@ -145,7 +152,7 @@ class Registry:
         if kind == "victim":
             return module
         for value in vars(module).values():
-            if isinstance(value, type) and value.__module__ == module.__name__ and "version" in vars(value):
+            if isinstance(value, type) and value.__module__ == module.__name__ and _is_method(value, kind):
                 value.name = name  # type: ignore[attr-defined]
                 return value
         raise ValueError(f'{card.file} defines no class decorated with @{kind}; "{name}" cannot be used')
@@ -161,12 +168,6 @@ class Registry:
             return cls(**spec.params)
         except (ValueError, TypeError) as error:
             raise ValueError(f'{kind} "{spec}": {error}') from error
-
-    def _add(self, card: Card) -> None:
-        other = self._cards[card.kind].get(card.name)
-        if other is not None:
-            raise ValueError(f'two {card.kind}s are called "{card.name}": {other.file} and {card.file}; rename one')
-        self._cards[card.kind][card.name] = card
 
     def _files(self, kind: str) -> Iterator[tuple[Path, str, str]]:
         folder = FOLDERS[kind]
@@ -198,6 +199,8 @@ def read_card(kind: str, file: Path, name: str, module: str = "") -> Card | None
     """
     tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     if kind == "victim":
+        if not any(isinstance(node, ast.FunctionDef) and node.name == "build" for node in tree.body):
+            return None
         summary = (ast.get_docstring(tree) or "").partition("\n")[0]
         return Card(kind, name, summary, 1, "", {}, file, module)
     for node in tree.body:
@@ -323,6 +326,10 @@ def _typed(kind: str, method: str, param: Param, value: Value) -> Value:
     if "str" in kinds and value is not None:
         return format_value(value)
     raise ValueError(f'{kind} "{method}": {param.name}={format_value(value)} is not of type {param.type} (default {param.shown})')
+
+
+def _is_method(cls: type, kind: str) -> bool:
+    return "version" in vars(cls) and any(base.__name__ == BASES[kind] and base.__module__ == "benchmark.api" for base in cls.__mro__)
 
 
 def _import_file(file: Path) -> Any:

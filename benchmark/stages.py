@@ -19,7 +19,7 @@ import torch
 
 from benchmark.api import Attack, Context, Defense
 from benchmark.data import ImageSet, Splits
-from benchmark.datasets import open_dataset
+from benchmark.datasets import fingerprint, open_dataset
 from benchmark.plan import Stage
 from benchmark.protocol import get_protocol
 from benchmark.record import Record
@@ -79,8 +79,8 @@ def _purify(stage: Stage, store: Store, machine: Machine, registry: Registry, ct
     started = time.perf_counter()
     purified = defense.purify(protected, ctx)
     seconds = time.perf_counter() - started
-    verify_purified(protected, purified, defense)
-    store.publish_images(stage.key, purified, _manifest(stage, seconds, ctx.notes, registry, "defense"), ctx.kept)
+    facts = {**verify_purified(protected, purified, defense), **ctx.notes}
+    store.publish_images(stage.key, purified, _manifest(stage, seconds, facts, registry, "defense"), ctx.kept)
 
 
 def _train(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
@@ -88,6 +88,7 @@ def _train(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx
     splits = _dataset(stage, machine, registry)
     defense: Defense = registry.build("defense", _spec(payload["defense"]))
     purified = payload["purify"] is not None
+    _check_hooks(defense, purified)
     images = store.load_images(payload["purify"] if purified else payload["poison"])
     train = images if purified else _mixed(stage, images, machine, registry, splits)
     settings = {name: value for name, value in payload["protocol"].items() if name != "name"}
@@ -106,7 +107,7 @@ def _train(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx
             loss_curve=tuple(result.train_loss),
             seconds=seconds,
             peak_memory_mb=peak_memory_mb(),
-            facts={name: manifest["facts"] for name, manifest in manifests.items()},
+            facts={**{name: manifest["facts"] for name, manifest in manifests.items()}, "train": dict(ctx.notes)},
             artifacts={name: manifest["files"]["images.safetensors"]["sha256"] for name, manifest in manifests.items()},
             environment=environment(machine),
             sources=_sources(registry, payload["cell"]),
@@ -115,8 +116,21 @@ def _train(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx
     )
 
 
+def _check_hooks(defense: Defense, purified: bool) -> None:
+    """The plan reads a class without running it, so it cannot see a ``purify`` that is inherited or assigned."""
+    if type(defense).purify is not Defense.purify and not purified:
+        raise ValueError(
+            f'defense "{defense.name}" has a purify that its class does not define itself, so it was not planned; '
+            "write def purify(self, data, ctx) in the decorated class"
+        )
+
+
 def _dataset(stage: Stage, machine: Machine, registry: Registry) -> Splits:
-    return open_dataset(_spec(stage.payload["dataset"]), Path(machine.data_root), registry)
+    spec, root = _spec(stage.payload["dataset"]), Path(machine.data_root)
+    found, planned = fingerprint(spec, root, registry), stage.payload["dataset"]["fingerprint"]
+    if found != planned:
+        raise ValueError(f'data set "{spec}" changed since this run was planned ({planned[:12]} then, {found[:12]} now); run again')
+    return open_dataset(spec, root, registry)
 
 
 def _mixed(stage: Stage, poisoned: ImageSet, machine: Machine, registry: Registry, splits: Splits | None = None) -> ImageSet:
@@ -160,6 +174,7 @@ def _manifest(stage: Stage, seconds: float, facts: Mapping[str, Any], registry: 
 def _sources(registry: Registry, cell: Mapping[str, Any]) -> dict[str, str]:
     files = [ROOT / name for name in CORE_SOURCES]
     files += [registry.card(kind, cell[f"{kind}_spec"]["name"]).file for kind in ("attack", "defense")]
+    files.append(registry.card("victim", cell["victim"]).file)
     return {_shown(file): _sha256(file) for file in files}
 
 

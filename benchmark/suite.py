@@ -7,18 +7,30 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError, field_validator
 
 from benchmark.protocol import PROTOCOLS, get_protocol
 from benchmark.registry import Registry
-from benchmark.spec import Spec, Value, did_you_mean, parse_spec, parse_value, split_list
+from benchmark.spec import Spec, Value, did_you_mean, parse_seeds, parse_spec, parse_value, split_list
 
 FOLDER = Path(__file__).resolve().parent / "suites"
 SECTIONS = ("attacks", "defenses", "datasets", "victims")
+TAKEN = ("store", ".", "..")  # names of folders that a suite's own folder of results must not have
 
 
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _seed_list(value: Any) -> Any:
+    return parse_seeds(value) if isinstance(value, str) else _as_list(value)
+
+
+def _numbers(values: Any) -> Any:
+    """A mapping with texts such as ``8/255`` read as numbers; anything else is left for pydantic to refuse."""
+    if not isinstance(values, Mapping):
+        return values
+    return {key: parse_value(value) if isinstance(value, str) else value for key, value in values.items()}
 
 
 Many = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
@@ -40,12 +52,19 @@ class Suite(BaseModel):
     defenses: Many
     victims: Many = ("resnet18",)
     protocols: Many = ("std60",)
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_as_list), Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[StrictInt, ...], BeforeValidator(_seed_list), Field(min_length=1)] = (0,)
     ratios: Annotated[tuple[float, ...], BeforeValidator(_as_list), Field(min_length=1)] = (1.0,)
     craft_seed: int = 0
     precision: str = "auto"
     parameters: Mapping[str, Mapping[str, Value]] = {}
-    protocol_values: Mapping[str, Value] = {}
+    protocol_values: Annotated[Mapping[str, Value], BeforeValidator(_numbers)] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        if not name or name in TAKEN or any(mark in name for mark in "/\\\0"):
+            raise ValueError(f'"{name}" cannot be the name of a folder of results; expected a plain name such as nightly')
+        return name
 
     @field_validator("seeds")
     @classmethod
@@ -95,7 +114,7 @@ def read_suite(name: str) -> tuple[dict[str, Any], str]:
         if not file.is_file() or file.parent != FOLDER:
             raise ValueError(f'unknown suite "{name}"{did_you_mean(name, suite_names())}; or give the path of a YAML file')
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = yaml.safe_load(file.read_bytes())  # bytes: what is no text is a YAMLError too
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is not YAML: {error}") from error
     if not isinstance(raw, dict):
@@ -118,9 +137,9 @@ def load_suite(name: str, registry: Registry, axes: Mapping[str, Any] | None = N
     raw.update(axes or {})
     problems = [problem for problem in (_apply(raw, setting) for setting in settings) if problem]
     try:
-        suite = Suite(**raw)
+        suite = Suite.model_validate(raw)
     except ValidationError as error:
-        problems += [_problem(item) for item in error.errors()]
+        problems += dict.fromkeys(_problem(item) for item in error.errors())  # each once: a value tried as four types fails four times
         suite = None
     problems += _method_problems(raw, registry)
     if problems or suite is None:
@@ -141,19 +160,33 @@ def _apply(raw: dict[str, Any], setting: str) -> str | None:
     if not dot:
         if key not in Suite.model_fields:
             return f'--set {setting}: a suite has no "{key}"{did_you_mean(key, sorted(Suite.model_fields))}'
-        raw[key] = split_list(text) if isinstance(raw.get(key), (list, tuple)) or key.endswith("s") else value
+        if key == "seeds":
+            raw[key] = text
+        else:
+            raw[key] = split_list(text) if isinstance(raw.get(key), (list, tuple)) or key.endswith("s") else value
         return None
-    if owner == "protocol":
-        raw["protocol_values"] = {**raw.get("protocol_values", {}), parameter: value}
-    else:
-        every = dict(raw.get("parameters", {}))
-        every[owner] = {**every.get(owner, {}), parameter: value}
-        raw["parameters"] = every
+    _put(raw, ("protocol_values", parameter) if owner == "protocol" else ("parameters", owner, parameter), value)
     return None
 
 
+def _put(table: dict[str, Any], path: Sequence[str], value: Value) -> None:
+    """Puts a value at a path. What is no mapping on the way stays as it is, to be reported as such."""
+    first, *rest = path
+    if not rest:
+        table[first] = value
+        return
+    inner = table.get(first)
+    if inner is None or isinstance(inner, Mapping):
+        table[first] = copy = dict(inner or {})
+        _put(copy, rest, value)
+
+
 def _problem(item: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"])
+    loc = item["loc"]
+    is_value = len(loc) > {"parameters": 3, "protocol_values": 2}.get(loc[0], len(loc))  # then the last part is the type that was tried
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in (loc[:-1] if is_value else loc)).removeprefix(".")
+    if is_value:
+        return f"{path}: {item['input']!r} is a {type(item['input']).__name__}; expected a number, a text, true, false or none"
     if item["type"] == "extra_forbidden":
         return f'{path}: a suite has no "{path}"{did_you_mean(path, sorted(Suite.model_fields))}'
     if item["type"] == "missing":
@@ -165,19 +198,20 @@ def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
     """What is wrong with the names and parameters in a suite, each with its path."""
     problems: list[str] = []
     parameters = raw.get("parameters") or {}
-    names: set[str] = set()
     for section in SECTIONS:
         for position, text in enumerate(_as_list(raw.get(section) or [])):
+            if not isinstance(text, str):
+                continue  # pydantic says so
             try:
-                spec = parse_spec(str(text))
-                names.add(spec.name)
-                registry.resolve(section.removesuffix("s"), spec, _mapping(parameters, spec.name))
+                spec = parse_spec(text)
+                registry.resolve(section.removesuffix("s"), spec, _table(parameters, spec.name))
             except ValueError as error:
                 problems.append(f"{section}[{position}]: {error}")
-    for position, text in enumerate(_as_list(raw.get("protocols") or [])):
+    for position, text in enumerate(_as_list(raw.get("protocols") or Suite.model_fields["protocols"].default)):
+        if not isinstance(text, str):
+            continue
         try:
-            protocol = get_protocol(str(text))
-            protocol.with_values(raw.get("protocol_values") or {})
+            get_protocol(text).with_values(_table(raw, "protocol_values"))
         except ValueError as error:
             problems.append(f"protocols[{position}]: {error}")
     known = {name for section in SECTIONS for name in registry.cards(section.removesuffix("s"))}
@@ -187,14 +221,15 @@ def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
     return problems
 
 
-def _mapping(parameters: Any, name: str) -> Mapping[str, Value]:
-    values = parameters.get(name) if isinstance(parameters, Mapping) else None
-    return {key: parse_value(value) if isinstance(value, str) else value for key, value in (values or {}).items()}
+def _table(owner: Any, name: str) -> Mapping[str, Value]:
+    """The mapping ``name`` of a mapping, its texts read as values; empty where there is none, or something else."""
+    values = owner.get(name) if isinstance(owner, Mapping) else None
+    return _numbers(values) if isinstance(values, Mapping) else {}
 
 
 def method_parameters(suite: Suite, name: str) -> Mapping[str, Value]:
     """The suite's own defaults for a method, with texts such as ``8/255`` read as numbers."""
-    return _mapping(suite.parameters, name)
+    return _table(suite.parameters, name)
 
 
 def resolve(suite: Suite, kind: str, text: str, registry: Registry) -> Spec:

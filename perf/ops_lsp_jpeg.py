@@ -13,6 +13,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,19 +76,23 @@ def timed(name: str, target: float, work: Callable[[], ImageSet]) -> tuple[Timin
     return Timing(name, time.perf_counter() - start, target), result
 
 
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options.add_argument("--data", type=Path, help="folder of class folders; smooth random images without it")
+    options.add_argument("--images", type=int, default=50_000)
+    options.add_argument("--threads", type=int, default=2)
+    return options
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, help="folder of class folders; smooth random images without it")
-    parser.add_argument("--images", type=int, default=50_000)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    options = parser().parse_args()
     torch.set_num_threads(options.threads)
     data = folder_images(options.data, options.images) if options.data else smooth_images(options.images)
     ctx = Context(workers=options.threads)
     scale = len(data) / 50_000
     timings = []
     for attack, target in ((OPS(), 3.0), (LSP(), 2.0)):
-        timing, poisoned = timed(type(attack).__name__, target * scale, lambda attack=attack: attack.poison(data, ctx))
+        timing, poisoned = timed(type(attack).__name__, target * scale, partial(attack.poison, data, ctx))
         verify_poison(data, poisoned, attack)
         timings.append(timing)
     timings.append(timed("JPEG-10", 15.0 * scale, lambda: data.map(lambda x: jpeg(x, 10, ctx.workers)))[0])

@@ -1,0 +1,68 @@
+"""What the measuring scripts share: random images, the settings that stages run with, medians and one table."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmark import ImageSet
+from benchmark.data import DatasetInfo
+
+SIZE = 32
+
+
+def random_images(n: int, size: int = SIZE, classes: int = 10) -> ImageSet:
+    """Random bytes, uint8 (n, 3, size, size), in equal classes; mirroring allowed, so that every augmentation runs."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(256, (n, 3, size, size), generator=generator, dtype=torch.uint8)
+    info = DatasetInfo("perf", classes, tuple(map(str, range(classes))), 3, size, size, hflip=True)
+    return ImageSet(x, torch.arange(n) % classes, info)
+
+
+def like_a_stage(threads: int) -> None:
+    """Sets torch as ``run_stage`` does, with ``threads`` in place of its one thread."""
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(threads)
+
+
+def median(values: Sequence[float]) -> float:
+    """The median.
+
+    Raises:
+        ValueError: if there are no values.
+    """
+    if not values:
+        raise ValueError("nothing was measured; ask for more rounds or more images")
+    return statistics.median(values)
+
+
+def verdict(value: float, target: float, at_most: bool = True) -> str:
+    """``ok`` or ``missed``, with the target."""
+    good = value <= target if at_most else value >= target
+    return f"{'ok' if good else 'missed'} (target {'<=' if at_most else '>='} {target:g})"
+
+
+def machine() -> str:
+    """Processor, versions and system, for the line above a table."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Prints one table: the first column to the left, the others to the right, floats with three digits after the point."""
+    texts = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
+    widths = [max(len(row[column]) for row in [list(header), *texts]) for column in range(len(header))]
+    print(title)
+    for row in [list(header), *texts]:
+        first, *others = (
+            text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join([first, *others]).rstrip())

@@ -1,0 +1,369 @@
+"""Stages from images to records: what a record holds, what is refused, and that the same plan gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import random_set
+from tiny_bench import HEAD, Bench, one_method, save_images, torch_settings_kept
+
+from benchmark import stages as stages_module
+from benchmark.datasets import fingerprint
+from benchmark.plan import Stage
+from benchmark.record import Record
+from benchmark.registry import ROOT
+from benchmark.scheduler import Outcome, run_plan
+from benchmark.spec import axis_seed
+from benchmark.stages import mix, run_stage
+from benchmark.store import Store
+from benchmark.train import Fit
+
+SHADE = (
+    HEAD
+    + '''
+@attack(version=2, cite="nobody")
+class Shade(Attack):
+    """Add a random constant to each image."""
+    eps: float = 16 / 255
+
+    def poison(self, data, ctx):
+        ctx.progress(0.5, "half")
+        ctx.note(rounds=7)
+        ctx.keep("levels", {"level": torch.ones(2)})
+        level = torch.rand(len(data), 1, 1, 1, generator=ctx.generator("level")) + 0.5
+        return data.perturb((level * self.eps / 1.5).expand(data.x.shape))
+'''
+)
+COARSE = (
+    HEAD
+    + '''
+@defense(version=3, cite="nobody")
+class Coarse(Defense):
+    """Keep few levels, and tell how bright the images were."""
+    needs = ("clean:5",)
+    levels: int = 8
+
+    def purify(self, data, ctx):
+        ctx.log("coarse sees %d images" % len(data))
+        ctx.note(mean=float(data.x.float().mean()))
+        (ctx.scratch / "state").write_text("half done")
+        return data.map(lambda x: x // self.levels * self.levels)
+'''
+)
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    save_images(folder, {"train": 10, "test": 5})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def bench(images: Path, data_root: Path, tmp_path: Path) -> Iterator[Bench]:
+    with torch_settings_kept():
+        yield Bench(images, data_root, tmp_path, [])
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_record_tells_the_whole_story(bench: Bench) -> None:
+    bench.method("shade", SHADE)
+    bench.method("coarse", COARSE)
+    bench.run(attacks="shade[eps=24/255]", defenses="coarse", seeds=4)
+    (record,) = bench.store.records()
+    plan = bench.plan(attacks="shade[eps=24/255]", defenses="coarse", seeds=4)
+    poison, purify, train = (stage.key for stage in plan.stages)
+    assert (record.key, record.status, record.error) == (train, "ok", "")
+    assert (record.attack, record.defense, record.victim, record.protocol) == ("shade[eps=24/255]", "coarse", "resnet10_w16", "quick")
+    assert (record.ratio, record.seed, record.craft_seed, record.precision, record.needs) == (1.0, 4, 0, "fp32", ("clean:5",))
+    assert record.attack_spec == {"name": "shade", "version": 2, "params": {"eps": 24 / 255}}
+    assert record.defense_spec == {"name": "coarse", "version": 3, "params": {"levels": 8}}
+    assert record.dataset_spec["fingerprint"] == fingerprint(plan.cells[0].dataset, bench.data_root, bench.registry)
+    assert (record.protocol_spec["epochs"], record.protocol_spec["batch_size"], record.protocol_spec["lr"]) == (2, 10, 0.05)
+    assert (len(record.curve), len(record.loss_curve)) == (2, 2)
+    assert record.test_acc == record.curve[-1]
+    assert all(0 <= value <= 1 for value in (*record.curve, record.train_acc or 0))
+    assert record.train_acc is not None
+    assert set(record.seconds) == {"poison", "purify", "train"}
+    assert record.seconds["train"] > 0
+    assert record.peak_memory_mb > 50
+    assert record.facts["poison"]["rounds"] == 7
+    assert 20 / 255 < record.facts["poison"]["linf"] <= 24.5 / 255
+    assert 0 < record.facts["purify"]["mean"] < 255
+    artifacts = {name: bench.store.root / "artifacts" / key[:2] / key for name, key in (("poison", poison), ("purify", purify))}
+    assert record.artifacts == {name: sha256(folder / "images.safetensors") for name, folder in artifacts.items()}
+    assert set(record.environment) == {
+        *("python", "torch", "torchvision", "numpy", "pillow", "scikit-learn"),
+        *("device", "threads", "git"),
+    }
+    assert record.environment["threads"] == 1
+    expected = {name: sha256(ROOT / name) for name in stages_module.CORE_SOURCES}
+    assert record.sources == {**expected, "shade.py": sha256(bench.plugins[0]), "coarse.py": sha256(bench.plugins[1])}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record.date)
+    assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
+    unset = [item.name for item in fields(Record) if getattr(record, item.name) in ((), {}, "", None)]
+    assert unset == ["error"]
+
+
+def test_the_last_epoch_counts_and_not_the_best(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = Fit(torch.nn.Identity(), [0.9, 0.4], [0.8], [1.5, 1.0])
+    monkeypatch.setattr(stages_module, "fit", lambda *args, **kwargs: result)
+    (record,) = bench.records().values()
+    assert (record.test_acc, record.curve, record.train_acc, record.loss_curve) == (0.4, (0.9, 0.4), 0.8, (1.5, 1.0))
+
+
+def test_artifacts_hold_what_the_methods_returned(bench: Bench) -> None:
+    bench.method("shade", SHADE)
+    bench.method("coarse", COARSE)
+    plan = bench.plan(attacks=["none", "shade"], defenses="coarse")
+    assert bench.run(attacks=["none", "shade"], defenses="coarse").done == 6
+    keys = {stage.label: stage.key for stage in plan.stages}
+    clean, poisoned = (bench.store.load_images(keys[f"poison {name}"]) for name in ("none", "shade"))
+    purified = bench.store.load_images(keys["purify shade with coarse"])
+    assert torch.equal(clean.y, poisoned.y)
+    change = poisoned.x.float() - clean.x.float()
+    assert 0 < change.max() <= 16
+    assert torch.equal(purified.x, poisoned.x // 8 * 8)
+    assert torch.equal(bench.store.load_kept(keys["poison shade"], "levels")["level"], torch.ones(2))
+    manifest = bench.store.manifest(keys["purify shade with coarse"])
+    assert manifest["kind"] == "purify"
+    assert manifest["label"] == "purify shade with coarse"
+    assert manifest["inputs"] == [keys["poison shade"]]
+    assert manifest["method"] == {"kind": "defense", "name": "coarse", "version": 3, "params": {"levels": 8}}
+    assert manifest["source"] == {"coarse.py": sha256(bench.plugins[1])}
+    assert manifest["seconds"] >= 0
+    assert list((bench.store.root / "scratch").iterdir()) == []  # working folders go when their stage is done
+
+
+def test_progress_and_log_lines_reach_the_caller(bench: Bench) -> None:
+    bench.method("shade", SHADE)
+    bench.method("coarse", COARSE)
+    seen: list[object] = []
+    for stage in bench.plan(attacks="shade", defenses="coarse").stages[:2]:
+        run_stage(stage, bench.store, bench.machine, lambda share, note: seen.append((share, note)), seen.append)
+    assert seen == [(0.5, "half"), "coarse sees 20 images"]
+
+
+GOOD = ("none + none", "shade + none")
+ATTACKS = {
+    "over": ("return data.perturb(torch.full(data.x.shape, 40 / 255))", "breaks its budget: image .* changed by L-inf .*/255, allowed"),
+    "swaps": (
+        "x = data.x.clone(); x[[0, 2, 4]] = x[[2, 4, 0]]; return data.with_x(x)",
+        "breaks its budget: .*images look reordered: .* resembles clean image",
+    ),
+    "sorts": (
+        "return data.select(torch.arange(len(data)).flip(0))",
+        "changed 20 of 20 labels .* the images look reordered; put image i at position i",
+    ),
+    "relabels": ("return ImageSet(data.x, data.y * 0, data.info)", "changed 10 of 20 labels .* labels must stay as they are"),
+    "outside": ("return ImageSet(data.x, data.y + 1, data.info)", r"labels run from 1 to 2, expected 0\.\.1"),
+    "floats": ("return data.x / 255", "returned a tensor of torch.float32 .* expected an ImageSet of uint8"),
+    "nothing": ("pass", "returned NoneType, expected an ImageSet"),
+    "drops": ("return data.select(torch.arange(5))", "returned 5 images for 20; return every image"),
+    "diverges": ("return data.perturb(torch.full(data.x.shape, float('nan')))", "delta of image 0 is not finite; the attack diverged"),
+}
+PURIFY = "def purify(self, data, ctx):\n        "
+LOSS = "def loss(self, model, x, y, ctx):\n        "
+DEFENSES = {
+    "floats": (PURIFY + "return data.x / 255", "returned a tensor of torch.float32 .* expected an ImageSet of uint8"),
+    "unrounded": (PURIFY + "return data.with_x(data.x / 255)", "images are torch.float32, expected uint8"),
+    "drops": (PURIFY + "return data.select(torch.arange(5))", "returned 5 of 20 images; return every image, or declare filters = True"),
+    "sorts": (PURIFY + "return data.select(torch.arange(20).flip(0))", "labels .* look reordered; put image i at position i"),
+    "raises": (PURIFY + "raise KeyError('lost')", "KeyError: 'lost'"),
+    "nan": (LOSS + "return super().loss(model, x, y, ctx) * float('nan')", "the training loss is nan in epoch 1 of 2"),
+    "infinite": (LOSS + "return super().loss(model, x, y, ctx) + float('inf')", "the training loss is inf in epoch 1 of 2"),
+    "exits": (LOSS + "raise SystemExit(3)", "SystemExit: 3"),
+}
+
+
+def check_failures(bench: Bench, outcome: Outcome, broken: dict[str, str]) -> None:
+    """``broken``: cell -> pattern of its error. These cells have failed records, the others have finished."""
+    assert outcome.exit_code == 1
+    finished = {f"{record.attack} + {record.defense}": record for record in bench.store.records()}
+    assert set(GOOD) <= set(finished)
+    assert not set(broken) & set(finished)
+    failures = [failure for failure in bench.store.failures() if failure["record"]]
+    records = [Record.from_json(failure["record"]) for failure in failures]
+    assert {f"{record.attack} + {record.defense}" for record in records} == set(broken)
+    for record in records:
+        assert (record.status, record.test_acc, record.curve) == ("failed", None, ())
+        assert re.search(broken[f"{record.attack} + {record.defense}"], record.error), record.error
+    tracebacks = [failure["traceback"] for failure in bench.store.failures() if failure["traceback"]]
+    assert len(tracebacks) == outcome.failed
+    assert all(text.startswith("Traceback") and "run_stage" in text for text in tracebacks)
+
+
+def test_attacks_that_break_a_promise_fail_alone(bench: Bench) -> None:
+    bench.method("shade", SHADE)
+    for name, (body, _) in ATTACKS.items():
+        code = f"eps: float = 8 / 255\n\n    def poison(self, data, ctx):\n        {body}"
+        bench.method(name, one_method("attack", code))
+    outcome = bench.run(attacks=["none", "shade", *ATTACKS])
+    assert (outcome.done, outcome.failed, outcome.blocked) == (4, len(ATTACKS), len(ATTACKS))
+    check_failures(bench, outcome, {f"{name} + none": message for name, (_, message) in ATTACKS.items()})
+
+
+def test_defenses_that_break_a_promise_fail_alone(bench: Bench) -> None:
+    bench.method("shade", SHADE)
+    for name, (body, _) in DEFENSES.items():
+        bench.method(name, one_method("defense", body))
+    outcome = bench.run(attacks=["none", "shade"], defenses=["none", *DEFENSES])
+    check_failures(bench, outcome, {f"{a} + {name}": message for a in ("none", "shade") for name, (_, message) in DEFENSES.items()})
+    assert outcome.failed == 2 * len(DEFENSES)
+    assert outcome.blocked == 2 * sum("purify" in body for body, _ in DEFENSES.values())
+    again = bench.run(attacks=["none", "shade"], defenses="none")
+    assert (again.done, again.cached) == (0, 4)
+
+
+def test_what_a_method_was_doing_survives_its_failure(bench: Bench) -> None:
+    bench.method("coarse", COARSE.replace("return data.map", "raise ValueError('stopped')\n        return data.map"))
+    assert bench.run(defenses="coarse").failed == 1
+    (state,) = (bench.store.root / "scratch").glob("*/state")
+    assert state.read_text() == "half done"
+
+
+def test_a_purify_that_the_plan_could_not_see_is_refused(bench: Bench) -> None:
+    """Otherwise the cell would be trained undefended and reported as defended."""
+    helper = HEAD + f"\nclass Shared(Defense):\n    {PURIFY}return data\n"
+    bench.method("mine", helper + one_method("defense", "pass").removeprefix(HEAD).replace("(Defense)", "(Shared)"))
+    outcome = bench.run(defenses=["none", "mine"])
+    assert (outcome.done, outcome.failed) == (2, 1)
+    assert 'defense "mine" has a purify that its class does not define itself' in outcome.failures[0].error
+
+
+def test_a_declared_filter_trains_on_fewer_images(bench: Bench) -> None:
+    bench.method("drops", one_method("defense", "filters = True\n\n    " + PURIFY + "return data.select(torch.arange(0, len(data), 2))"))
+    bench.records(defenses="drops")
+    key = next(stage.key for stage in bench.plan(defenses="drops").stages if stage.kind == "purify")
+    assert len(bench.store.load_images(key)) == 10
+
+
+def test_defenses_are_compared_in_pairs(bench: Bench) -> None:
+    """A defense that changes nothing gives the undefended victim's numbers: same weights, same batches."""
+    bench.method("still", one_method("defense", PURIFY + "return data"))
+    bench.method("idle", one_method("defense", "def augment(self, x, y, ctx):\n        return x, y"))
+    found = bench.records(defenses=["none", "still", "idle"])
+    assert len(found) == 3
+    assert len({(record.curve, record.loss_curve, record.test_acc, record.train_acc) for record in found.values()}) == 1
+    assert bench.run(seeds=1).done == 1
+    assert len({record.loss_curve for record in bench.store.records()}) == 2
+
+
+def test_test_images_go_through_at_test(bench: Bench) -> None:
+    bench.method("blind", one_method("defense", "def at_test(self, x):\n        return torch.zeros_like(x)"))
+    assert bench.records(defenses="blind", protocol_values={"epochs": 1, "batch_size": 10})["none + blind"].curve == (0.5,)
+
+
+def test_the_poison_ratio_is_applied_before_the_defense_and_before_training(bench: Bench) -> None:
+    bench.method("shade", SHADE)
+    bench.method("still", one_method("defense", PURIFY + "return data"))
+    plan = bench.plan(attacks=["none", "shade"], defenses=["still", "none"], ratios=[0.3, 1])
+    outcome = bench.run(attacks=["none", "shade"], defenses=["still", "none"], ratios=[0.3, 1])
+    assert outcome.exit_code == 0
+    clean, poisoned = (bench.store.load_images(cell.stages[0]) for cell in plan.cells if cell.defense.name == "none" and cell.ratio == 1)
+    differs: dict[float, set[int]] = {}
+    for cell in plan.cells:
+        if cell.attack.name == "shade" and cell.defense.name == "still":
+            x = bench.store.load_images(cell.stages[1]).x
+            changed = (x != clean.x).flatten(1).any(1)
+            assert torch.equal(x[changed], poisoned.x[changed])
+            differs[cell.ratio] = set(changed.nonzero().flatten().tolist())
+    assert (len(differs[0.3]), len(differs[1.0])) == (6, 20)
+    curves = {
+        (cell.ratio, cell.defense.name): bench.store.record(cell.key).loss_curve for cell in plan.cells if cell.attack.name == "shade"
+    }
+    assert curves[0.3, "none"] == curves[0.3, "still"] != curves[1.0, "none"]  # mixed by the train stage as by the purify stage
+
+
+def test_smaller_ratios_nest_in_larger_ones() -> None:
+    clean = random_set(200, 4)
+    poisoned = clean.with_x(255 - clean.x)
+    seed = axis_seed("mix", "data", 0)
+    chosen = {}
+    for ratio in (0.0, 0.1, 0.25, 0.5, 0.9, 1.0):
+        mixed = mix(clean, poisoned, ratio, seed)
+        changed = (mixed.x == poisoned.x).flatten(1).all(1)
+        assert torch.equal(mixed.x[~changed], clean.x[~changed])
+        assert torch.equal(mixed.y, clean.y)
+        chosen[ratio] = set(changed.nonzero().flatten().tolist())
+        assert len(chosen[ratio]) == round(200 * ratio)
+    ordered = list(chosen.values())
+    assert all(small < large for small, large in pairwise(ordered))
+    other = mix(clean, poisoned, 0.25, axis_seed("mix", "data", 1))
+    assert set((other.x == poisoned.x).flatten(1).all(1).nonzero().flatten().tolist()) != chosen[0.25]
+    assert torch.equal(mix(clean, poisoned, 0.25, seed).x, mix(clean, poisoned, 0.25, seed).x)
+
+
+def test_images_that_change_after_planning_are_noticed(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    save_images(images, {"train": 2, "test": 1})
+    bench = Bench(images, tmp_path / "data", tmp_path, [])
+    plan = bench.plan()
+    (images / "train" / "class0" / "000.png").write_bytes((images / "train" / "class1" / "001.png").read_bytes())
+    outcome = run_plan(plan.stages, bench.store, bench.machine, executor="inline", display="none")
+    assert (outcome.failed, outcome.blocked) == (1, 1)
+    assert re.search(
+        r'data set "folder\[path=.*" changed since this run was planned \(\w{12} then, \w{12} now\)', outcome.failures[0].error
+    )
+    assert run_plan(bench.plan().stages[:1], bench.store, bench.machine, executor="inline", display="none").done == 1
+
+
+def test_a_damaged_input_is_named_by_the_stage_that_reads_it(bench: Bench) -> None:
+    bench.method("coarse", COARSE)
+    poison, purify, _ = bench.plan(defenses="coarse").stages
+    run_stage(poison, bench.store, bench.machine, lambda share, note: None, print)
+    file = bench.store.root / "artifacts" / poison.key[:2] / poison.key / "images.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"images\.safetensors is corrupt: .* delete the folder .* and run again"):
+        run_stage(purify, bench.store, bench.machine, lambda share, note: None, print)
+    assert not bench.store.is_done(purify)
+
+
+def results(store: Store, stages: tuple[Stage, ...]) -> dict[str, object]:
+    """Everything that must be equal between two runs of one plan."""
+    found: dict[str, object] = {}
+    for stage in stages:
+        if stage.kind == "train":
+            record = store.record(stage.key)
+            found[stage.label] = (record.test_acc, record.train_acc, record.curve, record.loss_curve, record.artifacts, record.facts)
+        else:
+            found[stage.label] = store.manifest(stage.key)["files"]
+    return found
+
+
+@pytest.mark.e2e
+def test_same_plan_same_numbers_and_bytes_inline_and_in_workers(bench: Bench) -> None:
+    bench.method("shade", SHADE)
+    axes: dict[str, Any] = {
+        "attacks": ["shade", "lsp[patch=4]"],
+        "defenses": ["none", "jpeg", "at"],
+        "parameters": {"at": {"steps": 1}},
+    }
+    stages = bench.plan(**axes).stages
+    found = []
+    for executor, place in (("inline", "first"), ("inline", "second"), ("local", "third")):
+        store = Store(bench.work / place)
+        outcome = bench.run(store, executor, **axes)
+        assert (outcome.done, outcome.failed) == (len(stages), 0), outcome.failures
+        found.append(results(store, stages))
+    assert found[0] == found[1]
+    assert found[0] == found[2]
