@@ -17,7 +17,8 @@ class Protocol:
         batch_size: images a step; an incomplete last batch is dropped unless it is the only one.
         lr, momentum, weight_decay: of SGD.
         nesterov: use Nesterov momentum.
-        schedule: ``cosine`` (to 0, per epoch) or ``onecycle`` (linear up over the first quarter, then linear to 0, per step).
+        schedule: ``cosine`` (to 0, per epoch) or ``onecycle`` (linear up over ``warmup``, then linear to 0, per step).
+        warmup: share of the steps over which ``onecycle`` rises.
         crop: zero padding of the random crop in pixels; 0 for none.
         flip: mirror images at random, where the data set allows it.
         clip: bound on the global L2 norm of the gradient; 0 for none.
@@ -33,6 +34,7 @@ class Protocol:
     weight_decay: float = 5e-4
     nesterov: bool = False
     schedule: str = "cosine"
+    warmup: float = 0.25
     crop: int = 4
     flip: bool = True
     clip: float = 5.0
@@ -46,6 +48,8 @@ class Protocol:
         for name, least in (("epochs", 1), ("batch_size", 2), ("crop", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"protocol {self.name}: {name}={getattr(self, name)}, expected at least {least}")
+        if not 0 < self.warmup < 1:
+            raise ValueError(f"protocol {self.name}: warmup={self.warmup}, expected a share between 0 and 1")
         if self.lr <= 0:
             raise ValueError(f"protocol {self.name}: lr={self.lr}, expected a positive learning rate")
 
@@ -84,14 +88,14 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
         Protocol(
             "quick",
-            "for a first look on the embedded set: 5 epochs, one-cycle to 0.08, batch 32, crop 2, clip 1.0",
-            epochs=5,
+            "for a first look on the embedded set: 7 epochs, one-cycle to 0.05, batch 32, crop 2",
+            epochs=7,
             batch_size=32,
-            lr=0.08,
+            lr=0.05,
             nesterov=True,
             schedule="onecycle",
+            warmup=0.1,
             crop=2,
-            clip=1.0,
         ),
     )
 }
