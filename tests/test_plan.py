@@ -108,15 +108,15 @@ BASE_ROLES = (
 
 GOLDEN = {
     "poison none": "08c3b95fcb5b330f",
-    "train none none": "f1008b0e0e567174",
+    "train none none": "6682d90259568938",
     "purify none squeeze": "bdde621204c01572",
-    "train none squeeze": "e0ea7a3066d7bb04",
+    "train none squeeze": "e8ba3031c0be3f17",
     "train none wiggle": "5d249aaefdff80d3",
     "poison shift": "770722779819361d",
-    "train shift none": "0d717c68cd69ad21",
+    "train shift none": "c3fef1c78b32c619",
     "purify shift squeeze": "9b645ccc4e447bb0",
     "train shift squeeze": "a2405853b02f852f",
-    "train shift wiggle": "91f35b772850c78c",
+    "train shift wiggle": "ebe2a75029dd2104",
 }
 
 
