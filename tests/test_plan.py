@@ -63,7 +63,7 @@ def methods(tmp_path: Path) -> Registry:
 
 
 SETTINGS: dict[str, Any] = {  # all of a protocol, so that keys do not move when a named protocol is tuned
-    **{"epochs": 10, "batch_size": 128, "lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True},
+    **{"epochs": 10, "batch_size": 128, "lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True, "warmup": 0.25},
     **{"schedule": "onecycle", "crop": 2, "flip": True, "clip": 5.0, "precision": "auto"},
 }
 
@@ -108,15 +108,15 @@ BASE_ROLES = (
 
 GOLDEN = {
     "poison none": "08c3b95fcb5b330f",
-    "train none none": "6682d90259568938",
+    "train none none": "497b9187f5b17f64",
     "purify none squeeze": "bdde621204c01572",
-    "train none squeeze": "e8ba3031c0be3f17",
-    "train none wiggle": "5d249aaefdff80d3",
+    "train none squeeze": "d62a42d21c567f61",
+    "train none wiggle": "cb5316343caca4db",
     "poison shift": "770722779819361d",
-    "train shift none": "c3fef1c78b32c619",
+    "train shift none": "395d5d6aa812f607",
     "purify shift squeeze": "9b645ccc4e447bb0",
-    "train shift squeeze": "a2405853b02f852f",
-    "train shift wiggle": "ebe2a75029dd2104",
+    "train shift squeeze": "72b0ff7f2ab29b34",
+    "train shift wiggle": "bc0a209edfd38a77",
 }
 
 

@@ -114,7 +114,8 @@ def test_a_record_tells_the_whole_story(bench: Bench) -> None:
         *("device", "threads", "git"),
     }
     assert record.environment["threads"] == 1
-    expected = {name: sha256(ROOT / name) for name in stages_module.CORE_SOURCES}
+    files = (*stages_module.CORE_SOURCES, f"benchmark/victims/{record.victim}.py")
+    expected = {name: sha256(ROOT / name) for name in files}
     assert record.sources == {**expected, "shade.py": sha256(bench.plugins[0]), "coarse.py": sha256(bench.plugins[1])}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record.date)
     assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record

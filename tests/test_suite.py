@@ -44,7 +44,6 @@ def test_shipped_suites_can_be_planned(name: str, registry: Registry) -> None:
     suite = load_suite(name, registry)
     assert suite.name == name
     assert suite.about.endswith(".")
-    assert "none" in suite.attacks
     assert "none" in suite.defenses
     plan = make_plan(suite, registry, str, "fp32")
     assert not plan.skips
@@ -55,8 +54,9 @@ def test_the_suites_of_the_first_issue_are_there(registry: Registry) -> None:
     assert {"quick", "cifar10-lite"} <= set(suite_names())
     for name in ("quick", "cifar10-lite"):
         suite = load_suite(name, registry)
-        assert {"none", "lsp", "em", "em[granularity=class]"} <= set(suite.attacks)
-        assert {"none", "grayscale", "jpeg", "bdr", "vae", "dvae", "at"} == set(suite.defenses)
+        assert {"none", "lsp", "em"} <= set(suite.attacks)
+        assert any(attack.startswith("em[granularity=class") for attack in suite.attacks)
+        assert {"none", "grayscale", "jpeg", "bdr", "vae", "dvae"} <= set(suite.defenses)
         assert suite.victims == ("resnet10_w16",)
 
 
