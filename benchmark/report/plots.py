@@ -89,7 +89,7 @@ def _draw_heatmap(section: Section) -> Figure:
     figure = Figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
-    axes.text(0.15, 0.28, section.title, fontsize=9.5, fontweight="bold", va="center")
+    axes.text(0.15, 0.28, _fitting(section.title, width), fontsize=9.5, fontweight="bold", va="center")
     head_style = {"rotation": 35, "rotation_mode": "anchor", "ha": "left"} if slanted else {"ha": "center"}
     for x, head in zip([*place, right_edge], [*heads, "mean"], strict=True):
         at = left + x + (cell_w / 2 - 0.08 if slanted else cell_w / 2)
@@ -169,7 +169,7 @@ def _draw_curves(section: Section) -> Figure:
     width = left + across * (panel_w + margin) + (across - 1) * 0.22
     height = head + down * panel_h + (down - 1) * gap_y + foot
     figure = Figure(figsize=(width, height), facecolor="white")
-    figure.text(0.12 / width, 1 - 0.2 / height, section.title, fontsize=9.5, fontweight="bold", va="center")
+    figure.text(0.12 / width, 1 - 0.2 / height, _fitting(section.title, width), fontsize=9.5, fontweight="bold", va="center")
     defended = [row.defense for row in rows if not row.is_undefended]
     styles = {name: (PALETTE[i % len(PALETTE)], DASHES[i // len(PALETTE) % len(DASHES)], 1.4) for i, name in enumerate(sorted(defended))}
     styles |= {row.defense: (INK, (0, (1, 1)), 1.6) for row in rows if row.is_undefended}
@@ -186,6 +186,12 @@ def _draw_curves(section: Section) -> Figure:
                 ends.append((_draw_line(axes, seeds, colour, dash, thick), labels[row.defense], colour))
         _label_ends(axes, ends, 100 * 0.125 / panel_h, panel_w)
     return figure
+
+
+def _fitting(title: str, width: float) -> str:
+    """The title, its middle left out where it would be wider than a figure of ``width`` inches."""
+    room = int(width * 11)  # letters of the title's size in an inch
+    return title if len(title) <= room else f"{title[: room // 3]} … {title[-(room - room // 3 - 3) :]}"
 
 
 def _frame(axes: Axes, title: str, first: bool, last: bool) -> None:
