@@ -67,7 +67,7 @@ def fit(
     Initial weights and batch order come from ``ctx`` alone, so that defenses are compared in pairs.
 
     Raises:
-        FloatingPointError: if the loss is no longer finite; the message names epoch and step.
+        FloatingPointError: if the loss, or a weight at the end, is no longer finite; the message names epoch and step.
         ValueError: for an unknown victim.
     """
     defense = defense or Defense()
@@ -115,9 +115,21 @@ def fit(
             result.test_acc.append(evaluate(model, test, ctx, defense.at_test))
         if after_epoch is not None:
             after_epoch(epoch, model)
+    check_finite(model, f"after the last step ({step})")
     part = torch.linspace(0, len(train) - 1, min(len(train), TRAIN_SAMPLE)).long()  # even steps, so that sorted classes all occur
     result.train_acc.append(evaluate(model, train.select(part), ctx))
     return result
+
+
+def check_finite(model: nn.Module, when: str) -> None:
+    """Refuses a network with NaN or infinite weights or buffers; the last step's are not seen by any loss.
+
+    Raises:
+        FloatingPointError: naming the first such tensor.
+    """
+    for name, value in model.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise FloatingPointError(f"{name} of the network is not finite {when}; the training diverged, lower lr")
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from benchmark.data import to_float
 from benchmark.loader import Batches
 from benchmark.protocol import PROTOCOLS, Protocol, get_protocol
 from benchmark.train import build_victim, evaluate, fit, learning_rate
+from benchmark.victims._resnet import Pointwise
 
 CPU = torch.device("cpu")
 SHORT = Protocol("short", "for tests", epochs=4, batch_size=20, lr=0.1, schedule="onecycle", crop=1, nesterov=True, precision="fp32")
@@ -104,11 +105,23 @@ def test_incomplete_last_batch_is_dropped_unless_alone() -> None:
         Batches(data.select(torch.arange(0)), 16, CPU)
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_173_962), ("resnet10_w16", 308_826)])
+@pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_173_962), ("resnet10_w16", 308_826), ("resnet10_w16_s2", 309_162)])
 def test_victims_have_their_parameter_counts(name: str, parameters: int, toy10: ImageSet) -> None:
     model = build_victim(name, toy10.info, 0)
     assert sum(weight.numel() for weight in model.parameters()) == parameters
     assert model.eval()(to_float(toy10.x[:2])).shape == (2, 10)
+
+
+@pytest.mark.parametrize("channels", [4, 6, 8])
+def test_a_strided_pointwise_convolution_is_torchs_own(channels: int) -> None:
+    """With few channels torch's own crashed on AVX2 in channels-last memory, hence the plain memory of the reference."""
+    layer = Pointwise(channels, 2 * channels, 2)
+    x = torch.rand(3, channels, 9, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    out = layer.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+    wanted = nn.functional.conv2d(x, layer.weight.contiguous(), stride=2)
+    assert torch.allclose(out, wanted, atol=1e-6)
+    grads = (torch.autograd.grad(value.square().sum(), [x, layer.weight]) for value in (out, wanted))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*grads, strict=True))
 
 
 def test_initial_weights_depend_on_the_seed_alone(toy: ImageSet) -> None:
