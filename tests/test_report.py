@@ -85,7 +85,7 @@ class Page(HTMLParser):
             self.rows[-1] += 1
         if "aria-sort" in given:
             self.sorts.append(given["aria-sort"])
-        if tag not in ("meta", "link", "img", "br"):
+        if tag not in ("meta", "link", "img", "br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

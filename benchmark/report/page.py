@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from benchmark.report.view import HOW_TO_READ, Section, environment, facts
 
@@ -24,6 +26,7 @@ def page(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     jinja.filters["sortable"] = _sortable
+    jinja.filters["breakable"] = _breakable
     return jinja.get_template("leaderboard.html.j2").render(
         title=title,
         sections=sections,
@@ -38,3 +41,8 @@ def page(
 def _sortable(value: float | int | None) -> str:
     """A number as the page's script reads it; empty, which sorts last, where there is none."""
     return "" if value is None or math.isnan(value) else f"{value:.6g}"
+
+
+def _breakable(spec: str) -> Markup:
+    """A label that may break after ``[`` and ``,``, so that a long spec does not crowd out its neighbours."""
+    return Markup("<wbr>").join(re.split(r"(?<=[\[,])", spec))

@@ -149,7 +149,7 @@ def sections(table: pd.DataFrame) -> list[Section]:
     """
     if table.empty:
         raise ValueError(
-            "there are no records to report; run a suite first, or point --store at the folder of a run that has finished cells"
+            "there are no records to report; run a suite first, or point --results at the folder of a run that has finished cells"
         )
     cells = dict(iter(grid(table).groupby(GROUP)))
     runs = dict(iter(comparable(table).groupby(GROUP)))
