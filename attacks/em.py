@@ -7,6 +7,7 @@ Departures:
 - Noise is signed. The released poison data sets add only its positive part (issue 13 of the release).
 - The surrogate's batches follow one seeded permutation instead of the order of the files, which for a folder of classes
   would show the surrogate one class at a time.
+- Class-wise, too, the surrogate's batches keep one order; the source shuffles anew in every pass. A batch of one image is left out.
 - Rounds are bounded, since the error on the poisoned set falls unevenly.
 - The last noise step's evaluation counts as the round's evaluation: in eval mode with frozen weights they are the same.
 """
@@ -97,8 +98,11 @@ class EM(Attack):
 
     def _endless(self, data: ImageSet, ctx: Context) -> Iterator[Tensor]:
         order = torch.randperm(len(data), generator=ctx.generator("order"))
+        parts = [part for part in order.split(self.batch_size) if len(part) > 1]  # type: ignore[no-untyped-call]  # BatchNorm needs two
+        if not parts:
+            raise ValueError(f"em needs batches of at least 2 images; got {len(data)} images in batches of {self.batch_size}")
         while True:
-            yield from order.split(self.batch_size)  # type: ignore[no-untyped-call]
+            yield from parts
 
     def _model_step(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, data: ImageSet, delta: Tensor, index: Tensor, batch: Tensor, ctx: Context

@@ -7,6 +7,7 @@ without running the file.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -93,8 +94,9 @@ class Context:
         self.kept[name] = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
 
     def note(self, **facts: float | int | str | bool) -> None:
-        """Records facts about this run beside its result, for example ``rounds=7``."""
-        self.notes.update(facts)
+        """Records facts about this run beside its result, for example ``rounds=7``. JSON has no NaN or infinity: these become text."""
+        for name, value in facts.items():
+            self.notes[name] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Method:

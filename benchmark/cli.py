@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -9,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.progress import Progress
 
 from benchmark.spec import did_you_mean, parse_seeds, split_list
 
@@ -125,6 +126,8 @@ def run(
     """Run a suite and report. Running the same command again continues where it stopped."""
     from benchmark.hardware import choose_device
     from benchmark.scheduler import Machine, run_plan
+    from benchmark.selection import save_selection
+    from benchmark.suite import check_values
 
     device = choose_device(device)
     registry, data = _registry(plugin), _data_root(data_root)
@@ -132,6 +135,9 @@ def run(
     plan = _plan(suite, axes, settings, registry, data, device, download)
     store = _store(results)
     folder = results / plan.suite.name
+    if policy is not Policy.collect:
+        to_run = [cell for cell in plan.cells if policy is Policy.force or not store.has_record(cell.key)]
+        check_values(plan.suite.name, [(kind, getattr(cell, kind)) for cell in to_run for kind in ("attack", "defense")], registry)
     console.print(
         f"[bold]{escape(plan.suite.name)}[/bold]: {len(plan.cells)} cells in {len(plan.stages)} stages" + _skipped(plan), highlight=False
     )
@@ -146,7 +152,8 @@ def run(
         policy=policy.value,
         events=folder / "events.jsonl",
     )
-    _report(plan, store, folder, command=" ".join(["run_benchmark.py", *sys.argv[1:]]))
+    save_selection(folder, plan)
+    _report([cell.key for cell in plan.cells], store, folder)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -168,41 +175,14 @@ def plan(
 ) -> None:
     """Show a suite's cells: what is cached, what is skipped and why, and what the rest will cost. Runs nothing."""
     from benchmark.hardware import choose_device
+    from benchmark.listing import print_plan
     from benchmark.scheduler import default_slots
 
     device = choose_device(device)
     axes = _axes(attacks, defenses, dataset, victim, protocol, seeds)
     made = _plan(suite, axes, settings, _registry(plugin), _data_root(data_root), device, download)
     store = _store(results)
-    stages = {stage.key: stage for stage in made.stages}
-    done = {key for key, stage in stages.items() if store.is_done(stage)}
-    axes_of = {
-        cell.key: [
-            str(cell.dataset),
-            cell.victim,
-            cell.protocol.name,
-            f"ratio {cell.ratio:g}",
-            f"seed {cell.seed}",
-            str(cell.attack),
-            str(cell.defense),
-        ]
-        for cell in made.cells
-    }
-    varying = [column for column in range(7) if column > 4 or len({axes[column] for axes in axes_of.values()}) > 1]
-    constant = [next(iter(axes_of.values()))[column] for column in range(5) if column not in varying] if axes_of else []
-    console.print(escape(" / ".join([made.suite.name, *constant])), style="italic", highlight=False, soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD)
-    names = ("dataset", "victim", "protocol", "ratio", "seed", "attack", "defense")
-    for header in (*(names[column] for column in varying), "state", "stages to do"):
-        table.add_column(header, overflow="fold")
-    for cell in made.cells:
-        open_stages = [] if cell.key in done else [stages[key].kind for key in cell.stages if key not in done]
-        state = "[green]cached[/green]" if cell.key in done else "[red]failed before[/red]" if store.failure(cell.key) else "to do"
-        table.add_row(*(escape(axes_of[cell.key][column]) for column in varying), state, ", ".join(open_stages) or "-")
-    console.print(table)
-    for skip in made.skips:
-        console.print(f"skipped {escape(skip.what)}: {escape(skip.reason)}", highlight=False)
-    _print_cost(made, store, done, len(default_slots(device)))
+    print_plan(made, store, len(default_slots(device)), console)
 
 
 @app.command("list")
@@ -240,17 +220,25 @@ def report(
     device: Device = "auto",
     every: Annotated[bool, typer.Option("--all", help="all records of the store, whatever suite they belong to")] = False,
 ) -> None:
-    """Write leaderboard, tables and plots from the records that are there. Runs nothing."""
+    """Write leaderboard, tables and plots from the records that are there. Runs nothing.
+
+    Without axes or settings it shows the cells of the suite's last run, and needs neither data nor plugins.
+    """
+    from benchmark.hardware import choose_device
+    from benchmark.selection import last_selection
+    from benchmark.suite import read_suite
+
     store = _store(results)
     if every:
-        _show(list(store.records()), results / "all", "all records", "run_benchmark.py report --all")
-        return
-    from benchmark.hardware import choose_device
-
-    device = choose_device(device)
+        shown = _show(list(store.records()), results / "all", "all records")
+        raise typer.Exit(0 if shown else 1)
     axes = _axes(attacks, defenses, dataset, victim, protocol, seeds)
-    made = _plan(suite, axes, settings, _registry(plugin), _data_root(data_root), device, download=False)
-    _report(made, store, results / made.suite.name, command=" ".join(["run_benchmark.py", *sys.argv[1:]]))
+    folder = results / str(read_suite(suite)[0]["name"])
+    keys = None if axes or settings else last_selection(folder)
+    if keys is None:
+        made = _plan(suite, axes, settings, _registry(plugin), _data_root(data_root), choose_device(device), download=False)
+        keys = [cell.key for cell in made.cells]
+    raise typer.Exit(0 if _report(keys, store, folder) else 1)
 
 
 @app.command()
@@ -310,7 +298,7 @@ def _axes(
 def _plan(
     name: str, axes: dict[str, Any], settings: Sequence[str] | None, registry: Registry, data: Path, device: str, download: bool
 ) -> Plan:
-    from benchmark.datasets import cached_fingerprint, fingerprint
+    from benchmark.datasets import cached_fingerprint, cached_notes, fingerprint
     from benchmark.hardware import native_precision
     from benchmark.plan import make_plan
     from benchmark.spec import Spec
@@ -324,17 +312,24 @@ def _plan(
             return cached
         from benchmark.api import Context
 
-        with console.status(f"reading {escape(str(dataset))} for the first time") as status:
+        with Progress(console=errors, transient=True) as bar:
+            task = bar.add_task(escape(f"{dataset}: reading it for the first time"), total=1.0)
             ctx = Context(
-                on_progress=lambda share, note: status.update(f"reading {escape(str(dataset))}: {share:.0%} {escape(note)}"),
-                on_log=errors.print,
+                workers=os.cpu_count() or 1,
+                on_progress=lambda share, note: bar.update(task, completed=share, description=escape(f"{dataset}: {note}")),
+                on_log=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
             )
             return fingerprint(dataset, data, registry, ctx, download)
 
-    return make_plan(suite, registry, known, native_precision(device))
+    plan = make_plan(suite, registry, known, native_precision(device))
+    for dataset in {str(cell.dataset): cell.dataset for cell in plan.cells}.values():
+        if left_out := cached_notes(dataset, data, registry).get("left_out"):
+            errors.print(f"{dataset}: {left_out} images could not be read and are left out", markup=False, highlight=False, soft_wrap=True)
+    return plan
 
 
 def _reasons(registry: Registry) -> None:
+    registry.note_empty_plugins()
     for broken in registry.broken:
         errors.print(
             f"[yellow]left out[/yellow] {broken.kind} {escape(broken.name)}: {escape(str(broken.file))}: {escape(broken.reason)}",
@@ -346,47 +341,37 @@ def _skipped(plan: Plan) -> str:
     return f", {len(plan.skips)} combinations skipped (`plan` says why)" if plan.skips else ""
 
 
-def _print_cost(plan: Plan, store: Store, done: set[str], slots: int) -> None:
-    """What is left to do, in trainings of one undefended victim, and in minutes where this store has timed any."""
-    needed = {key for cell in plan.cells if cell.key not in done for key in cell.stages if key not in done}
-    left = sum(stage.cost for stage in plan.stages if stage.key in needed)
-    unit = min((stage.cost for stage in plan.stages if stage.kind == "train"), default=1.0)
-    trained = [stage for stage in plan.stages if stage.kind == "train" and stage.key in done]
-    timed = [(store.record(stage.key).seconds["train"], stage.cost) for stage in trained]
-    cells = sum(cell.key not in done for cell in plan.cells)
-    text = f"{cells} cells to do, about {left / unit:.0f} times one undefended training"
-    if timed and left:
-        seconds = left * sum(second for second, _ in timed) / sum(cost for _, cost in timed) / slots
-        text += f"; about {seconds / 60:.0f} min on {slots} slots, by the timings of this store"
-    console.print(text, highlight=False)
-
-
-def _report(plan: Plan, store: Store, folder: Path, command: str) -> None:
+def _report(keys: Sequence[str], store: Store, folder: Path) -> bool:
+    """Shows the records of these cells. One that failed only in a later, forced attempt keeps its result."""
     from benchmark.record import Record
 
     records: list[Record] = []
-    stages = {stage.key: stage for stage in plan.stages}
-    for cell in plan.cells:
-        failure = store.failure(cell.key)  # cleared by success, so one that is there is newer than the record
-        if failure is not None and failure.get("record"):
+    again = 0
+    for key in keys:
+        failure = store.failure(key)
+        if store.has_record(key):
+            records.append(store.record(key))
+            again += failure is not None
+        elif failure is not None and failure.get("record"):
             records.append(Record.from_json(failure["record"]))
-        elif store.is_done(stages[cell.key]):
-            records.append(store.record(cell.key))
-    _show(records, folder, plan.suite.name, command)
+    if again:
+        errors.print(f"[yellow]{again} cells failed when they were computed again;[/yellow] their earlier results are shown")
+    return _show(records, folder, folder.name)
 
 
-def _show(records: list[Record], folder: Path, title: str, command: str) -> None:
+def _show(records: list[Record], folder: Path, title: str) -> bool:
     if not records:
-        console.print("no results yet; run the suite first")
-        return
+        errors.print("no results yet; run the suite first")
+        return False
     from benchmark.report import write_report
     from benchmark.report.terminal import print_leaderboard
     from benchmark.results import to_table
 
     table = to_table(records)
     print_leaderboard(table, console)
-    written = write_report(table, folder, title, context={"command": command})
+    written = write_report(table, folder, title, context={"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])})
     console.print(f"report: {escape(str(written.html))} and {len(written.files) - 1} more files beside it", highlight=False, soft_wrap=True)
+    return True
 
 
 def main() -> None:

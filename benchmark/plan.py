@@ -235,7 +235,8 @@ class _Builder:
         }
         extra = _effort(defense, card) if card.trains and not card.purifies else 0.0
         label = f"train {attack} + {defense}" + (f", seed {seed}" if len(self.suite.seeds) > 1 else "")
-        return Stage("train", cell["key"], (before.key,), payload, label, protocol.epochs * (1 + extra))
+        inputs = tuple(dict.fromkeys((before.key, poison.key)))  # the record holds the poison's facts, purified or not
+        return Stage("train", cell["key"], inputs, payload, label, protocol.epochs * (1 + extra))
 
     def _shared(
         self, kind: str, identity: Mapping[str, Any], inputs: tuple[str, ...], payload: Mapping[str, Any], label: str, cost: float

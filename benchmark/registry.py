@@ -97,7 +97,7 @@ class Registry:
             for file, name, module in self._files(kind):
                 try:
                     card = read_card(kind, file, name, module)
-                except (SyntaxError, ValueError, OSError) as error:
+                except (SyntaxError, ValueError, TypeError, ArithmeticError, OSError) as error:
                     self.broken.append(Broken(kind, name, file, str(error)))
                     continue
                 if card is None:
@@ -110,6 +110,14 @@ class Registry:
                     raise ValueError(clash)
                 self.broken.append(Broken(kind, name, file, clash))
         return self._cards[kind]
+
+    def note_empty_plugins(self) -> None:
+        """Adds the files given with ``--plugin`` that hold no method of any kind to ``broken``."""
+        read = {card.file for kind in FOLDERS for card in self.cards(kind).values()} | {broken.file for broken in self.broken}
+        for plugin in self.plugins:
+            if (file := plugin.resolve()) not in read:
+                reason = "holds no method; decorate a class with @attack, @defense or @dataset, or define build(info) for a victim"
+                self.broken.append(Broken("plugin", plugin.stem, file, reason))
 
     def card(self, kind: str, name: str) -> Card:
         """The card of one method.

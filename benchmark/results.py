@@ -71,8 +71,9 @@ def to_table(records: Iterable[Record]) -> pd.DataFrame:
     ``seconds_purify``, ``seconds_train``; ``peak_memory_mb``; ``date``; ``error``; ``*_spec`` and ``environment`` as JSON text;
     ``record`` (sha256 of the whole record); ``superseded`` (there is a newer record of the same cell and seed).
 
-    A label that stands for several settings gets the differing ones added, for example ``dvae (width=8)``, so that results of
-    different settings never share a cell. A record without a finite accuracy counts as failed.
+    Settings that were written in several ways (``lsp``, ``lsp[patch=8]``) get the shortest of their labels. A label that stands for
+    several settings gets the differing ones added, for example ``dvae (width=8)``, so that results of different settings never
+    share a cell. A record without a finite accuracy counts as failed.
 
     Raises:
         ValueError: if an accuracy is outside [0, 1].
@@ -82,6 +83,8 @@ def to_table(records: Iterable[Record]) -> pd.DataFrame:
     unique = {record.key: record for record in records}
     rows = [_row(record) for record in unique.values()]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
+    for column in ("dataset", "attack", "defense"):
+        table[column] = _one_label(table[column], table[f"{column}_spec"])
     for column in ("dataset", "protocol"):
         table[column] = _told_apart(table[column], table[f"{column}_spec"])
     for column in ("attack", "defense"):  # settings that differ between data sets are no confusion: each has its own leaderboard
@@ -244,6 +247,15 @@ def _row(record: Record) -> dict[str, Any]:
 def _json(value: Mapping[str, Any]) -> str:
     # Facts may hold infinities, such as the PSNR of unchanged images, so this is not canonical_json.
     return json.dumps(dict(value), sort_keys=True, separators=(",", ":"), default=dict)
+
+
+def _one_label(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]:
+    """The labels, with the shortest one wherever several stand for the same spec. An empty spec says nothing and joins nothing."""
+    shortest: dict[str, str] = {}
+    for label, spec in sorted(zip(labels, specs, strict=True), key=lambda pair: (len(pair[0]), pair[0])):
+        shortest.setdefault(spec, label)
+    renamed = [label if spec == "{}" else shortest[spec] for label, spec in zip(labels, specs, strict=True)]
+    return labels.__class__(renamed, index=labels.index, dtype=labels.dtype)
 
 
 def _told_apart(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]:

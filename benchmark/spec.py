@@ -64,7 +64,7 @@ def parse_value(text: str) -> Value:
         if denominator == 0:
             raise ValueError(f'"{text}" divides by zero; write a budget as, for example, 8/255')
         return float(match[1]) / denominator
-    for kind in (int, float):
+    for kind in (int, float) if "_" not in text else ():  # Python reads 2024_01 as a number; people mean a name
         try:
             number = kind(text)
         except ValueError:
@@ -86,6 +86,8 @@ def parse_spec(text: str) -> Spec:
     name = name.strip()
     if not _NAME.fullmatch(name) or (bracket and not rest.endswith("]")):
         raise ValueError(f'cannot read "{text}"; expected name or name[key=value,key=value], for example em[granularity=class]')
+    if bracket and not rest[:-1].strip():
+        raise ValueError(f'"{text}" sets no parameter; write {name}')
     params: dict[str, Value] = {}
     for item in filter(str.strip, rest[:-1].split(",")):
         key, equals, value = item.partition("=")

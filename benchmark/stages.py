@@ -19,7 +19,7 @@ import torch
 
 from benchmark.api import Attack, Context, Defense
 from benchmark.data import ImageSet, Splits
-from benchmark.datasets import fingerprint, open_dataset
+from benchmark.datasets import cached_notes, fingerprint, open_dataset
 from benchmark.plan import Stage
 from benchmark.protocol import get_protocol
 from benchmark.record import Record
@@ -28,7 +28,7 @@ from benchmark.scheduler import Machine
 from benchmark.spec import Spec, axis_seed
 from benchmark.store import Store
 from benchmark.train import fit
-from benchmark.verify import verify_poison, verify_purified
+from benchmark.verify import unchanged, verify_poison, verify_purified
 
 CORE_SOURCES = ("benchmark/train.py", "benchmark/loader.py", "benchmark/data.py", "benchmark/protocol.py")
 
@@ -67,9 +67,12 @@ def _poison(stage: Stage, store: Store, machine: Machine, registry: Registry, ct
     clean = _dataset(stage, machine, registry).train
     attack: Attack = registry.build("attack", _spec(stage.payload["attack"]))
     started = time.perf_counter()
-    poisoned = attack.poison(clean, ctx)
+    with unchanged(clean, f'attack "{attack.name}"'):
+        poisoned = attack.poison(clean, ctx)
     seconds = time.perf_counter() - started
     facts = {**verify_poison(clean, poisoned, attack), **ctx.notes}
+    if about_data := cached_notes(_spec(stage.payload["dataset"]), Path(machine.data_root), registry):
+        facts["dataset"] = about_data
     store.publish_images(stage.key, poisoned, _manifest(stage, seconds, facts, registry, "attack"), ctx.kept)
 
 
@@ -77,7 +80,8 @@ def _purify(stage: Stage, store: Store, machine: Machine, registry: Registry, ct
     defense: Defense = registry.build("defense", _spec(stage.payload["defense"]))
     protected = _mixed(stage, store.load_images(stage.payload["poison"]), machine, registry)
     started = time.perf_counter()
-    purified = defense.purify(protected, ctx)
+    with unchanged(protected, f'defense "{defense.name}"'):
+        purified = defense.purify(protected, ctx)
     seconds = time.perf_counter() - started
     facts = {**verify_purified(protected, purified, defense), **ctx.notes}
     store.publish_images(stage.key, purified, _manifest(stage, seconds, facts, registry, "defense"), ctx.kept)

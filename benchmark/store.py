@@ -60,6 +60,10 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False  # absent or unreadable: the stage runs again and replaces it
 
+    def has_record(self, key: str) -> bool:
+        """Is there a record of the cell ``key``?"""
+        return self._record_file(key).is_file()
+
     def verify(self, key: str) -> None:
         """Reads the artifact or the record of ``key`` whole and checks it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from benchmark.spec import Spec, Value, did_you_mean, parse_seeds, parse_spec, p
 
 FOLDER = Path(__file__).resolve().parent / "suites"
 SECTIONS = ("attacks", "defenses", "datasets", "victims")
-TAKEN = ("store", ".", "..")  # names of folders that a suite's own folder of results must not have
+TAKEN = ("store", "all", ".", "..")  # names of folders that a suite's own folder of results must not have
 
 
 def _as_list(value: Any) -> Any:
@@ -47,7 +47,7 @@ class Suite(BaseModel):
 
     name: str
     about: str = ""
-    datasets: Many
+    datasets: Many = ("embedded",)
     attacks: Many
     defenses: Many
     victims: Many = ("resnet18",)
@@ -147,6 +147,28 @@ def load_suite(name: str, registry: Registry, axes: Mapping[str, Any] | None = N
     return suite
 
 
+def check_values(suite: str, specs: Iterable[tuple[str, Spec]], registry: Registry) -> None:
+    """Builds each method once, so that a value it refuses is told before a run and not hours into it.
+
+    Args:
+        suite: its name, for the message.
+        specs: kind and full spec of each method.
+
+    Raises:
+        SuiteError: with every method that refuses its values.
+    """
+    problems: dict[str, None] = {}
+    for kind, spec in {(kind, str(spec)): (kind, spec) for kind, spec in specs}.values():
+        try:
+            registry.build(kind, spec)
+        except ValueError as error:
+            problems[str(error)] = None
+        except Exception:  # whatever else a plugin raises when imported is its cells' failure, with a traceback
+            continue
+    if problems:
+        raise SuiteError(suite, list(problems))
+
+
 def _apply(raw: dict[str, Any], setting: str) -> str | None:
     """Applies one ``--set``; returns what is wrong with it, if anything."""
     key, equals, text = setting.partition("=")
@@ -198,12 +220,14 @@ def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
     """What is wrong with the names and parameters in a suite, each with its path."""
     problems: list[str] = []
     parameters = raw.get("parameters") or {}
+    used: set[str] = set()
     for section in SECTIONS:
         for position, text in enumerate(_as_list(raw.get(section) or [])):
             if not isinstance(text, str):
                 continue  # pydantic says so
             try:
                 spec = parse_spec(text)
+                used.add(spec.name)
                 registry.resolve(section.removesuffix("s"), spec, _table(parameters, spec.name))
             except ValueError as error:
                 problems.append(f"{section}[{position}]: {error}")
@@ -218,7 +242,20 @@ def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
     for name in parameters if isinstance(parameters, Mapping) else ():
         if name not in known:
             problems.append(f'parameters.{name}: nothing is called "{name}"{did_you_mean(str(name), sorted(known | set(PROTOCOLS)))}')
+        elif name not in used:  # those in use were checked above, with their values
+            problems += _unused_problems(name, _table(parameters, name), registry)
     return problems
+
+
+def _unused_problems(name: str, values: Mapping[str, Value], registry: Registry) -> list[str]:
+    """Parameters that no method called ``name`` has, of a method that the suite names but does not run."""
+    cards = [registry.cards(kind)[name] for kind in (section.removesuffix("s") for section in SECTIONS) if name in registry.cards(kind)]
+    known = sorted({param for card in cards for param in card.params})
+    return [
+        f'parameters.{name}.{param}: {cards[0].kind} "{name}" has no parameter "{param}"{did_you_mean(param, known)}'
+        for param in values
+        if param not in known
+    ]
 
 
 def _table(owner: Any, name: str) -> Mapping[str, Value]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +18,27 @@ Facts = dict[str, float | int | None]
 
 SAMPLE = 16  # images over the budget that are looked for elsewhere in the clean set
 SHOWN = {"linf": "L-inf", "l2": "L2", "l0": "L0"}
+
+
+@contextmanager
+def unchanged(data: ImageSet, who: str) -> Iterator[None]:
+    """Refuses a method that changes its input in place: what it returned would then be compared with itself.
+
+    Raises:
+        ValueError: if the images or labels of ``data`` are not what they were; the message names ``who``.
+    """
+    before = _bytes_digest(data)
+    yield
+    if _bytes_digest(data) != before:
+        raise ValueError(f"{who} changed its input in place; leave the images it is given as they are and return others")
+
+
+def _bytes_digest(data: ImageSet) -> bytes:
+    sha = hashlib.sha256()
+    for tensor in (data.x, data.y):
+        for part in chunks(len(data)):
+            sha.update(tensor[part].cpu().contiguous().numpy().data)
+    return sha.digest()
 
 
 def verify_poison(clean: ImageSet, poisoned: object, attack: Attack) -> Facts:

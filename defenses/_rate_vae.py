@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmark.api import Context
 from benchmark.data import ImageSet, chunks, to_float
 from benchmark.loader import Batches
+from benchmark.train import check_finite
 from benchmark.victims._resnet import BasicBlock
 
 PURIFY_BATCH = 256
@@ -79,11 +80,13 @@ def decoder(features: int, width: int, channels: int, deep: bool) -> nn.Sequenti
     )
 
 
-def sample(mean: Tensor, log_var: Tensor, generator: torch.Generator) -> Tensor:
-    """One draw of the code, mean + std * noise, (B, latent, h, w).
+def sample(mean: Tensor, log_var: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One draw of the code, mean + std * noise, (B, latent, h, w); without a generator the mean itself.
 
     The noise is drawn as one contiguous run in channels-last order: filling a strided tensor is several times slower.
     """
+    if generator is None:
+        return mean
     batch, latent, height, width = mean.shape
     noise = torch.randn(batch, height, width, latent, generator=generator).permute(0, 3, 1, 2)
     return mean + torch.exp(0.5 * log_var) * noise.to(mean.device, non_blocking=True)
@@ -94,9 +97,9 @@ def kl_rate(mean: Tensor, log_var: Tensor) -> Tensor:
     return (-0.5 * (1 + log_var - mean.square() - log_var.exp()).sum(1)).mean()
 
 
-def rate_weight(target: float) -> float:
-    """Weight of the rate term in the released code: 0.01 for targets above 0.99, else 0.5."""
-    return 0.01 if target > 0.99 else 0.5
+def rate_weight(target: float, given: float = 0.0) -> float:
+    """Weight of the rate term: ``given``, or for 0 that of the released code, 0.01 for targets above 0.99 and else 0.5."""
+    return given or (0.01 if target > 0.99 else 0.5)
 
 
 def hinge(value: Tensor, bound: float) -> Tensor:
@@ -115,10 +118,12 @@ def fit_network(
     batch_size: int,
     lr: float,
     clip: float,
+    anneal: str = "epoch",
 ) -> dict[str, float]:
-    """Trains with Adam, a cosine to 0 stepped per epoch, shuffled full batches, no augmentation, gradients clipped.
+    """Trains with Adam, a cosine to 0, shuffled full batches, no augmentation, gradients clipped.
 
     Args:
+        anneal: ``epoch`` (the rate is constant within an epoch, as released) or ``step``. A single epoch is annealed by steps alone.
         loss: maps (images, labels, epoch index) to the loss and to named terms worth watching.
         stage: names this training in seeds, log and progress.
 
@@ -126,17 +131,18 @@ def fit_network(
         The mean of each named term over the last epoch.
 
     Raises:
-        FloatingPointError: if the loss is no longer finite.
+        FloatingPointError: if the loss, or a weight at the end, is no longer finite.
     """
     net.to(ctx.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     batches = Batches(data, batch_size, ctx.device, ctx.generator(f"{stage} batches"), drop_last=True)
     optimizer = torch.optim.Adam(net.parameters(), lr, foreach=True)
     means: dict[str, float] = {}
     for epoch in range(epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
         sums: dict[str, Tensor] = {}
         for number, (x, y, _) in enumerate(batches):
+            done = (epoch + (number / len(batches) if anneal == "step" else 0)) / epochs
+            for group in optimizer.param_groups:
+                group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * done))
             value, terms = loss(x, y, epoch)
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
@@ -150,6 +156,7 @@ def fit_network(
         if not math.isfinite(means["loss"]):
             raise FloatingPointError(f"{stage}: the loss is {means['loss']} in epoch {epoch + 1} of {epochs}; lower lr (now {lr})")
         ctx.log(f"{stage}: epoch {epoch + 1}/{epochs} " + " ".join(f"{name} {value:.5f}" for name, value in means.items()))
+    check_finite(net, f"after {stage}")
     return means
 
 

@@ -5,6 +5,8 @@ arXiv:1706.06083, with the constants that the evaluations of unlearnable example
 a Gaussian start of one step's length, crafted in eval mode.
 
 Departures:
+- The Gaussian start is projected at once, onto the ball and the image range; in the common recipe it may leave both until the first
+  step's projection. It matters only where steps are few.
 - The number of epochs and the schedule are the protocol's, so that every defense gets the same training.
 """
 

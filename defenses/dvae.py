@@ -12,6 +12,8 @@ Departures:
 - The perturbation decoder reads the sampled code plus the class embedding, as in the authors' scripts (their command line's
   flags invert); ``decoder_input`` gives the other two forms.
 - Embeddings are as wide as the feature they are added to; at 224 px the release adds tensors of different shapes and fails.
+- The perturbation kept of stage 2 is the one that was subtracted; the release saves that of the second forward pass, which nothing
+  reads. Both stages' are kept as float16.
 - Every random draw is seeded, including the weights and the noise of purification.
 """
 
@@ -57,8 +59,8 @@ class DVAENet(nn.Module):
         self.embedding = nn.Embedding(info.num_classes, self.map_shape[0] * self.map_shape[1] * self.map_shape[2])
         self.decoder_input = decoder_input
 
-    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Output:
-        """Args: ``x`` float (B, C, H, W) in [0, 1]; ``y`` int64 (B,); ``generator`` draws the code, in eval mode too."""
+    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Output:
+        """Args: ``x`` float (B, C, H, W) in [0, 1]; ``y`` int64 (B,); ``generator`` draws the code, in eval mode too; None: its mean."""
         features, mean, log_var = self.encoder(x)
         code = self.encoder.post(sample(mean, log_var, generator))
         image = torch.sigmoid(self.image_decoder(code).float())
@@ -79,6 +81,7 @@ class FittedDVAE:
     stage1: nn.Module
     stage2: nn.Module
     rounding: str
+    sample_code: bool = True
 
     def apply(self, data: ImageSet, ctx: Context) -> tuple[ImageSet, Tensor, Tensor]:
         """Purified images, and the perturbations that stage 1 and stage 2 found, float16 (N, C, H, W)."""
@@ -90,7 +93,7 @@ class FittedDVAE:
     def remove(self, data: ImageSet, ctx: Context) -> tuple[ImageSet, Tensor]:
         """Stage 1: the images less the perturbation found in them, and that perturbation."""
         ready(self.stage1, ctx)
-        generator = ctx.generator("stage 1 code")
+        generator = ctx.generator("stage 1 code") if self.sample_code else None
         out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
         for part, x, y in image_batches(data, ctx):
             with ctx.autocast():
@@ -102,7 +105,7 @@ class FittedDVAE:
     def reconstruct(self, data: ImageSet, ctx: Context) -> tuple[ImageSet, Tensor]:
         """Stage 2: what it reconstructs of the images less the perturbation found in them, and that perturbation."""
         ready(self.stage2, ctx)
-        generator = ctx.generator("stage 2 code")
+        generator = ctx.generator("stage 2 code") if self.sample_code else None
         out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
         for part, x, y in image_batches(data, ctx):
             with ctx.autocast():
@@ -129,12 +132,16 @@ class DVAE(Defense):
         decoder_input: what is added to the class embedding for the perturbation decoder: code, stem or none.
         target: rate of stage 1, nats per latent position.
         kd: rate of stage 2, nats per latent position.
+        rate_weight: weight of the rate term in both stages; 0 means the released rule, 0.01 for targets above 0.99 and else 0.5.
         hinge: mean square below which the perturbation is not penalised.
+        hinge_weight: weight of that penalty.
         hinge_from: epoch index from which that penalty acts.
         epochs: of each stage.
         batch_size: of each stage; few images want small batches.
         lr: of Adam.
+        anneal: its cosine to 0 goes down by epoch (as released) or by step; few epochs want steps.
         clip: bound on the gradient's global L2 norm.
+        sample_code: draw the code when purifying, as the release does; false takes its mean.
         rounding: trunc (as released) or round.
     """
 
@@ -149,23 +156,34 @@ class DVAE(Defense):
     decoder_input: str = "code"
     target: float = 1.0
     kd: float = 3.0
+    rate_weight: float = 0.0
     hinge: float = 0.002
+    hinge_weight: float = 1.0
     hinge_from: int = 11
     epochs: int = 60
     batch_size: int = 128
     lr: float = 0.005
+    anneal: str = "epoch"
     clip: float = 5.0
+    sample_code: bool = True
     rounding: str = "trunc"
 
     def __post_init__(self) -> None:
         if self.decoder_input not in ("code", "stem", "none"):
             raise ValueError(f'decoder_input="{self.decoder_input}", expected code, stem or none')
+        if self.anneal not in ("epoch", "step"):
+            raise ValueError(f'anneal="{self.anneal}", expected epoch or step')
         if self.rounding not in ("trunc", "round"):
             raise ValueError(f'rounding="{self.rounding}", expected trunc or round')
         if self.width < 2 or self.latent < 1 or self.epochs < 1 or self.batch_size < 2:
             raise ValueError("width and batch_size must be at least 2, latent and epochs at least 1")
         if self.target <= 0 or self.kd <= 0:
             raise ValueError(f"rates are nats per latent position and positive; got target={self.target}, kd={self.kd}")
+        if min(self.rate_weight, self.hinge, self.hinge_weight) < 0:
+            raise ValueError(
+                f"weights and the hinge are at least 0; got rate_weight={self.rate_weight}, hinge={self.hinge}, "
+                f"hinge_weight={self.hinge_weight}"
+            )
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
         fitted = self.fit(data, ctx)
@@ -179,9 +197,9 @@ class DVAE(Defense):
     def fit(self, data: ImageSet, ctx: Context) -> FittedDVAE:
         """Fits both stages. Stage 2 starts from new weights and reads the output of stage 1."""
         stage1 = self._fit_stage(data, self.target, "stage 1", ctx)
-        middle, _ = FittedDVAE(stage1, stage1, self.rounding).remove(data, ctx)
+        middle, _ = FittedDVAE(stage1, stage1, self.rounding, self.sample_code).remove(data, ctx)
         stage2 = self._fit_stage(middle, self.kd, "stage 2", ctx)
-        return FittedDVAE(stage1, stage2, self.rounding)
+        return FittedDVAE(stage1, stage2, self.rounding, self.sample_code)
 
     def restore(self, kept: Mapping[str, Tensor], info: DatasetInfo) -> FittedDVAE:
         """The fitted model from the kept artifact ``model``, for further images of the same data set.
@@ -198,7 +216,7 @@ class DVAE(Defense):
             except RuntimeError as error:
                 raise ValueError(f"the kept model does not fit these parameters of dvae: {error}") from error
             stages.append(net)
-        return FittedDVAE(stages[0], stages[1], self.rounding)
+        return FittedDVAE(stages[0], stages[1], self.rounding, self.sample_code)
 
     def network(self, info: DatasetInfo) -> DVAENet:
         """One untrained network for a data set."""
@@ -210,9 +228,9 @@ class DVAE(Defense):
         rec_p = ((out.image + out.perturbation).clamp(0, 1) - x).square().mean()  # trains the image decoder too
         kl = kl_rate(out.mean, out.log_var)
         p = out.perturbation.square().mean()
-        loss = rec + rec_p + rate_weight(target) * hinge(kl, target)
+        loss = rec + rec_p + rate_weight(target, self.rate_weight) * hinge(kl, target)
         if epoch >= self.hinge_from:
-            loss = loss + hinge(p, self.hinge)
+            loss = loss + self.hinge_weight * hinge(p, self.hinge)
         return loss, {"rec": rec, "rec_p": rec_p, "kl": kl, "p": p}
 
     def _fit_stage(self, data: ImageSet, target: float, stage: str, ctx: Context) -> nn.Module:
@@ -224,7 +242,18 @@ class DVAE(Defense):
                 out = net(x, y, generator)
             return self.loss_terms(out, x, target, epoch)
 
-        means = fit_network(net, data, loss, ctx, stage=stage, epochs=self.epochs, batch_size=self.batch_size, lr=self.lr, clip=self.clip)
+        means = fit_network(
+            net,
+            data,
+            loss,
+            ctx,
+            stage=stage,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            anneal=self.anneal,
+            clip=self.clip,
+        )
         short = stage.replace(" ", "")
         ctx.note(**{f"{short}_{name}": round(value, 6) for name, value in means.items()})
         return net.eval()

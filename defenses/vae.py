@@ -33,7 +33,7 @@ class VAENet(nn.Module):
         self.encoder = Encoder(info.channels, width, latent, deep=False)
         self.image_decoder = decoder(self.encoder.features, decoder_width, info.channels, deep=False)
 
-    def forward(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction (B, C, H, W) in [0, 1], mean and log-variance of the code, all float32."""
         _, mean, log_var = self.encoder(x)
         code = self.encoder.post(sample(mean, log_var, generator))
@@ -49,10 +49,13 @@ class VAE(Defense):
         decoder_width: channels of the decoder's first layer; 0 means as the encoder.
         latent: channels of the latent code.
         target: rate in nats per latent position.
+        rate_weight: weight of the rate term; 0 means the released rule, 0.01 for targets above 0.99 and else 0.5.
         epochs: of the training.
         batch_size: of the training; few images want small batches.
         lr: of Adam.
+        anneal: its cosine to 0 goes down by epoch (as released) or by step; few epochs want steps.
         clip: bound on the gradient's global L2 norm.
+        sample_code: draw the code when reconstructing, as the release does; false takes its mean.
         rounding: trunc (as released) or round.
     """
 
@@ -63,19 +66,27 @@ class VAE(Defense):
     decoder_width: int = 0
     latent: int = 256
     target: float = 3.0
+    rate_weight: float = 0.0
     epochs: int = 60
     batch_size: int = 128
     lr: float = 0.005
+    anneal: str = "epoch"
     clip: float = 5.0
+    sample_code: bool = True
     rounding: str = "trunc"
 
     def __post_init__(self) -> None:
+        if self.anneal not in ("epoch", "step"):
+            raise ValueError(f'anneal="{self.anneal}", expected epoch or step')
         if self.rounding not in ("trunc", "round"):
             raise ValueError(f'rounding="{self.rounding}", expected trunc or round')
         if self.width < 2 or self.latent < 1 or self.epochs < 1 or self.batch_size < 2:
             raise ValueError("width and batch_size must be at least 2, latent and epochs at least 1")
-        if self.target <= 0:
-            raise ValueError(f"the rate is in nats per latent position and positive; got target={self.target}")
+        if self.target <= 0 or self.rate_weight < 0:
+            raise ValueError(
+                f"the rate is in nats per latent position and positive, its weight at least 0; "
+                f"got target={self.target}, rate_weight={self.rate_weight}"
+            )
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
         net = seeded(lambda: VAENet(data.info, self.width, self.decoder_width or self.width, self.latent), ctx.seed("init"))
@@ -85,9 +96,20 @@ class VAE(Defense):
             with ctx.autocast():
                 image, mean, log_var = net(x, noise)
             rec, kl = (image - x).square().mean(), kl_rate(mean, log_var)
-            return rec + rate_weight(self.target) * hinge(kl, self.target), {"rec": rec, "kl": kl}
+            return rec + rate_weight(self.target, self.rate_weight) * hinge(kl, self.target), {"rec": rec, "kl": kl}
 
-        means = fit_network(net, data, loss, ctx, stage="vae", epochs=self.epochs, batch_size=self.batch_size, lr=self.lr, clip=self.clip)
+        means = fit_network(
+            net,
+            data,
+            loss,
+            ctx,
+            stage="vae",
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            anneal=self.anneal,
+            clip=self.clip,
+        )
         ctx.note(**{name: round(value, 6) for name, value in means.items()})
         ctx.keep("model", net.state_dict())
         return self._reconstruct(net, data, ctx)
@@ -95,7 +117,7 @@ class VAE(Defense):
     @torch.no_grad()
     def _reconstruct(self, net: nn.Module, data: ImageSet, ctx: Context) -> ImageSet:
         ready(net, ctx)
-        out, generator = torch.empty_like(data.x), ctx.generator("code")
+        out, generator = torch.empty_like(data.x), ctx.generator("code") if self.sample_code else None
         for part, x, _ in image_batches(data, ctx):
             with ctx.autocast():
                 image = net(x, generator)[0]

@@ -19,7 +19,7 @@ from benchmark import __version__, cli
 from benchmark.datasets import fingerprint
 from benchmark.registry import ROOT, Registry
 from benchmark.report import plots
-from benchmark.spec import Spec
+from benchmark.spec import Spec, parse_spec
 from benchmark.suite import load_suite, suite_names
 
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "sklearn", "scipy")
@@ -167,12 +167,12 @@ def test_help_and_lists_load_nothing_heavy(tmp_path: Path, data_root: Path) -> N
 @pytest.mark.e2e
 def test_plan_quick_runs_nothing_and_loads_no_torch(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> None:
     root = tmp_path_factory.mktemp("embedded")
-    fingerprint(Spec("embedded"), root, registry)  # the one thing that planning may have to build
+    suite = load_suite("quick", registry)
+    fingerprint(parse_spec(suite.datasets[0]), root, registry)  # the one thing that planning may have to build
     found, printed = watch(tmp_path, root, ["plan", "quick", "--device", "cpu"], ["plan", "quick", "--device", "cpu", "--attacks", "em"])
     assert found == [(0, [])] * 2
     assert list(tmp_path.iterdir()) == []
     first = printed.partition("WATCH")[0]
-    suite = load_suite("quick", registry)
     cells = len(suite.attacks) * len(suite.defenses)
     assert first.count("  to do ") == cells
     assert f"{cells} cells to do, about" in first
@@ -313,7 +313,7 @@ def test_a_failing_plugin_costs_its_own_cells_only(call: Call, tiny: str, tmp_pa
 def test_policies(call: Call, tiny: str, tmp_path: Path) -> None:
     nothing = run_tiny(call, tiny, "--policy", "collect")
     assert nothing.code == 0
-    assert "no results yet; run the suite first" in nothing.out
+    assert "no results yet; run the suite first" in nothing.err
     assert run_tiny(call, tiny, "--attacks", "lsp").code == 0
     some = run_tiny(call, tiny, "--policy", "collect")
     assert some.code == 0
@@ -325,7 +325,9 @@ def test_policies(call: Call, tiny: str, tmp_path: Path) -> None:
 
 
 def test_reports_are_made_from_records_alone(call: Call, tiny: str, tmp_path: Path) -> None:
-    assert "no results yet" in call("report", tiny).out
+    nothing = call("report", tiny)
+    assert nothing.code == 1
+    assert "no results yet" in nothing.err
     assert run_tiny(call, tiny, "--attacks", "lsp").code == 0
     before = (tmp_path / "results" / "tiny" / "cells.csv").read_bytes()
     for file in (tmp_path / "results" / "tiny").iterdir():
@@ -337,6 +339,64 @@ def test_reports_are_made_from_records_alone(call: Call, tiny: str, tmp_path: Pa
     everything = call("report", "--all")
     assert everything.code == 0
     assert len(read_csv(tmp_path / "results" / "all" / "cells.csv")) == 2
+
+
+def test_a_report_needs_neither_the_images_nor_the_plugin(call: Call, tiny: str, images: Path, tmp_path: Path) -> None:
+    save_images(tmp_path / "mine", {"train": 10, "test": 5})
+    text = Path(tiny).read_text(encoding="utf-8").replace(str(images), str(tmp_path / "mine"))
+    (tmp_path / "gone.yaml").write_text(text, encoding="utf-8")
+    assert run_tiny(call, "gone.yaml", "--plugin", plugin(tmp_path, "dim", DIM), "--attacks", "lsp", "--defenses", "none,dim").code == 0
+    (tmp_path / "mine").rename(tmp_path / "elsewhere")
+    result = call("report", "gone.yaml")
+    assert result.code == 0, result.err
+    assert {row["defense"] for row in read_csv(tmp_path / "results" / "gone" / "cells.csv")} == {"none", "dim"}
+
+
+def test_one_setting_written_in_two_ways_is_one_column(call: Call, tiny: str, tmp_path: Path) -> None:
+    assert run_tiny(call, tiny, "--attacks", "lsp", "--defenses", "none").code == 0
+    assert run_tiny(call, tiny, "--attacks", "lsp[patch=4]", "--defenses", "none,grayscale").code == 0
+    rows = read_csv(tmp_path / "results" / "tiny" / "cells.csv")
+    assert [(row["attack"], row["defense"]) for row in rows] == [("lsp", "grayscale"), ("lsp", "none")]
+
+
+def test_a_result_outlives_a_failed_second_attempt(call: Call, tiny: str, tmp_path: Path) -> None:
+    args = ("--attacks", "lsp", "--defenses", "dim", "--plugin", plugin(tmp_path, "dim", DIM))
+    assert run_tiny(call, tiny, *args).code == 0
+    sys.modules.pop("uebench_plugin_dim", None)
+    plugin(tmp_path, "dim", FAILING.replace("Failing", "Dim"))
+    assert run_tiny(call, tiny, *args, "--policy", "force").code == 1
+    sys.modules.pop("uebench_plugin_dim", None)
+    third = run_tiny(call, tiny, *args)
+    assert third.code == 0
+    assert "1 cells failed when they were computed again; their earlier results are shown" in third.err
+    assert [(row["n"], row["failed"]) for row in read_csv(tmp_path / "results" / "tiny" / "cells.csv")] == [("1", "0")]
+
+
+def test_values_that_a_method_refuses_are_told_at_once(call: Call, tiny: str, tmp_path: Path) -> None:
+    result = run_tiny(call, tiny, "--attacks", "none,em[eps=8]", "--defenses", "none,jpeg[quality=0]")
+    assert result.code == 2
+    assert "2 problems" in result.err
+    assert 'attack "em[eps=8]": ' in result.err
+    assert 'defense "jpeg[quality=0]": ' in result.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_plugin_file_without_a_method_is_named(call: Call, tmp_path: Path) -> None:
+    result = call("list", "defenses", "--plugin", plugin(tmp_path, "empty", "x = 1\n"))
+    assert result.code == 0
+    assert "left out plugin empty" in result.err
+    assert "holds no method; decorate a class with @attack, @defense or @dataset" in result.err
+
+
+def test_images_left_out_are_told_in_every_run(call: Call, tmp_path: Path) -> None:
+    save_images(tmp_path / "some", {"train": 10, "test": 5})
+    (tmp_path / "some" / "train" / "class0" / "torn[1].png").write_bytes(b"no image")
+    where = ("--dataset", f"folder[path={tmp_path / 'some'},size=16,on_error=skip]")
+    first, second = (call("plan", "quick", *where) for _ in range(2))
+    assert "torn[1].png: " in first.err
+    for result in (first, second):
+        assert result.code == 0
+        assert "1 images could not be read and are left out" in result.err
 
 
 def test_plan_says_what_is_left(call: Call, tiny: str, images: Path) -> None:

@@ -201,6 +201,16 @@ def test_truncated_shard_says_what_to_do(tmp_path: Path, toys: Registry) -> None
     assert loads(tmp_path) == 2
 
 
+def test_a_shard_with_other_bytes_of_the_same_number_is_refused(tmp_path: Path, toys: Registry) -> None:
+    open_dataset(Spec("toy"), tmp_path, toys)
+    file = shard(tmp_path)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is damaged \(its bytes are not those that were written\); delete it"):
+        open_dataset(Spec("toy"), tmp_path, toys)
+
+
 def test_pickle_in_place_of_the_shard_is_refused(tmp_path: Path, toys: Registry) -> None:
     open_dataset(Spec("toy"), tmp_path, toys)
     file = shard(tmp_path)

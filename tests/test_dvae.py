@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from benchmark import Context, DatasetInfo, ImageSet
 from benchmark.data import to_float, truncate_uint8
 from defenses import dvae as module
 from defenses._rate_vae import Encoder, decoder, fit_network, hinge, kl_rate, rate_weight, sample, seeded
-from defenses.dvae import DVAE, FittedDVAE
+from defenses.dvae import DVAE, FittedDVAE, Output
 from defenses.vae import VAE, VAENet
 
 INFO = DatasetInfo("toy", 10, tuple("abcdefghij"), 3, 32, 32, True)
@@ -249,13 +249,68 @@ def test_rate_settles_on_its_target_and_the_perturbation_under_its_bound(fitted:
 
 
 def test_perturbation_of_a_class_wise_poison_is_found(fitted: Fitted) -> None:
-    """Acceptance test 10: what stage 1 finds points along the true change. docs/results.md has it at scale."""
+    """Acceptance test 10: what stage 1 finds points along the true change. That it also poisons clean images is no matter of
+    toys: perf/disentangling.py --train measures it, docs/results.md has the numbers."""
 
     def cosine(a: Tensor, b: Tensor) -> float:
         return torch.nn.functional.cosine_similarity(a.flatten(1).float(), b.flatten(1).float()).mean().item()
 
     assert cosine(fitted.found, fitted.delta) > 0.3
     assert abs(cosine(torch.randn(fitted.delta.shape, generator=generator(4)), fitted.delta)) < 0.05
+
+
+def test_annealing_by_step_and_by_epoch() -> None:
+    """Two epochs of two steps: the rate is lr/2 (1 + cos(pi t)) at t = 0, 0, 1/2, 1/2 by epoch and 0, 1/4, 1/2, 3/4 by step."""
+    rates: dict[str, list[float]] = {}
+    for anneal in ("epoch", "step"):
+        optimizer = Recorder([])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.optim, "Adam", optimizer.make)
+            net = seeded(lambda: VAENet(INFO, 4, 4, 4), 0)
+
+            def loss(x: Tensor, y: Tensor, epoch: int, net: VAENet = net) -> tuple[Tensor, dict[str, Tensor]]:
+                return net(x, generator())[0].square().mean(), {}
+
+            fit_network(net, images(32), loss, Context(), stage="t", epochs=2, batch_size=16, lr=0.01, clip=5.0, anneal=anneal)
+        rates[anneal] = optimizer.rates
+    assert rates["epoch"] == pytest.approx([0.01, 0.01, 0.005, 0.005])
+    assert rates["step"] == pytest.approx([0.01, 0.0085355, 0.005, 0.0014645], rel=1e-4)
+
+
+@dataclass
+class Recorder:
+    """Stands for Adam and notes the learning rate of each step."""
+
+    rates: list[float]
+
+    def make(self, weights: Any, lr: float, **options: Any) -> torch.optim.Optimizer:
+        rates = self.rates
+
+        class Noting(torch.optim.SGD):
+            def step(self, closure: Any = None) -> None:
+                rates.append(float(self.param_groups[0]["lr"]))
+
+        return Noting(list(weights), lr)
+
+
+def test_weights_of_the_terms_are_parameters() -> None:
+    x = torch.zeros(1, 3, 8, 8)
+    out = Output(x, x + 0.5, torch.full((1, 4, 4, 4), 2.0), torch.zeros(1, 4, 4, 4))  # rate 4 * 2.0 = 8 nats, mean square 0.25
+    plain, heavy = DVAE(hinge_from=0), DVAE(hinge_from=0, rate_weight=0.02, hinge_weight=3.0)
+    base = plain.loss_terms(out, x, 1.0, 0)[0].item()
+    assert base == pytest.approx(0.25 + 0.01 * 8 + 0.25)
+    assert heavy.loss_terms(out, x, 1.0, 0)[0].item() == pytest.approx(0.25 + 0.02 * 8 + 3 * 0.25)
+    with pytest.raises(ValueError, match="weights and the hinge are at least 0; got rate_weight=-1"):
+        DVAE(rate_weight=-1.0)
+    with pytest.raises(ValueError, match='anneal="batch", expected epoch or step'):
+        DVAE(anneal="batch")
+
+
+def test_the_mean_code_needs_no_draw() -> None:
+    data, settings = images(32), replace(SMALL, sample_code=False)
+    fitted = settings.fit(data, Context())
+    one, other = (fitted.apply(data, Context(seed_axes=(name,)))[0] for name in "ab")
+    assert torch.equal(one.x, other.x)
 
 
 def test_a_kept_model_applies_to_further_images() -> None:

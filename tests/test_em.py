@@ -102,3 +102,8 @@ def test_same_seed_same_bytes_and_another_seed_other_bytes(toy: ImageSet, class_
 def test_bad_parameters(parameters: dict[str, float | str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EM(**parameters)  # type: ignore[arg-type]
+
+
+def test_a_last_batch_of_one_image_is_left_out(toy: ImageSet) -> None:
+    parts = replace(SMALL, batch_size=len(toy) - 1)._endless(toy, Context())
+    assert [len(next(parts)) for _ in range(3)] == [len(toy) - 1] * 3

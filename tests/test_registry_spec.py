@@ -176,6 +176,8 @@ def test_a_plugin_is_loaded_from_its_file(tmp_path: Path) -> None:
         (METHOD.replace("8 / 255", "min(1, 2)"), r"Mine\.rate = min\(1, 2\) is not a literal; write a number"),
         (METHOD.replace("2 * 5", "(1, 2)"), r"default of Mine\.steps is a tuple"),
         (METHOD.replace("version=3, ", ""), "needs version=<int> and cite="),
+        (METHOD.replace("8 / 255", "8 / 0"), "division by zero"),
+        (METHOD.replace("8 / 255", "8 / 'a'"), "unsupported operand"),
         (METHOD + "\n  nonsense", "unindent|indent"),
     ],
 )
@@ -218,3 +220,9 @@ def test_finding_methods_loads_no_torch_and_no_method() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=registry_module.ROOT)
     assert result.stdout.strip() == "[]"
+
+
+def test_names_that_python_would_read_as_numbers_stay_text() -> None:
+    assert parse_spec("folder[path=2024_01]").params == {"path": "2024_01"}
+    with pytest.raises(ValueError, match=r'"resnet18\[\]" sets no parameter; write resnet18'):
+        parse_spec("resnet18[]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import pairwise
@@ -368,3 +369,38 @@ def test_same_plan_same_numbers_and_bytes_inline_and_in_workers(bench: Bench) ->
         found.append(results(store, stages))
     assert found[0] == found[1]
     assert found[0] == found[2]
+
+
+@pytest.mark.parametrize(("kind", "hook", "axes"), [("attack", "poison", {"attacks": "mine"}), ("defense", "purify", {"defenses": "mine"})])
+def test_a_method_that_changes_its_input_is_refused(kind: str, hook: str, axes: dict[str, str], bench: Bench) -> None:
+    bench.method("mine", one_method(kind, f"def {hook}(self, data, ctx):\n        data.x.fill_(0)\n        return data"))
+    outcome = bench.run(**axes)
+    assert outcome.failed == 1
+    assert f'{kind} "mine" changed its input in place; leave the images it is given as they are' in outcome.failures[0].error
+    assert list(bench.store.records()) == []
+
+
+def test_a_poison_that_is_gone_is_made_again_for_a_new_cell(bench: Bench) -> None:
+    bench.run(attacks="lsp", defenses="grayscale")
+    poison = next(stage.key for stage in bench.plan(attacks="lsp", defenses="grayscale").stages if stage.kind == "poison")
+    shutil.rmtree(bench.store.root / "artifacts" / poison[:2] / poison)
+    outcome = bench.run(attacks="lsp", defenses="grayscale", seeds=5)
+    assert (outcome.done, outcome.failed) == (2, 0)  # the poison and the training; the purified images are there
+
+
+def test_notes_that_are_not_finite_become_text(bench: Bench) -> None:
+    bench.method("mine", one_method("attack", "def poison(self, data, ctx):\n        ctx.note(psnr=float('inf'))\n        return data"))
+    (record,) = bench.records(attacks="mine").values()
+    assert record.facts["poison"]["psnr"] == "inf"
+
+
+def test_a_network_that_the_last_step_ruins_is_no_result(bench: Bench) -> None:
+    source = one_method(
+        "defense",
+        "def loss(self, model, x, y, ctx):\n        loss = super().loss(model, x, y, ctx)\n"
+        "        loss.register_hook(lambda g: g * float('nan'))\n        return loss",
+    )
+    bench.method("mine", source)
+    outcome = bench.run(defenses="mine", protocol_values={"epochs": 1, "batch_size": 1000, "lr": 0.05})
+    assert outcome.failed == 1
+    assert "of the network is not finite after the last step (1)" in outcome.failures[0].error

@@ -56,8 +56,8 @@ def test_the_suites_of_the_first_issue_are_there(registry: Registry) -> None:
         suite = load_suite(name, registry)
         assert {"none", "lsp", "em"} <= set(suite.attacks)
         assert any(attack.startswith("em[granularity=class") for attack in suite.attacks)
-        assert {"none", "grayscale", "jpeg", "bdr", "vae", "dvae"} <= set(suite.defenses)
-        assert suite.victims == ("resnet10_w16",)
+        assert {"none", "grayscale", "jpeg", "bdr", "vae", "dvae", "at"} <= set(suite.defenses)
+        assert suite.victims == ({"quick": "resnet10_w16_s2", "cifar10-lite": "resnet10_w16"}[name],)
 
 
 def test_one_value_stands_for_a_list_of_one_and_defaults_fill_in(small: str, registry: Registry) -> None:
@@ -198,9 +198,17 @@ def test_a_wrong_table_is_reported_even_if_a_setting_goes_into_it(tmp_path: Path
     assert [problem.partition(":")[0] for problem in found] == ["parameters.em", "protocol_values"]
 
 
+def test_parameters_of_methods_that_do_not_run_are_checked_too(small: str, registry: Registry) -> None:
+    found = problems(small, registry, None, ("dvae.epoks=2", "at.foo=1"))
+    assert [problem.partition("; ")[0] for problem in found] == [
+        'parameters.dvae.epoks: defense "dvae" has no parameter "epoks"',
+        'parameters.at.foo: defense "at" has no parameter "foo"',
+    ]
+
+
 def test_missing_axes_are_named(tmp_path: Path, registry: Registry) -> None:
     found = problems(write(tmp_path, "about: nothing else\n"), registry)
-    assert sorted(found) == [f"{axis}: missing; name at least one" for axis in ("attacks", "datasets", "defenses")]
+    assert sorted(found) == [f"{axis}: missing; name at least one" for axis in ("attacks", "defenses")]  # datasets have a default
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmark.datasets import _cache
 from benchmark.datasets._listing import listing_digest
@@ -75,6 +75,11 @@ def cached_fingerprint(spec: Spec, root: Path, registry: Registry) -> str | None
     return _cache.fingerprint(_entry(registry.resolve("dataset", spec), root, registry).shard)
 
 
+def cached_notes(spec: Spec, root: Path, registry: Registry) -> dict[str, Any]:
+    """What the set noted about itself when it was built, such as ``{"left_out": 3}``; needs no torch."""
+    return _cache.notes(_entry(registry.resolve("dataset", spec), root, registry).shard)
+
+
 def _entry(full: Spec, root: Path, registry: Registry) -> _Entry:
     params = {name: value for name, value in full.params.items() if name not in SUBSET_PARAMS}
     whole = full.with_params(params)
@@ -99,7 +104,7 @@ def _build(entry: _Entry, root: Path, registry: Registry, ctx: Context | None, d
     splits: Splits = registry.build("dataset", entry.spec).load(root, ctx, download)
     if _source(entry.spec, root, registry) != entry.source:
         raise ValueError(f'the files of data set "{entry.spec}" changed while they were read; run again when they are at rest')
-    _cache.write(entry.shard, splits, entry.spec)
+    _cache.write(entry.shard, splits, entry.spec, ctx.notes)
     ctx.log(f"{entry.spec.name}: {len(splits.train):,} training and {len(splits.test):,} test images cached in {entry.shard}")
     return splits
 

@@ -5,9 +5,10 @@ The JSON file's existence means that the shard is whole. Reading it needs no tor
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ from benchmark.spec import Spec, digest
 if TYPE_CHECKING:
     from benchmark.data import Splits
 
-LAYOUT = 1  # of the two files; part of the file name, so another layout never meets this one
-_FACTS = {"fingerprint": str, "size": int, "info": dict}
+LAYOUT = 2  # of the two files; part of the file name, so another layout never meets this one
+_FACTS = {"fingerprint": str, "size": int, "sha256": str, "info": dict}
+_checked: set[tuple[str, int, int]] = set()  # shards whose bytes this process has seen to be right: path, size, time of change
 
 
 def is_complete(shard: Path) -> bool:
@@ -37,8 +39,13 @@ def fingerprint(shard: Path) -> str | None:
     return None if facts is None else str(facts["fingerprint"])
 
 
+def notes(shard: Path) -> dict[str, Any]:
+    """What the data set noted about itself when it was built, such as images left out; empty if it was never built."""
+    return dict((_facts(shard) or {}).get("notes", {}))
+
+
 def read(shard: Path) -> Splits:
-    """The cached set; the images stay on disk until they are used.
+    """The cached set; the images stay on disk until they are used. Its bytes are checked once a process.
 
     Raises:
         ValueError: if one of the two files is truncated or damaged.
@@ -53,6 +60,11 @@ def read(shard: Path) -> Splits:
     size = shard.stat().st_size
     if size != facts["size"]:
         raise ValueError(f"{shard} has {size:,} bytes, expected {facts['size']:,}: it is truncated; {_ADVICE}")
+    state = (str(shard), size, shard.stat().st_mtime_ns)
+    if state not in _checked:
+        if _sha256(shard) != facts["sha256"]:
+            raise ValueError(f"{shard} is damaged (its bytes are not those that were written); {_ADVICE}")
+        _checked.add(state)
     try:
         tensors = load_file(shard)
         info = DatasetInfo(**{**facts["info"], "class_names": tuple(facts["info"]["class_names"])})
@@ -62,8 +74,8 @@ def read(shard: Path) -> Splits:
         raise ValueError(f"{shard} is damaged ({error}); {_ADVICE}") from error
 
 
-def write(shard: Path, splits: Splits, spec: Spec) -> None:
-    """Publishes the set; other processes see the old files, none, or the whole new ones.
+def write(shard: Path, splits: Splits, spec: Spec, notes: Mapping[str, Any]) -> None:
+    """Publishes the set and its ``notes``; other processes see the old files, none, or the whole new ones.
 
     Raises:
         ValueError: if an earlier copy of the same set was recorded with other content.
@@ -88,8 +100,10 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
         "spec": {"name": spec.name, "params": dict(spec.params)},
         "fingerprint": found,
         "size": shard.stat().st_size,
+        "sha256": _sha256(shard),
         "counts": {"train": len(train), "test": len(test)},
         "info": asdict(splits.info),
+        "notes": dict(notes),
     }
     _publish(_facts_file(shard), lambda path: path.write_text(json.dumps(facts, indent=1), encoding="utf-8"))
 
@@ -107,6 +121,11 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise OSError(f"cannot write into the cache folder {folder} ({error}); choose another data folder with --data-root") from error
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 _ADVICE = "delete it, and it is built again"

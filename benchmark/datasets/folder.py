@@ -86,6 +86,7 @@ class Folder(Dataset):
             )
         for file, reason in broken.items():
             ctx.log(f"folder: left out {top / file}: {reason}")
+        ctx.note(left_out=len(broken))
         ctx.log(f"folder: left out {len(broken)} of {total:,} images that cannot be read")
 
 
