@@ -88,14 +88,14 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
         Protocol(
             "quick",
-            "for a first look on the embedded set: 7 epochs, one-cycle to 0.05, batch 32, crop 2",
-            epochs=7,
+            "for a first look on the embedded set: 5 epochs, one-cycle to 0.05, batch 32, no augmentation",
+            epochs=5,
             batch_size=32,
             lr=0.05,
             nesterov=True,
             schedule="onecycle",
             warmup=0.1,
-            crop=2,
+            crop=0,
         ),
     )
 }

@@ -1,8 +1,9 @@
-"""How well does a purifier's recovered perturbation match the true one? Reads the store of a finished run; trains nothing.
+"""How well does a purifier's recovered perturbation match the true one? Reads the store of a finished run.
 
 For each purified set that kept a perturbation (dvae does): the mean cosine between what stage 1 found and the true change of
 each image, the same for a random tensor, the final rate of both stages in nats per position, and the final mean square of the
-perturbation, which the method's acceptance tests bound.
+perturbation, which the method's acceptance tests bound. With --train also the accuracy on clean test images of a victim that is
+trained on the clean images plus the perturbation that stage 1 found: if that is the attack's, the victim fails.
 """
 
 from __future__ import annotations
@@ -13,23 +14,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import print_table
+from _common import like_a_stage, print_table
 from torch import Tensor
 
+from benchmark import Context, ImageSet
+from benchmark.datasets import open_dataset
+from benchmark.hardware import default_data_root
 from benchmark.plan import ANCHOR
+from benchmark.protocol import get_protocol
+from benchmark.registry import Registry
+from benchmark.spec import parse_spec
 from benchmark.store import Store
+from benchmark.train import fit
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--results", type=Path, default=Path("results"), help="the folder of results of the run")
+    made.add_argument("--train", action="store_true", help="train a victim on each clean set plus what was found")
     return made
 
 
 def main() -> None:
     """Prints one row a purified set."""
-    store = Store(parser().parse_args().results / "store")
+    args = parser().parse_args()
+    store = Store(args.results / "store")
     manifests = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(store.root.glob("artifacts/*/*/manifest.json"))]
     poisons = {manifest["key"]: manifest for manifest in manifests if manifest["kind"] == "poison"}
     rows = []
@@ -37,18 +47,18 @@ def main() -> None:
         if manifest["kind"] == "purify" and "perturbation.safetensors" in manifest["files"]:
             clean = _clean(store, poisons, manifest)
             if clean is not None:
-                rows.append(_row(store, manifest, clean))
-    header = ("purified", "cosine", "of noise", "rate 1", "rate 2", "mean square 1")
+                rows.append(_row(store, manifest, clean.x) + ((_train(store, manifest, clean),) if args.train else ()))
+    header = ("purified", "cosine", "of noise", "rate 1", "rate 2", "mean square 1", *(("clean + found",) if args.train else ()))
     print_table("the perturbation that stage 1 found against the true one", header, rows)
 
 
-def _clean(store: Store, poisons: dict[str, Any], manifest: dict[str, Any]) -> Tensor | None:
+def _clean(store: Store, poisons: dict[str, Any], manifest: dict[str, Any]) -> ImageSet | None:
     """The images before the attack; None if this set was not attacked."""
     poison = poisons[manifest["inputs"][0]]
     anchors = [other for other in poisons.values() if other["method"]["name"] == ANCHOR and other["info"] == poison["info"]]
     if poison["method"]["name"] == ANCHOR or not anchors:
         return None
-    return store.load_images(anchors[0]["key"]).x
+    return store.load_images(anchors[0]["key"])
 
 
 def _row(store: Store, manifest: dict[str, Any], clean: Tensor) -> tuple[object, ...]:
@@ -58,6 +68,17 @@ def _row(store: Store, manifest: dict[str, Any], clean: Tensor) -> tuple[object,
     cosines = [torch.nn.functional.cosine_similarity(other, delta).mean().item() for other in (found, noise)]
     facts = manifest["facts"]
     return (manifest["label"], *cosines, facts["stage1_kl"], facts["stage2_kl"], facts["stage1_p"])
+
+
+def _train(store: Store, manifest: dict[str, Any], clean: ImageSet) -> float:
+    """Test accuracy of the store's victim on the clean images plus what stage 1 found, under the store's protocol."""
+    cell = next(record for record in store.records() if record.artifacts.get("purify") == manifest["files"]["images.safetensors"]["sha256"])
+    protocol = get_protocol(cell.protocol).with_values(cell.protocol_spec)
+    test = open_dataset(parse_spec(cell.dataset), default_data_root(), Registry()).test
+    like_a_stage(threads=1)
+    found = store.load_kept(manifest["key"], "perturbation")["stage1"]
+    ctx = Context(seed_axes=("perf", "disentangling"), precision=cell.precision)
+    return fit(cell.victim, protocol, clean.perturb(found), ctx, test=test).test_acc[-1]
 
 
 if __name__ == "__main__":
