@@ -1,8 +1,9 @@
-"""Writing files whole or not at all, with errors that say which folder is full or read-only."""
+"""Writing files whole or not at all, and reading JSON back, with errors that name the file or folder and say what to do."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import socket
@@ -10,6 +11,7 @@ import time
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 STALE_SECONDS = 24 * 3600.0  # a temporary file of another machine is dead after this
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -26,6 +28,22 @@ def publish(path: Path, data: bytes) -> None:
         rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_object(path: Path, advice: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if it holds anything else; the message ends with ``advice``.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:  # JSON and UTF-8 errors alike
+        raise ValueError(f"{path} is damaged ({error}); {advice}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged (it holds a {type(value).__name__}, expected an object); {advice}")
+    return value
 
 
 def write_temporary(path: Path, data: bytes) -> Path:

@@ -298,7 +298,7 @@ def _axes(
 def _plan(
     name: str, axes: dict[str, Any], settings: Sequence[str] | None, registry: Registry, data: Path, device: str, download: bool
 ) -> Plan:
-    from benchmark.datasets import cached_fingerprint, cached_notes, fingerprint
+    from benchmark.datasets import fingerprint, known
     from benchmark.hardware import native_precision
     from benchmark.plan import make_plan
     from benchmark.spec import Spec
@@ -307,9 +307,17 @@ def _plan(
     suite = load_suite(name, registry, axes, settings or ())
     _reasons(registry)
 
-    def known(dataset: Spec) -> str:
-        if (cached := cached_fingerprint(dataset, data, registry)) is not None:
-            return cached
+    def content(dataset: Spec) -> str:
+        facts = known(dataset, data, registry)
+        if facts is None:
+            build(dataset)
+            facts = known(dataset, data, registry)
+            assert facts is not None
+        if left_out := facts.notes.get("left_out"):
+            errors.print(f"{dataset}: {left_out} images could not be read and are left out", markup=False, highlight=False, soft_wrap=True)
+        return facts.fingerprint
+
+    def build(dataset: Spec) -> None:
         from benchmark.api import Context
 
         with Progress(console=errors, transient=True) as bar:
@@ -319,13 +327,9 @@ def _plan(
                 on_progress=lambda share, note: bar.update(task, completed=share, description=escape(f"{dataset}: {note}")),
                 on_log=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
             )
-            return fingerprint(dataset, data, registry, ctx, download)
+            fingerprint(dataset, data, registry, ctx, download)
 
-    plan = make_plan(suite, registry, known, native_precision(device))
-    for dataset in {str(cell.dataset): cell.dataset for cell in plan.cells}.values():
-        if left_out := cached_notes(dataset, data, registry).get("left_out"):
-            errors.print(f"{dataset}: {left_out} images could not be read and are left out", markup=False, highlight=False, soft_wrap=True)
-    return plan
+    return make_plan(suite, registry, content, native_precision(device))
 
 
 def _reasons(registry: Registry) -> None:

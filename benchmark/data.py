@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 import torch
@@ -116,10 +116,11 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The training and the test images of a data set."""
+    """The training and the test images of a data set, and what it has to say of itself, such as ``{"left_out": 3}`` unreadable images."""
 
     train: ImageSet
     test: ImageSet
+    notes: Mapping[str, int | str] = field(default_factory=dict, kw_only=True)
 
     @property
     def info(self) -> DatasetInfo:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.plan import Cell, Plan
 from benchmark.protocol import PROTOCOLS, get_protocol
 from benchmark.registry import Registry
-from benchmark.store import Store
 from benchmark.suite import read_suite, suite_names
+
+if TYPE_CHECKING:
+    from benchmark.plan import Cell, Plan
+    from benchmark.store import Store
 
 
 def list_protocols(name: str | None, console: Console) -> None:

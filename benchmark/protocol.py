@@ -88,7 +88,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
         Protocol(
             "quick",
-            "for a first look on the embedded set: 5 epochs, one-cycle to 0.05, batch 32, no augmentation",
+            "for a first look on the embedded set: 5 epochs, one-cycle to 0.05, batch 32, no crop",
             epochs=5,
             batch_size=32,
             lr=0.05,

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -60,6 +60,14 @@ class Card:
     needs: tuple[str, ...] = ()
     overrides: frozenset[str] = field(default_factory=frozenset)
     effort: Mapping[str, float] = field(default_factory=dict)
+
+    def unknown(self, params: Iterable[str]) -> list[str]:
+        """A message for each name among ``params`` that is no parameter of the method."""
+        return [
+            f'{self.kind} "{self.name}" has no parameter "{name}"{did_you_mean(name, sorted(self.params))}'
+            for name in params
+            if name not in self.params
+        ]
 
     @property
     def purifies(self) -> bool:
@@ -113,6 +121,8 @@ class Registry:
 
     def note_empty_plugins(self) -> None:
         """Adds the files given with ``--plugin`` that hold no method of any kind to ``broken``."""
+        if not self.plugins:
+            return  # reading all kinds costs as much as a whole `list`
         read = {card.file for kind in FOLDERS for card in self.cards(kind).values()} | {broken.file for broken in self.broken}
         for plugin in self.plugins:
             if (file := plugin.resolve()) not in read:
@@ -141,9 +151,8 @@ class Registry:
         """
         card = self.card(kind, spec.name)
         given = {**(defaults or {}), **spec.params}
-        for name in given:
-            if name not in card.params:
-                raise ValueError(f'{kind} "{spec.name}" has no parameter "{name}"{did_you_mean(name, sorted(card.params))}')
+        if unknown := card.unknown(given):
+            raise ValueError(unknown[0])
         missing = [param.name for param in card.params.values() if param.required and param.name not in given]
         if missing:
             raise ValueError(f'{kind} "{spec.name}" needs {", ".join(missing)}; write {spec.name}[{missing[0]}=...]')

@@ -19,7 +19,7 @@ import torch
 
 from benchmark.api import Attack, Context, Defense
 from benchmark.data import ImageSet, Splits
-from benchmark.datasets import cached_notes, fingerprint, open_dataset
+from benchmark.datasets import fingerprint, open_dataset
 from benchmark.plan import Stage
 from benchmark.protocol import get_protocol
 from benchmark.record import Record
@@ -64,25 +64,24 @@ def run_stage(
 
 
 def _poison(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
-    clean = _dataset(stage, machine, registry).train
+    splits = _dataset(stage, machine, registry)
+    clean = splits.train
     attack: Attack = registry.build("attack", _spec(stage.payload["attack"]))
-    started = time.perf_counter()
     with unchanged(clean, f'attack "{attack.name}"'):
+        started = time.perf_counter()
         poisoned = attack.poison(clean, ctx)
-    seconds = time.perf_counter() - started
-    facts = {**verify_poison(clean, poisoned, attack), **ctx.notes}
-    if about_data := cached_notes(_spec(stage.payload["dataset"]), Path(machine.data_root), registry):
-        facts["dataset"] = about_data
+        seconds = time.perf_counter() - started
+    facts = {**verify_poison(clean, poisoned, attack), **ctx.notes, **({"dataset": splits.notes} if splits.notes else {})}
     store.publish_images(stage.key, poisoned, _manifest(stage, seconds, facts, registry, "attack"), ctx.kept)
 
 
 def _purify(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
     defense: Defense = registry.build("defense", _spec(stage.payload["defense"]))
     protected = _mixed(stage, store.load_images(stage.payload["poison"]), machine, registry)
-    started = time.perf_counter()
     with unchanged(protected, f'defense "{defense.name}"'):
+        started = time.perf_counter()
         purified = defense.purify(protected, ctx)
-    seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started
     facts = {**verify_purified(protected, purified, defense), **ctx.notes}
     store.publish_images(stage.key, purified, _manifest(stage, seconds, facts, registry, "defense"), ctx.kept)
 

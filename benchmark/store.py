@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.atomic import explained, is_abandoned, publish, rename, write_temporary
+from benchmark.atomic import explained, is_abandoned, publish, read_object, rename, write_temporary
 from benchmark.record import Record
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Store:
     def is_done(self, stage: Stage) -> bool:
         """Is the result of ``stage`` there? Looks at names and sizes only; ``verify`` reads the content."""
         if stage.kind == "train":
-            return self._record_file(stage.key).is_file()
+            return self.has_record(stage.key)
         try:
             files = self.manifest(stage.key)["files"]
             return all((self._folder(stage.key) / name).stat().st_size == entry["size"] for name, entry in files.items())
@@ -71,7 +71,7 @@ class Store:
             FileNotFoundError: if the store holds neither.
             ValueError: if a file is damaged; the message names it and says what to do.
         """
-        if self._record_file(key).is_file():
+        if self.has_record(key):
             self.record(key)
             return
         for name in self.manifest(key)["files"]:
@@ -319,14 +319,11 @@ def _plain(value: object) -> object:
 
 def _read_json(path: Path, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        return read_object(path, "delete it and run again")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no {what} {path}; run the stage first") from error
-    except ValueError as error:  # JSON and UTF-8 errors alike
-        raise ValueError(f"the {what} {path} is damaged ({error}); delete it and run again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"the {what} {path} is damaged: it holds a {type(value).__name__}, expected an object; delete it and run again")
-    return value
+    except ValueError as error:
+        raise ValueError(f"the {what} {error}") from error
 
 
 def _check_schema(content: Mapping[str, Any], path: Path) -> None:

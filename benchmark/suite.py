@@ -238,24 +238,15 @@ def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
             get_protocol(text).with_values(_table(raw, "protocol_values"))
         except ValueError as error:
             problems.append(f"protocols[{position}]: {error}")
-    known = {name for section in SECTIONS for name in registry.cards(section.removesuffix("s"))}
+    cards = [card for section in SECTIONS for card in registry.cards(section.removesuffix("s")).values()]
+    known = {card.name for card in cards}
     for name in parameters if isinstance(parameters, Mapping) else ():
         if name not in known:
             problems.append(f'parameters.{name}: nothing is called "{name}"{did_you_mean(str(name), sorted(known | set(PROTOCOLS)))}')
         elif name not in used:  # those in use were checked above, with their values
-            problems += _unused_problems(name, _table(parameters, name), registry)
+            given = _table(parameters, name)
+            problems += [f"parameters.{name}: {text}" for card in cards if card.name == name for text in card.unknown(given)]
     return problems
-
-
-def _unused_problems(name: str, values: Mapping[str, Value], registry: Registry) -> list[str]:
-    """Parameters that no method called ``name`` has, of a method that the suite names but does not run."""
-    cards = [registry.cards(kind)[name] for kind in (section.removesuffix("s") for section in SECTIONS) if name in registry.cards(kind)]
-    known = sorted({param for card in cards for param in card.params})
-    return [
-        f'parameters.{name}.{param}: {cards[0].kind} "{name}" has no parameter "{param}"{did_you_mean(param, known)}'
-        for param in values
-        if param not in known
-    ]
 
 
 def _table(owner: Any, name: str) -> Mapping[str, Value]:

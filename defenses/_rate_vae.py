@@ -123,9 +123,9 @@ def fit_network(
     """Trains with Adam, a cosine to 0, shuffled full batches, no augmentation, gradients clipped.
 
     Args:
-        anneal: ``epoch`` (the rate is constant within an epoch, as released) or ``step``. A single epoch is annealed by steps alone.
         loss: maps (images, labels, epoch index) to the loss and to named terms worth watching.
         stage: names this training in seeds, log and progress.
+        anneal: ``epoch``, the learning rate is constant within an epoch, as released; or ``step``.
 
     Returns:
         The mean of each named term over the last epoch.

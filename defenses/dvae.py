@@ -197,8 +197,11 @@ class DVAE(Defense):
     def fit(self, data: ImageSet, ctx: Context) -> FittedDVAE:
         """Fits both stages. Stage 2 starts from new weights and reads the output of stage 1."""
         stage1 = self._fit_stage(data, self.target, "stage 1", ctx)
-        middle, _ = FittedDVAE(stage1, stage1, self.rounding, self.sample_code).remove(data, ctx)
+        middle, _ = self._fitted(stage1, stage1).remove(data, ctx)
         stage2 = self._fit_stage(middle, self.kd, "stage 2", ctx)
+        return self._fitted(stage1, stage2)
+
+    def _fitted(self, stage1: nn.Module, stage2: nn.Module) -> FittedDVAE:
         return FittedDVAE(stage1, stage2, self.rounding, self.sample_code)
 
     def restore(self, kept: Mapping[str, Tensor], info: DatasetInfo) -> FittedDVAE:
@@ -216,7 +219,7 @@ class DVAE(Defense):
             except RuntimeError as error:
                 raise ValueError(f"the kept model does not fit these parameters of dvae: {error}") from error
             stages.append(net)
-        return FittedDVAE(stages[0], stages[1], self.rounding, self.sample_code)
+        return self._fitted(*stages)
 
     def network(self, info: DatasetInfo) -> DVAENet:
         """One untrained network for a data set."""

@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmark.api import Context
 from benchmark.data import ImageSet, Splits
-from benchmark.datasets import cached_fingerprint, fingerprint, open_dataset
+from benchmark.datasets import fingerprint, known, open_dataset
 from benchmark.datasets._listing import list_folder, listing_digest
 from benchmark.datasets._torchvision import image_set
 from benchmark.datasets.embedded import Embedded
@@ -165,16 +165,18 @@ def test_other_parameters_are_another_copy(tmp_path: Path, toys: Registry) -> No
     assert loads(tmp_path) == 2
 
 
-def test_cached_fingerprint_builds_nothing(tmp_path: Path, toys: Registry) -> None:
-    assert cached_fingerprint(Spec("toy"), tmp_path, toys) is None
+def test_asking_what_is_known_builds_nothing(tmp_path: Path, toys: Registry) -> None:
+    assert known(Spec("toy"), tmp_path, toys) is None
     assert loads(tmp_path) == 0
     built = fingerprint(Spec("toy"), tmp_path, toys)
-    assert cached_fingerprint(Spec("toy"), tmp_path, toys) == built
+    cached = known(Spec("toy"), tmp_path, toys)
+    assert cached is not None
+    assert (cached.fingerprint, cached.notes) == (built, {})
 
 
 def test_fingerprint_of_a_cached_set_needs_no_torch(tmp_path: Path, images: Path) -> None:
     spec = folder(images)
-    known = fingerprint(spec, tmp_path / "root", REGISTRY)
+    built = fingerprint(spec, tmp_path / "root", REGISTRY)
     script = (
         "import sys\nfrom pathlib import Path\nfrom benchmark.datasets import fingerprint\nfrom benchmark.registry import Registry\n"
         "from benchmark.spec import Spec\n"
@@ -183,7 +185,7 @@ def test_fingerprint_of_a_cached_set_needs_no_torch(tmp_path: Path, images: Path
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == known
+    assert done.stdout.strip() == built
 
 
 def shard(root: Path) -> Path:
@@ -338,7 +340,7 @@ def test_changed_folder_is_noticed(tmp_path: Path, images: Path) -> None:
 def test_folder_may_hold_its_own_cache(images: Path) -> None:
     first = open_dataset(folder(images), images, REGISTRY)
     assert (images / "cache").is_dir()
-    assert cached_fingerprint(folder(images), images, REGISTRY) is not None
+    assert known(folder(images), images, REGISTRY) is not None
     assert len(first.train) == 5
 
 
@@ -466,6 +468,8 @@ def test_broken_images_may_be_left_out(tmp_path: Path, images: Path) -> None:
     assert torch.equal(splits.test.x, whole.test.x)
     assert any("left out" in line and "train/cat/0.png: cannot identify" in line for line in lines)
     assert "folder: left out 2 of 9 images that cannot be read" in lines
+    assert splits.notes == load(images, tmp_path, on_error="skip").notes == {"left_out": 2}  # from the cache, too
+    assert whole.notes == {}
 
 
 def test_class_whose_images_are_all_broken(tmp_path: Path, images: Path) -> None:

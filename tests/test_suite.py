@@ -201,8 +201,8 @@ def test_a_wrong_table_is_reported_even_if_a_setting_goes_into_it(tmp_path: Path
 def test_parameters_of_methods_that_do_not_run_are_checked_too(small: str, registry: Registry) -> None:
     found = problems(small, registry, None, ("dvae.epoks=2", "at.foo=1"))
     assert [problem.partition("; ")[0] for problem in found] == [
-        'parameters.dvae.epoks: defense "dvae" has no parameter "epoks"',
-        'parameters.at.foo: defense "at" has no parameter "foo"',
+        'parameters.dvae: defense "dvae" has no parameter "epoks"',
+        'parameters.at: defense "at" has no parameter "foo"',
     ]
 
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmark.datasets import _cache
 from benchmark.datasets._listing import listing_digest
@@ -62,22 +62,17 @@ def fingerprint(spec: Spec, root: Path, registry: Registry, ctx: Context | None 
     there is none; arguments and errors are those of ``open_dataset``.
     """
     entry = _entry(registry.resolve("dataset", spec), root, registry)
-    known = _cache.fingerprint(entry.shard)
-    if known is None:
+    cached = _cache.known(entry.shard)
+    if cached is None:
         _build(entry, root, registry, ctx, download)
-        known = _cache.fingerprint(entry.shard)
-        assert known is not None
-    return known
+        cached = _cache.known(entry.shard)
+        assert cached is not None
+    return cached.fingerprint
 
 
-def cached_fingerprint(spec: Spec, root: Path, registry: Registry) -> str | None:
-    """The fingerprint if the set was built before, else None; never builds anything and needs no torch."""
-    return _cache.fingerprint(_entry(registry.resolve("dataset", spec), root, registry).shard)
-
-
-def cached_notes(spec: Spec, root: Path, registry: Registry) -> dict[str, Any]:
-    """What the set noted about itself when it was built, such as ``{"left_out": 3}``; needs no torch."""
-    return _cache.notes(_entry(registry.resolve("dataset", spec), root, registry).shard)
+def known(spec: Spec, root: Path, registry: Registry) -> _cache.Known | None:
+    """Fingerprint and notes if the set was built before, else None; never builds anything and needs no torch."""
+    return _cache.known(_entry(registry.resolve("dataset", spec), root, registry).shard)
 
 
 def _entry(full: Spec, root: Path, registry: Registry) -> _Entry:
@@ -104,7 +99,7 @@ def _build(entry: _Entry, root: Path, registry: Registry, ctx: Context | None, d
     splits: Splits = registry.build("dataset", entry.spec).load(root, ctx, download)
     if _source(entry.spec, root, registry) != entry.source:
         raise ValueError(f'the files of data set "{entry.spec}" changed while they were read; run again when they are at rest')
-    _cache.write(entry.shard, splits, entry.spec, ctx.notes)
+    _cache.write(entry.shard, splits, entry.spec)
     ctx.log(f"{entry.spec.name}: {len(splits.train):,} training and {len(splits.test):,} test images cached in {entry.shard}")
     return splits
 
@@ -114,7 +109,7 @@ def _subset(spec: Spec, whole: Splits) -> Splits:
 
     train = _per_class(whole.train, "train", spec.params)
     test = _per_class(whole.test, "test", spec.params)
-    return Splits(train, test)
+    return Splits(train, test, notes=whole.notes)
 
 
 def _per_class(data: ImageSet, split: str, params: Mapping[str, Value]) -> ImageSet:

@@ -9,19 +9,20 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from benchmark.atomic import read_object
 from benchmark.spec import Spec, digest
 
 if TYPE_CHECKING:
     from benchmark.data import Splits
 
 LAYOUT = 2  # of the two files; part of the file name, so another layout never meets this one
-_FACTS = {"fingerprint": str, "size": int, "sha256": str, "info": dict}
-_checked: set[tuple[str, int, int]] = set()  # shards whose bytes this process has seen to be right: path, size, time of change
+_FACTS = {"fingerprint": str, "size": int, "sha256": str, "info": dict, "notes": dict}
 
 
 def is_complete(shard: Path) -> bool:
@@ -29,19 +30,22 @@ def is_complete(shard: Path) -> bool:
     return shard.is_file() and _facts_file(shard).is_file()
 
 
-def fingerprint(shard: Path) -> str | None:
-    """The fingerprint of the cached set, or None if it was never built.
+@dataclass(frozen=True)
+class Known:
+    """What is recorded of a cached set: the sha256 of its content, and its notes (see ``Splits``)."""
+
+    fingerprint: str
+    notes: Mapping[str, int | str]
+
+
+def known(shard: Path) -> Known | None:
+    """What is recorded of the cached set, or None if it was never built.
 
     Raises:
         ValueError: if the JSON file is damaged.
     """
     facts = _facts(shard)
-    return None if facts is None else str(facts["fingerprint"])
-
-
-def notes(shard: Path) -> dict[str, Any]:
-    """What the data set noted about itself when it was built, such as images left out; empty if it was never built."""
-    return dict((_facts(shard) or {}).get("notes", {}))
+    return None if facts is None else Known(facts["fingerprint"], facts["notes"])
 
 
 def read(shard: Path) -> Splits:
@@ -60,22 +64,18 @@ def read(shard: Path) -> Splits:
     size = shard.stat().st_size
     if size != facts["size"]:
         raise ValueError(f"{shard} has {size:,} bytes, expected {facts['size']:,}: it is truncated; {_ADVICE}")
-    state = (str(shard), size, shard.stat().st_mtime_ns)
-    if state not in _checked:
-        if _sha256(shard) != facts["sha256"]:
-            raise ValueError(f"{shard} is damaged (its bytes are not those that were written); {_ADVICE}")
-        _checked.add(state)
+    _check_bytes(shard, shard.stat().st_mtime_ns, facts["sha256"])
     try:
         tensors = load_file(shard)
         info = DatasetInfo(**{**facts["info"], "class_names": tuple(facts["info"]["class_names"])})
         train = ImageSet(tensors["train_x"], tensors["train_y"], info)
-        return Splits(train, ImageSet(tensors["test_x"], tensors["test_y"], info))
+        return Splits(train, ImageSet(tensors["test_x"], tensors["test_y"], info), notes=facts["notes"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{shard} is damaged ({error}); {_ADVICE}") from error
 
 
-def write(shard: Path, splits: Splits, spec: Spec, notes: Mapping[str, Any]) -> None:
-    """Publishes the set and its ``notes``; other processes see the old files, none, or the whole new ones.
+def write(shard: Path, splits: Splits, spec: Spec) -> None:
+    """Publishes the set; other processes see the old files, none, or the whole new ones.
 
     Raises:
         ValueError: if an earlier copy of the same set was recorded with other content.
@@ -85,8 +85,8 @@ def write(shard: Path, splits: Splits, spec: Spec, notes: Mapping[str, Any]) -> 
     from safetensors.torch import save_file
 
     found = digest([splits.train.fingerprint, splits.test.fingerprint])
-    known = fingerprint(shard)
-    if known not in (None, found):  # results may be named by the recorded content
+    earlier = known(shard)
+    if earlier is not None and earlier.fingerprint != found:  # results may be named by the recorded content
         raise ValueError(
             f'data set "{spec}" was built again and its images differ from the earlier ones (a library may have changed); '
             f"delete {_facts_file(shard)} to accept the new images"
@@ -103,7 +103,7 @@ def write(shard: Path, splits: Splits, spec: Spec, notes: Mapping[str, Any]) -> 
         "sha256": _sha256(shard),
         "counts": {"train": len(train), "test": len(test)},
         "info": asdict(splits.info),
-        "notes": dict(notes),
+        "notes": dict(splits.notes),
     }
     _publish(_facts_file(shard), lambda path: path.write_text(json.dumps(facts, indent=1), encoding="utf-8"))
 
@@ -123,6 +123,13 @@ def check_writable(folder: Path) -> None:
         raise OSError(f"cannot write into the cache folder {folder} ({error}); choose another data folder with --data-root") from error
 
 
+@cache
+def _check_bytes(shard: Path, changed: int, sha256: str) -> None:
+    """Reads a shard through once a process (and once more if it has ``changed`` since); an error is not remembered."""
+    if _sha256(shard) != sha256:
+        raise ValueError(f"{shard} is damaged (its bytes are not those that were written); {_ADVICE}")
+
+
 def _sha256(file: Path) -> str:
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
@@ -138,12 +145,10 @@ def _facts_file(shard: Path) -> Path:
 def _facts(shard: Path) -> dict[str, Any] | None:
     file = _facts_file(shard)
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
+        facts = read_object(file, _ADVICE)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); {_ADVICE}") from error
-    if not isinstance(facts, dict) or any(not isinstance(facts.get(name), kind) for name, kind in _FACTS.items()):
+    if any(not isinstance(facts.get(name), kind) for name, kind in _FACTS.items()):
         raise ValueError(f"{file} is damaged (expected the fields {', '.join(_FACTS)}); {_ADVICE}")
     return facts
 

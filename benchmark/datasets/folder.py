@@ -65,6 +65,7 @@ class Folder(Dataset):
         x, broken = _decode_all(top, files, self.size, ctx)
         if broken:
             self._report(broken, len(files), top, ctx)
+        notes = {"left_out": len(broken)} if broken else {}
         y = torch.tensor(labels, dtype=torch.int64)
         kept = np.array([file not in broken for file in files])
         count = sum(map(len, train.values()))
@@ -74,7 +75,7 @@ class Folder(Dataset):
             images = ImageSet(torch.from_numpy(x[part] if keep.all() else x[part][keep]), y[part][torch.from_numpy(keep)], info)
             _check_not_empty(images, split, top)
             parts.append(images)
-        return Splits(*parts)
+        return Splits(*parts, notes=notes)
 
     def _report(self, broken: dict[str, str], total: int, top: Path, ctx: Context) -> None:
         if self.on_error == "stop":
@@ -86,7 +87,6 @@ class Folder(Dataset):
             )
         for file, reason in broken.items():
             ctx.log(f"folder: left out {top / file}: {reason}")
-        ctx.note(left_out=len(broken))
         ctx.log(f"folder: left out {len(broken)} of {total:,} images that cannot be read")
 
 
