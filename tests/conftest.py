@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
+from command_line import Call, Result
+from rich.console import Console
+from tiny_bench import Bench, save_images, torch_settings_kept
 
-from benchmark import Context, ImageSet
+from benchmark import Context, ImageSet, cli
 from benchmark.check import toy_set
 from benchmark.data import DatasetInfo
+from benchmark.datasets import fingerprint
 from benchmark.registry import Registry
+from benchmark.report import plots
+from benchmark.spec import Spec
+from benchmark.store import Store
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +43,78 @@ def toy10() -> ImageSet:
 @pytest.fixture
 def ctx() -> Context:
     return Context(seed_axes=("test", 0))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 20 training and 10 test images of two classes, 16x16 pixels."""
+    folder = tmp_path_factory.mktemp("images")
+    save_images(folder, {"train": 10, "test": 5})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory, images: Path, registry: Registry) -> Path:
+    """Holds ``images``, already decoded."""
+    root = tmp_path_factory.mktemp("data")
+    fingerprint(Spec("folder", {"path": str(images), "size": 16}), root, registry)
+    return root
+
+
+@pytest.fixture
+def bench(images: Path, data_root: Path, tmp_path: Path) -> Iterator[Bench]:
+    """Runs real stages on ``images`` in this process, with plugins and a store of the test's own."""
+    with torch_settings_kept():
+        yield Bench(images, data_root, tmp_path, [])
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, images: Path) -> str:
+    """A suite of four cells that runs in a second."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(
+        f"""
+about: Two attacks and two defenses.
+datasets: "folder[path={images},size=16]"
+attacks: [none, lsp]
+defenses: [none, grayscale]
+victims: resnet10_w16
+protocols: quick
+protocol_values: {{epochs: 1, batch_size: 8}}
+parameters:
+  lsp: {{patch: 4, rms: 12/255}}
+precision: fp32
+""",
+        encoding="utf-8",
+    )
+    return str(file)
+
+
+@pytest.fixture
+def call(tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """Calls the command line in this process; work happens below ``tmp_path``. Plots, which take longest, are left out."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UEBENCH_DATA", str(data_root))
+    for plot in ("heatmap", "curves"):
+        monkeypatch.setattr(plots, plot, lambda section: {"png": b"-", "pdf": b"-"})
+    monkeypatch.setattr(cli, "console", Console(width=300))
+    monkeypatch.setattr(cli, "errors", Console(width=300, stderr=True))
+
+    def called(*args: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["run_benchmark.py", *args])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return Result(int(end.value.code or 0), captured.out, captured.err)
+
+    with torch_settings_kept():
+        yield called
 
 
 def random_set(n: int, classes: int, channels: int = 3, height: int = 8, width: int = 8, seed: int = 0) -> ImageSet:

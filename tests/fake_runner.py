@@ -1,4 +1,4 @@
-"""Stages for the scheduler's tests: they do what their payload says, in plain files, without torch."""
+"""Stages for the scheduler's tests, and their running: they do what their payload says, in plain files, without torch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmark.plan import Stage
 from benchmark.record import Record
-from benchmark.scheduler import Machine
+from benchmark.scheduler import Machine, Outcome, run_plan
 from benchmark.store import Store
 
 RUNNER = "fake_runner:run"
+TWO = ("cpu", "cpu")
 
 
 def make(kind: str, name: str, inputs: tuple[str, ...] = (), cost: float = 1.0, **payload: Any) -> Stage:
@@ -96,3 +97,36 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def go(stages: Sequence[Stage], store: Store, executor: str = "inline", **options: Any) -> Outcome:
+    values: dict[str, Any] = {"slots": TWO, "runner": RUNNER, "display": "none", **options}
+    return run_plan(stages, store, Machine(), executor=executor, **values)
+
+
+def diamond(**poison: Any) -> list[Stage]:
+    """One poison, two purifications of it, three victims, and one poison beside them."""
+    return [
+        make("poison", "p1", **poison),
+        make("purify", "u1", ("p1",)),
+        make("purify", "u2", ("p1",)),
+        make("train", "t1", ("u1",)),
+        make("train", "t2", ("u2",)),
+        make("train", "t3", ("p1",)),
+        make("poison", "p2"),
+        make("train", "t4", ("p2",)),
+    ]
+
+
+def events(path: Path) -> list[dict[str, Any]]:
+    """The lines of an event log."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False

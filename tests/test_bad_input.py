@@ -7,14 +7,13 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import random_set
-from tiny_bench import HEAD, Bench, one_method, save_images, torch_settings_kept
+from tiny_bench import HEAD, Bench, one_method
 
 from benchmark.data import DatasetInfo, ImageSet
 from benchmark.datasets import open_dataset
@@ -23,24 +22,6 @@ from benchmark.scheduler import run_plan
 from benchmark.spec import Spec
 
 INFO = DatasetInfo("toy", 3, ("a", "b", "c"), 3, 8, 8, hflip=True)
-
-
-@pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bad-images")
-    save_images(folder, {"train": 6, "test": 3})
-    return folder
-
-
-@pytest.fixture(scope="session")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bad-data")
-
-
-@pytest.fixture
-def bench(images: Path, data_root: Path, tmp_path: Path) -> Iterator[Bench]:
-    with torch_settings_kept():
-        yield Bench(images, data_root, tmp_path, [])
 
 
 # Images and labels

@@ -36,11 +36,6 @@ def stage(kind: str = "poison", key: str = KEY) -> Stage:
     return Stage(kind, key, (), {}, f"{kind} {key[:4]}")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def folder(store: Store) -> Path:
     return store.root / "artifacts" / KEY[:2] / KEY
 

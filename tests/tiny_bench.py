@@ -26,6 +26,40 @@ import torch
 from benchmark import Attack, Defense, ImageSet, attack, defense
 """
 
+PURIFY = "def purify(self, data, ctx):\n        "
+SHADE = (
+    HEAD
+    + '''
+@attack(version=2, cite="nobody")
+class Shade(Attack):
+    """Add a random constant to each image."""
+    eps: float = 16 / 255
+
+    def poison(self, data, ctx):
+        ctx.progress(0.5, "half")
+        ctx.note(rounds=7)
+        ctx.keep("levels", {"level": torch.ones(2)})
+        level = torch.rand(len(data), 1, 1, 1, generator=ctx.generator("level")) + 0.5
+        return data.perturb((level * self.eps / 1.5).expand(data.x.shape))
+'''
+)
+COARSE = (
+    HEAD
+    + '''
+@defense(version=3, cite="nobody")
+class Coarse(Defense):
+    """Keep few levels, and tell how bright the images were."""
+    needs = ("clean:5",)
+    levels: int = 8
+
+    def purify(self, data, ctx):
+        ctx.log("coarse sees %d images" % len(data))
+        ctx.note(mean=float(data.x.float().mean()))
+        (ctx.scratch / "state").write_text("half done")
+        return data.map(lambda x: x // self.levels * self.levels)
+'''
+)
+
 
 @dataclass
 class Bench:
