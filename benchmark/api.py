@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from torch.nn import functional as F
 
 from benchmark.data import DatasetInfo, ImageSet, Splits
 from benchmark.spec import Value, axis_seed
+
+if TYPE_CHECKING:
+    from benchmark.registry import Registry
 
 T = TypeVar("T")
 Progress = Callable[[float, str], None]
@@ -36,6 +39,7 @@ class Context:
         precision: ``fp32`` or ``bf16``, for ``autocast``.
         scratch: a folder of this stage's own. It survives a killed run, so a method may keep its state here and resume.
         workers: threads that a method may use for work outside torch.
+        registry: where surrogates are looked up, so that a plugin's victim can be one; None means the victims that uebench brings.
     """
 
     seed_axes: tuple[object, ...] = ("default",)
@@ -43,6 +47,7 @@ class Context:
     precision: str = "fp32"
     scratch: Path | None = None
     workers: int = 1
+    registry: Registry | None = None
     on_progress: Progress | None = None
     on_log: Callable[[str], None] | None = None
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 
 from benchmark.spec import did_you_mean, parse_seeds, split_list
 
@@ -318,6 +317,8 @@ def _plan(
         return facts.fingerprint
 
     def build(dataset: Spec) -> None:
+        from rich.progress import Progress
+
         from benchmark.api import Context
 
         with Progress(console=errors, transient=True) as bar:

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from benchmark.protocol import PROTOCOLS, get_protocol
 from benchmark.registry import Registry
-from benchmark.suite import read_suite, suite_names
 
 if TYPE_CHECKING:
     from benchmark.plan import Cell, Plan
@@ -30,6 +29,8 @@ def list_protocols(name: str | None, console: Console) -> None:
 
 def list_suites(only: str | None, console: Console) -> None:
     """All shipped suites, or one, with their axes and files."""
+    from benchmark.suite import read_suite, suite_names  # pydantic, which the other lists do without
+
     for name in [only] if only else suite_names():
         raw, where = read_suite(name)
         axes = ", ".join(f"{key}: {raw[key]}" for key in ("datasets", "attacks", "defenses", "victims", "protocols") if key in raw)

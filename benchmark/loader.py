@@ -57,7 +57,7 @@ class Batches:
         order = torch.arange(self.n) if self.generator is None else torch.randperm(self.n, generator=self.generator)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             index = order[start : start + self.batch_size]
-            here = index.to(self.device)
+            here = index.to(self.device, non_blocking=True)  # a GPU goes on with the last step meanwhile
             yield self._images(here, len(index)), self.y[here], here
 
     def _images(self, index: Tensor, count: int) -> Tensor:
@@ -74,4 +74,4 @@ class Batches:
         return rows.to(torch.float32).div_(255).permute(0, 3, 1, 2)
 
     def _draw(self, high: int, count: int) -> Tensor:
-        return torch.randint(high, (count,), generator=self.generator).to(self.device)
+        return torch.randint(high, (count,), generator=self.generator).to(self.device, non_blocking=True)

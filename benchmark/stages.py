@@ -46,14 +46,14 @@ def run_stage(
         Exception: whatever a method raises; nothing is published then.
     """
     registry = Registry(tuple(Path(plugin) for plugin in machine.plugins))
-    torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(1)  # the order of sums, and with it the last bits, depends on the number of threads
+    set_up_torch()
     ctx = Context(
         seed_axes=tuple(stage.payload["seed_axes"]),
         device=torch.device(machine.device),
         precision=stage.payload["precision"],
         scratch=store.scratch(stage.key),
         workers=machine.workers,
+        registry=registry,
         on_progress=on_progress,
         on_log=on_log,
     )
@@ -61,6 +61,13 @@ def run_stage(
     run = {"poison": _poison, "purify": _purify, "train": _train}[stage.kind]
     run(stage, store, machine, registry, ctx)
     store.drop_scratch(stage.key)
+
+
+def set_up_torch(threads: int = 1) -> None:
+    """Makes torch in this process repeatable. The order of sums, and with it the last bits, depends on the number of threads."""
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # for finding bugs; it writes every new tensor
+    torch.set_num_threads(threads)
 
 
 def _poison(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:

@@ -60,7 +60,7 @@ class AT(Defense):
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         """Images within ``eps`` of ``x`` and in [0, 1] that raise the loss; the model is expected frozen, in eval mode."""
-        noise = torch.randn(x.shape, generator=ctx.stream("at start")).to(x.device)
+        noise = torch.randn(x.shape, generator=ctx.stream("at start")).to(x.device, non_blocking=True)
         current = self._project(x + self.step * noise, x)
         for _ in range(self.steps):
             gradient, _ = input_gradient(model, current, y, ctx)

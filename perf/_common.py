@@ -23,12 +23,6 @@ def random_images(n: int, size: int = SIZE, classes: int = 10) -> ImageSet:
     return ImageSet(x, torch.arange(n) % classes, info)
 
 
-def like_a_stage(threads: int) -> None:
-    """Sets torch as ``run_stage`` does, with ``threads`` in place of its one thread."""
-    torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(threads)
-
-
 def median(values: Sequence[float]) -> float:
     """The median.
 

@@ -1,9 +1,10 @@
 """How well does a purifier's recovered perturbation match the true one? Reads the store of a finished run.
 
 For each purified set that kept a perturbation (dvae does): the mean cosine between what stage 1 found and the true change of
-each image, the same for a random tensor, the final rate of both stages in nats per position, and the final mean square of the
-perturbation, which the method's acceptance tests bound. With --train also the accuracy on clean test images of a victim that is
-trained on the clean images plus the perturbation that stage 1 found: if that is the attack's, the victim fails.
+each image, the same for a random tensor, the final rate of both stages in nats per position, the final mean square of the
+perturbation, which the method's acceptance tests bound, and the PSNR of the purified images to the clean ones. With --train also
+the accuracy on clean test images of a victim that is trained on the clean images plus the perturbation that stage 1 found: if
+that is the attack's, the victim fails.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import like_a_stage, print_table
+from _common import print_table
 from torch import Tensor
 
 from benchmark import Context, ImageSet
 from benchmark.datasets import open_dataset
 from benchmark.hardware import default_data_root
+from benchmark.images import psnr
 from benchmark.plan import ANCHOR
 from benchmark.protocol import get_protocol
 from benchmark.registry import Registry
 from benchmark.spec import parse_spec
+from benchmark.stages import set_up_torch
 from benchmark.store import Store
 from benchmark.train import fit
 
@@ -48,7 +51,8 @@ def main() -> None:
             clean = _clean(store, poisons, manifest)
             if clean is not None:
                 rows.append(_row(store, manifest, clean.x) + ((_train(store, manifest, clean),) if args.train else ()))
-    header = ("purified", "cosine", "of noise", "rate 1", "rate 2", "mean square 1", *(("clean + found",) if args.train else ()))
+    header = ["purified", "cosine", "of noise", "rate 1", "rate 2", "mean square 1", "PSNR to clean"]
+    header += ["clean + found"] if args.train else []
     print_table("the perturbation that stage 1 found against the true one", header, rows)
 
 
@@ -67,7 +71,8 @@ def _row(store: Store, manifest: dict[str, Any], clean: Tensor) -> tuple[object,
     noise = torch.randn(found.shape, generator=torch.Generator().manual_seed(0))
     cosines = [torch.nn.functional.cosine_similarity(other, delta).mean().item() for other in (found, noise)]
     facts = manifest["facts"]
-    return (manifest["label"], *cosines, facts["stage1_kl"], facts["stage2_kl"], facts["stage1_p"])
+    fidelity = psnr(store.load_images(manifest["key"]).x, clean).mean().item()
+    return (manifest["label"], *cosines, facts["stage1_kl"], facts["stage2_kl"], facts["stage1_p"], f"{fidelity:.1f} dB")
 
 
 def _train(store: Store, manifest: dict[str, Any], clean: ImageSet) -> float:
@@ -75,7 +80,7 @@ def _train(store: Store, manifest: dict[str, Any], clean: ImageSet) -> float:
     cell = next(record for record in store.records() if record.artifacts.get("purify") == manifest["files"]["images.safetensors"]["sha256"])
     protocol = get_protocol(cell.protocol).with_values(cell.protocol_spec)
     test = open_dataset(parse_spec(cell.dataset), default_data_root(), Registry()).test
-    like_a_stage(threads=1)
+    set_up_torch()
     found = store.load_kept(manifest["key"], "perturbation")["stage1"]
     ctx = Context(seed_axes=("perf", "disentangling"), precision=cell.precision)
     return fit(cell.victim, protocol, clean.perturb(found), ctx, test=test).test_acc[-1]

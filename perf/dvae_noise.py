@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from _common import SIZE, like_a_stage, machine, median, print_table, random_images, verdict
+from _common import SIZE, machine, median, print_table, random_images, verdict
 from torch import Tensor
 
 from benchmark import Context
 from benchmark.hardware import native_precision
 from benchmark.registry import Registry
 from benchmark.spec import Spec
+from benchmark.stages import set_up_torch
 from benchmark.suite import load_suite, resolve
 from defenses._rate_vae import fit_network, seeded
 from defenses.dvae import DVAE
@@ -114,7 +115,7 @@ def strided_draw(dvae: DVAE, repeats: int) -> float:
 
 def main() -> None:
     options = parser().parse_args()
-    like_a_stage(options.threads)
+    set_up_torch(options.threads)
     ctx = Context(seed_axes=("perf",), precision=native_precision("cpu"))
     rows = []
     for size in options.sizes.split(","):

@@ -59,15 +59,16 @@ class Trainer:
 
 def train_on_demand(threads: int, options: argparse.Namespace) -> None:
     """The worker: one epoch, a line with the images it trained, and so on for each line read."""
-    from _common import like_a_stage, random_images
+    from _common import random_images
     from torch import nn
 
     from benchmark import Context
     from benchmark.hardware import native_precision
     from benchmark.protocol import get_protocol
+    from benchmark.stages import set_up_torch
     from benchmark.train import fit
 
-    like_a_stage(threads)
+    set_up_torch(threads)
     data = random_images(options.images)
     protocol = get_protocol(options.protocol).with_values({"epochs": options.rounds + 1})
     size = min(protocol.batch_size, len(data))

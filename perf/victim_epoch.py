@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from _common import like_a_stage, machine, median, print_table, random_images, verdict
+from _common import machine, median, print_table, random_images, verdict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +22,7 @@ from benchmark import Context, ImageSet
 from benchmark.hardware import native_precision
 from benchmark.loader import Batches
 from benchmark.protocol import Protocol, get_protocol
+from benchmark.stages import set_up_torch
 from benchmark.train import build_victim, fit
 
 TARGET = 1.1
@@ -90,7 +91,7 @@ def take_turns(victim: str, protocol: Protocol, data: ImageSet, ctx: Context, ba
 
 def main() -> None:
     options = parser().parse_args()
-    like_a_stage(options.threads)
+    set_up_torch(options.threads)
     precision = native_precision("cpu") if options.precision == "auto" else options.precision
     ctx = Context(seed_axes=("perf",), precision=precision, on_progress=lambda share, note: None)
     data = random_images(options.images)

@@ -180,6 +180,13 @@ def test_a_result_outlives_a_failed_second_attempt(call: Call, tiny: str, tmp_pa
     assert [(row["n"], row["failed"]) for row in read_csv(tmp_path / "results" / "tiny" / "cells.csv")] == [("1", "0")]
 
 
+def test_a_subset_larger_than_a_class_stops_the_command_not_its_cells(call: Call, tiny: str, images: Path) -> None:
+    result = run_tiny(call, tiny, "--dataset", f"folder[path={images},size=16,train_per_class=100000]")
+    assert result.code == 2
+    assert "train_per_class=100000, but class" in result.err
+    assert "cells in" not in result.out
+
+
 def test_images_left_out_are_told_in_every_run(call: Call, tmp_path: Path) -> None:
     save_images(tmp_path / "some", {"train": 10, "test": 5})
     (tmp_path / "some" / "train" / "class0" / "torn[1].png").write_bytes(b"no image")

@@ -185,6 +185,16 @@ def test_subset_larger_than_a_class_is_refused(tmp_path: Path, toys: Registry) -
         pick(tmp_path, toys, train_per_class=5)
 
 
+def test_a_plan_knows_the_sizes_of_classes(tmp_path: Path, toys: Registry) -> None:
+    assert known(Spec("toy"), tmp_path, toys) is None
+    open_dataset(Spec("toy"), tmp_path, toys)
+    facts = known(parse_spec("toy[train_per_class=4]"), tmp_path, toys)
+    assert facts is not None
+    assert facts.class_counts["test"] == {"a": 4, "b": 5, "c": 6, "d": 7, "e": 8, "f": 9}
+    with pytest.raises(ValueError, match='test_per_class=6, but class "a" of toy has 4 test images'):
+        known(parse_spec("toy[test_per_class=6]"), tmp_path, toys)
+
+
 def test_negative_subset_is_refused(tmp_path: Path, toys: Registry) -> None:
     with pytest.raises(ValueError, match=r"test_per_class=-1, expected 0 \(all images\) or a positive number"):
         pick(tmp_path, toys, test_per_class=-1)

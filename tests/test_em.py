@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from attacks import em
 from attacks.em import EM
 from benchmark import Context, ImageSet
+from benchmark.registry import Registry
 from benchmark.verify import verify_poison
 
 SMALL = EM(surrogate="resnet10_w16", max_rounds=3, model_steps=4, noise_steps=4, batch_size=20, lr=0.05)
@@ -67,6 +69,15 @@ def test_sample_wise_noise_does_not_depend_on_the_batch_of_the_noise_step(toy: I
     parts = attack.poison(toy, Context())
     # the sums of a convolution may differ in the last bit, and with it the sign of a gradient that is nearly zero
     assert float((whole.x != parts.x).float().mean()) < 0.002
+
+
+def test_a_plugins_victim_can_be_the_surrogate(toy: ImageSet, tmp_path: Path) -> None:
+    file = tmp_path / "slim.py"
+    file.write_text("from benchmark.victims._resnet import ResNet\n\ndef build(info):\n    return ResNet((1,), 4, info.num_classes)\n")
+    slim = replace(SMALL, surrogate="slim", max_rounds=1)
+    assert verify_poison(toy, slim.poison(toy, Context(registry=Registry((file,)))), slim)["changed"] == 1.0
+    with pytest.raises(ValueError, match='unknown victim "slim"'):
+        slim.poison(toy, Context())
 
 
 def test_stops_once_the_surrogate_is_fooled(toy: ImageSet) -> None:

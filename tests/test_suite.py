@@ -57,7 +57,7 @@ def test_the_suites_of_the_first_issue_are_there(registry: Registry) -> None:
         assert {"none", "lsp", "em"} <= set(suite.attacks)
         assert any(attack.startswith("em[granularity=class") for attack in suite.attacks)
         assert {"none", "grayscale", "jpeg", "bdr", "vae", "dvae", "at"} <= set(suite.defenses)
-        assert suite.victims == ({"quick": "resnet10_w16_s2", "cifar10-lite": "resnet10_w16"}[name],)
+        assert suite.victims == ({"quick": "resnet8_w16_s2", "cifar10-lite": "resnet10_w16"}[name],)
 
 
 def test_one_value_stands_for_a_list_of_one_and_defaults_fill_in(small: str, registry: Registry) -> None:
@@ -110,6 +110,7 @@ def test_settings(small: str, registry: Registry) -> None:
         ("em.eps=8/0", "divides by zero"),
         ("em.esp=8/255", 'attack "em" has no parameter "esp"; did you mean "eps"'),
         ("em.eps=big", "eps=big is not of type float"),
+        ("em.surrogate=resnet10_w61", 'attack em: surrogate=resnet10_w61: unknown victim "resnet10_w61"; did you mean "resnet10_w16"'),
         ("emm.eps=8/255", 'parameters.emm: nothing is called "emm"; did you mean "em"'),
         ("protocol.epoch=3", 'a protocol has no setting "epoch"; did you mean "epochs"'),
         ("protocol.epochs=many", "epochs='many' is not of type int"),

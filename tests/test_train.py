@@ -105,11 +105,24 @@ def test_incomplete_last_batch_is_dropped_unless_alone() -> None:
         Batches(data.select(torch.arange(0)), 16, CPU)
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_173_962), ("resnet10_w16", 308_826), ("resnet10_w16_s2", 309_162)])
+VICTIMS = [("resnet18", 42.2872), ("resnet10_w16", 11.8101), ("resnet8_w16_s2", 6.96066)]  # largest logit under weights made by rule
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_173_962), ("resnet10_w16", 308_826), ("resnet8_w16_s2", 78_378)])
 def test_victims_have_their_parameter_counts(name: str, parameters: int, toy10: ImageSet) -> None:
     model = build_victim(name, toy10.info, 0)
     assert sum(weight.numel() for weight in model.parameters()) == parameters
     assert model.eval()(to_float(toy10.x[:2])).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("name", "logit"), VICTIMS)
+def test_a_victims_name_stands_for_one_network(name: str, logit: float, toy10: ImageSet) -> None:
+    """Keys of records hold a victim's name alone: another network needs another name."""
+    model = build_victim(name, toy10.info, 0).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.arange(weight.numel()).sin().view_as(weight) * (2 / weight[0].numel()) ** 0.5)
+        assert model(to_float(toy10.x[:1])).max().item() == pytest.approx(logit, rel=1e-3)
 
 
 @pytest.mark.parametrize("channels", [4, 6, 8])

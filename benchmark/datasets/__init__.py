@@ -9,7 +9,6 @@ import it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 from benchmark.datasets import _cache
 from benchmark.datasets._listing import listing_digest
 from benchmark.registry import Registry
-from benchmark.spec import Spec, Value, axis_seed, digest
+from benchmark.spec import Spec, axis_seed, digest
 
 if TYPE_CHECKING:
     from benchmark.api import Context
@@ -71,8 +70,17 @@ def fingerprint(spec: Spec, root: Path, registry: Registry, ctx: Context | None 
 
 
 def known(spec: Spec, root: Path, registry: Registry) -> _cache.Known | None:
-    """Fingerprint and notes if the set was built before, else None; never builds anything and needs no torch."""
-    return _cache.known(_entry(registry.resolve("dataset", spec), root, registry).shard)
+    """What is recorded of the whole set if it was built before, else None; never builds anything and needs no torch.
+
+    Raises:
+        ValueError: if the set is there and has too few images for the subset that ``spec`` asks for, or its record is damaged.
+    """
+    full = registry.resolve("dataset", spec)
+    found = _cache.known(_entry(full, root, registry).shard)
+    for split, counts in found.class_counts.items() if found else ():
+        for label, count in counts.items():
+            _take(full, split, label, count)
+    return found
 
 
 def _entry(full: Spec, root: Path, registry: Registry) -> _Entry:
@@ -107,27 +115,33 @@ def _build(entry: _Entry, root: Path, registry: Registry, ctx: Context | None, d
 def _subset(spec: Spec, whole: Splits) -> Splits:
     from benchmark.data import Splits
 
-    train = _per_class(whole.train, "train", spec.params)
-    test = _per_class(whole.test, "test", spec.params)
+    train = _per_class(whole.train, "train", spec)
+    test = _per_class(whole.test, "test", spec)
     return Splits(train, test, notes=whole.notes)
 
 
-def _per_class(data: ImageSet, split: str, params: Mapping[str, Value]) -> ImageSet:
+def _per_class(data: ImageSet, split: str, spec: Spec) -> ImageSet:
     """``<split>_per_class`` images of each class in their original order; a smaller choice lies within a larger one."""
     import numpy as np
     import torch
 
-    count = params[f"{split}_per_class"]
-    assert isinstance(count, int)
-    if count == 0:
+    if spec.params[f"{split}_per_class"] == 0:
         return data
-    if count < 0:
-        raise ValueError(f"{split}_per_class={count}, expected 0 (all images) or a positive number")
     chosen = []
     for label, name in enumerate(data.info.class_names):
         members = (data.y == label).nonzero().flatten()
-        if len(members) < count:
-            raise ValueError(f'{split}_per_class={count}, but class "{name}" of {data.info.name} has {len(members)} {split} images')
-        generator = np.random.default_rng(axis_seed("subset", params["subset_seed"], split, label))
+        count = _take(spec, split, name, len(members))
+        generator = np.random.default_rng(axis_seed("subset", spec.params["subset_seed"], split, label))
         chosen.append(members[torch.from_numpy(generator.permutation(len(members))[:count])])
     return data.select(torch.cat(chosen).sort().values)
+
+
+def _take(spec: Spec, split: str, label: str, there: int) -> int:
+    """How many of the ``there`` images of a class the spec asks for."""
+    count = spec.params[f"{split}_per_class"]
+    assert isinstance(count, int)
+    if count < 0:
+        raise ValueError(f"{split}_per_class={count}, expected 0 (all images) or a positive number")
+    if there < count:
+        raise ValueError(f'{split}_per_class={count}, but class "{label}" of {spec.name} has {there} {split} images')
+    return count or there

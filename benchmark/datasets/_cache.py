@@ -19,10 +19,10 @@ from benchmark.atomic import read_object
 from benchmark.spec import Spec, digest
 
 if TYPE_CHECKING:
-    from benchmark.data import Splits
+    from benchmark.data import ImageSet, Splits
 
-LAYOUT = 2  # of the two files; part of the file name, so another layout never meets this one
-_FACTS = {"fingerprint": str, "size": int, "sha256": str, "info": dict, "notes": dict}
+LAYOUT = 3  # of the two files; part of the file name, so another layout never meets this one
+_FACTS = {"fingerprint": str, "size": int, "sha256": str, "info": dict, "notes": dict, "class_counts": dict}
 
 
 def is_complete(shard: Path) -> bool:
@@ -32,10 +32,11 @@ def is_complete(shard: Path) -> bool:
 
 @dataclass(frozen=True)
 class Known:
-    """What is recorded of a cached set: the sha256 of its content, and its notes (see ``Splits``)."""
+    """What is recorded of a cached set: the sha256 of its content, its notes (see ``Splits``), and the images of each class of a split."""
 
     fingerprint: str
     notes: Mapping[str, int | str]
+    class_counts: Mapping[str, Mapping[str, int]]
 
 
 def known(shard: Path) -> Known | None:
@@ -45,7 +46,7 @@ def known(shard: Path) -> Known | None:
         ValueError: if the JSON file is damaged.
     """
     facts = _facts(shard)
-    return None if facts is None else Known(facts["fingerprint"], facts["notes"])
+    return None if facts is None else Known(facts["fingerprint"], facts["notes"], facts["class_counts"])
 
 
 def read(shard: Path) -> Splits:
@@ -101,11 +102,15 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
         "fingerprint": found,
         "size": shard.stat().st_size,
         "sha256": _sha256(shard),
-        "counts": {"train": len(train), "test": len(test)},
+        "class_counts": {"train": _class_counts(train), "test": _class_counts(test)},
         "info": asdict(splits.info),
         "notes": dict(splits.notes),
     }
     _publish(_facts_file(shard), lambda path: path.write_text(json.dumps(facts, indent=1), encoding="utf-8"))
+
+
+def _class_counts(data: ImageSet) -> dict[str, int]:
+    return dict(zip(data.info.class_names, data.y.bincount(minlength=data.info.num_classes).tolist(), strict=True))
 
 
 def check_writable(folder: Path) -> None:

@@ -28,6 +28,8 @@ TAIL_LINES = 20  # of a dead worker's output, kept for its failure
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
+# glibc gives large blocks back to the system at once and asks for them again at the next step; both cost page faults
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_TOP_PAD_": str(64 << 20)}
 CUDA_DETERMINISM = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # torch's deterministic mode refuses cuBLAS without it
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from benchmark.scheduler.worker import main; main(int(sys.argv[1]))"
 
@@ -173,7 +175,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **ONE_THREAD, **CUDA_DETERMINISM, "PYTHONFAULTHANDLER": "1"},
+                env={**os.environ, **ONE_THREAD, **KEEP_MEMORY, **CUDA_DETERMINISM, "PYTHONFAULTHANDLER": "1"},
                 pass_fds=[theirs.fileno()],
                 process_group=0,
             )

@@ -46,7 +46,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, four stages of ``blocks`` basic blocks with strides 1, 2, 2, 2, global average pooling, one linear layer.
+    """Stem, a stage of basic blocks for each number in ``blocks`` with strides 1, 2, 2, ..., global average pooling, one linear layer.
 
     A stem of stride 2 has a 4x4 kernel, so that every pixel takes part in equally many of its windows.
     """
