@@ -1,0 +1,67 @@
+"""Class-wise convolutions: every image of a class is filtered with one small random kernel.
+
+Source: Sadasivan, Soltanolkotabi, Feizi, "CUDA: Convolution-based Unlearnable Datasets", CVPR 2023, arXiv:2303.04278. The
+name has nothing to do with GPUs. There is no bound on the change.
+
+Departures:
+- The padding is (size - 1) / 2 on each side, so that images keep their size. The release pads by 1 whatever the size.
+- Images are rounded to nearest, not truncated.
+- The brightest value of an image becomes 255 as in the release; an image that is black stays black.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
+from benchmark.data import CHUNK, chunks, to_float, to_uint8
+
+
+@attack(version=1, cite="arXiv:2303.04278")
+class CUDA(Attack):
+    """Filter the images of each class with a random kernel of its own.
+
+    Parameters:
+        size: side of the kernels in pixels, odd; 9 is published for 224-pixel images.
+        blur: upper end of a kernel's entries, one of which is then set to 1; 0.06 is published for 224-pixel images.
+    """
+
+    norm = "none"
+    size: int = 3
+    blur: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.size % 2 == 0:
+            raise ValueError(f"size={self.size}, expected an odd number of pixels")
+        if not 0 < self.blur < 1:
+            raise ValueError(f"blur={self.blur:g}, expected a number between 0 and 1")
+
+    def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
+        kernels = self.kernels(data.info, ctx)
+        out = torch.empty_like(data.x)
+        for part in chunks(len(data), max(1, CHUNK * 3072 // data.info.size)):
+            out[part] = to_uint8(filtered(to_float(data.x[part]), kernels[data.y[part]]))
+            ctx.progress(part.stop / len(data))
+        return data.with_x(out)
+
+    def kernels(self, info: DatasetInfo, ctx: Context) -> Tensor:
+        """A kernel for each class, float32 (num_classes, size, size), with one entry 1 and the others in [0, blur)."""
+        generator = ctx.generator("kernels")
+        kernels = torch.rand(info.num_classes, self.size**2, generator=generator) * self.blur
+        kernels[torch.arange(info.num_classes), torch.randint(self.size**2, (info.num_classes,), generator=generator)] = 1
+        return kernels.view(-1, self.size, self.size)
+
+
+def filtered(x: Tensor, kernels: Tensor) -> Tensor:
+    """Each image correlated with its kernel, the same for all channels, and divided by its own maximum.
+
+    Args:
+        x: float (N, C, H, W) in [0, 1].
+        kernels: float (N, k, k), not negative.
+    """
+    n, channels = x.shape[:2]
+    grouped = kernels.repeat_interleave(channels, 0)[:, None]  # a group is one channel of one image
+    out = F.conv2d(x.reshape(1, n * channels, *x.shape[2:]), grouped, padding=kernels.shape[-1] // 2, groups=n * channels).view_as(x)
+    return out / out.flatten(1).amax(1).clamp(min=1e-12)[:, None, None, None]
