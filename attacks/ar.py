@@ -84,8 +84,9 @@ class AR(Attack):
         start = torch.randn(count, info.channels, down * across, process.shape[1], generator=generator)
         tiles = torch.einsum("nctf,cfp->nctp", start, process.float())
         whole = tiles.view(count, info.channels, down, across, TILE, TILE).transpose(3, 4).reshape(count, info.channels, down * TILE, -1)
-        noise: Tensor = whole[:, :, : info.height, : info.width]
-        return noise * (self.budget(info) / noise.flatten(1).norm(dim=1))[:, None, None, None]
+        noise = whole[:, :, : info.height, : info.width]
+        length: Tensor = noise.flatten(1).norm(dim=1)
+        return noise * (self.budget(info) / length)[:, None, None, None]
 
     def kernels(self, info: DatasetInfo, ctx: Context) -> Tensor:
         """A process for each class, float64 (num_classes, C, 3, 3); the last entry of a kernel is 0 and the others sum to 1.
@@ -144,7 +145,8 @@ def run(kernels: Tensor, start: Tensor) -> Tensor:
 
 def _short(signals: Tensor) -> Tensor:
     """Which signals (N, C, H, W) are no longer than they may be; NaN is not."""
-    return signals.flatten(1).norm(dim=1) <= LONGEST
+    length: Tensor = signals.flatten(1).norm(dim=1)
+    return length <= LONGEST
 
 
 def signal_map(kernel: Tensor, side: int) -> Tensor:
