@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from benchmark.record import Record
     from benchmark.registry import Registry
     from benchmark.store import Store
+    from benchmark.suite import Suite
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -64,6 +65,14 @@ class Kind(StrEnum):
     defense = "defense"
 
 
+class Format(StrEnum):
+    """Forms in which ``poison`` and ``purify`` write."""
+
+    png = "png"
+    npz = "npz"
+    pt = "pt"
+
+
 SuiteName = Annotated[str, typer.Argument(help="a shipped suite (see `list suites`) or the path of a YAML file")]
 Plugins = Annotated[
     list[Path] | None, typer.Option("--plugin", help="a Python file with a method of yours; may be given again", show_default=False)
@@ -78,6 +87,13 @@ DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets; defaul
 Results = Annotated[Path, typer.Option("--results", help="folder of results: the store and one folder a suite")]
 Download = Annotated[bool, typer.Option("--download", help="fetch a data set that is not there")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0")]
+Out = Annotated[Path, typer.Option("--out", help="a new folder for the images and their manifest.json", show_default=False)]
+DatasetSpec = Annotated[str, typer.Option("--dataset", help='whose training images: embedded, cifar10, "folder[path=photos]", ...')]
+Form = Annotated[
+    Format,
+    typer.Option("--format", help="png: a folder that can be a data set; npz: arrays; pt: the change alone, perturbation.pt"),
+]
+CraftSeed = Annotated[int, typer.Option("--seed", help="of the poison or the purifier", min=0)]
 
 
 @app.callback(invoke_without_command=True, epilog=EPILOG)
@@ -266,6 +282,121 @@ def check(
     raise typer.Exit(1 if failed else 0)
 
 
+@app.command()
+def poison(
+    attack: Annotated[str, typer.Argument(help="an attack with its parameters, such as lsp or em[granularity=class]")],
+    out: Out,
+    dataset: DatasetSpec = "embedded",
+    form: Form = Format.png,
+    seed: CraftSeed = 0,
+    plugin: Plugins = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+    download: Download = False,
+    device: Device = "auto",
+) -> None:
+    """Make the training images of a data set, your own folder too, unlearnable, and write them.
+
+    Parameters are the published ones unless given. What was made before is not made again.
+    """
+    _make(attack, "none", out, dataset, form, seed, plugin, results, data_root, download, device)
+
+
+@app.command()
+def purify(
+    defense: Annotated[str, typer.Argument(help="a defense that purifies, with its parameters, such as dvae or jpeg[quality=30]")],
+    out: Out,
+    dataset: DatasetSpec = "embedded",
+    form: Form = Format.png,
+    seed: CraftSeed = 0,
+    plugin: Plugins = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+    download: Download = False,
+    device: Device = "auto",
+) -> None:
+    """Purify the training images of a data set, your own folder too, and write them.
+
+    Parameters are the published ones unless given. What was made before is not made again.
+    """
+    _make("none", defense, out, dataset, form, seed, plugin, results, data_root, download, device)
+
+
+def _make(
+    attack: str,
+    defense: str,
+    out: Path,
+    dataset: str,
+    form: Format,
+    seed: int,
+    plugins: Sequence[Path] | None,
+    results: Path,
+    data_root: Path | None,
+    download: bool,
+    device: str,
+) -> None:
+    """Poisons or purifies one data set and exports the result."""
+    from benchmark.hardware import choose_device
+    from benchmark.scheduler import Machine, run_plan
+    from benchmark.suite import Suite, check_values, resolve
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):  # before the work, not after it
+        raise FileExistsError(f"{out} is there already and not empty; choose a new folder with --out")
+    device = choose_device(device)
+    registry, data, store = _registry(plugins), _data_root(data_root), _store(results)
+    suite = Suite(name="export", datasets=(dataset,), attacks=(attack,), defenses=(defense,), craft_seed=seed)
+    kind, text = ("attack", attack) if defense == "none" else ("defense", defense)
+    method = resolve(suite, kind, text, registry)
+    card = registry.card(kind, method.name)
+    if kind == "defense" and not card.purifies:
+        raise ValueError(f'defense "{method.name}" changes training, not images; `list defenses` shows which purify')
+    check_values("parameters", [(kind, method)], registry)
+    plan = _plan_suite(suite, registry, data, device, download)
+    wanted = next(stage for stage in plan.stages if stage.kind == ("poison" if kind == "attack" else "purify"))
+    stages = [stage for stage in plan.stages if stage.kind != "train"]
+    machine = Machine(device=device, data_root=str(data), plugins=tuple(str(file.resolve()) for file in plugins or ()))
+    outcome = run_plan(stages, store, machine)
+    if outcome.exit_code:
+        for failure in outcome.failures:
+            errors.print(f"[red]{escape(failure.label)} failed: {escape(failure.error)}[/red]", highlight=False)
+        raise typer.Exit(outcome.exit_code)
+
+    from rich.progress import Progress
+
+    from benchmark.datasets import open_dataset
+    from benchmark.export import export
+
+    facts = store.manifest(wanted.key)["facts"]
+    about = {
+        kind: {"spec": str(method), "name": method.name, "params": dict(method.params), "version": card.version},
+        "dataset": str(plan.cells[0].dataset),
+        "fingerprint": wanted.payload["dataset"]["fingerprint"],
+        "craft_seed": seed,
+        "precision": wanted.payload["precision"],
+        "facts": facts,
+    }
+    with Progress(console=errors, transient=True) as bar:
+        task = bar.add_task("writing", total=1.0)
+        splits = open_dataset(plan.cells[0].dataset, data, registry)
+        export(
+            out,
+            form.value,
+            store.load_images(wanted.key),
+            splits,
+            about,
+            lambda share, note: bar.update(task, completed=share, description=note),
+        )
+    shown = {
+        "linf": "L-inf {:.4f}",
+        "l2_max": "L2 at most {:.3f}",
+        "l0_max": "L0 at most {} pixels",
+        "psnr_mean": "PSNR {:.1f} dB",
+        "probe": "linear probe {:.1%}",
+    }
+    measured = ", ".join(text.format(facts[name]) for name, text in shown.items() if facts.get(name) is not None)
+    console.print(f"{len(splits.train):,} images with {kind} {method} in {out}" + (f": {measured}" if measured else ""), markup=False)
+
+
 def _registry(plugins: Sequence[Path] | None) -> Registry:
     from benchmark.registry import Registry
 
@@ -297,14 +428,18 @@ def _axes(
 def _plan(
     name: str, axes: dict[str, Any], settings: Sequence[str] | None, registry: Registry, data: Path, device: str, download: bool
 ) -> Plan:
-    from benchmark.datasets import fingerprint, known
-    from benchmark.hardware import native_precision
-    from benchmark.plan import make_plan
-    from benchmark.spec import Spec
     from benchmark.suite import load_suite
 
     suite = load_suite(name, registry, axes, settings or ())
     _reasons(registry)
+    return _plan_suite(suite, registry, data, device, download)
+
+
+def _plan_suite(suite: Suite, registry: Registry, data: Path, device: str, download: bool) -> Plan:
+    from benchmark.datasets import fingerprint, known
+    from benchmark.hardware import native_precision
+    from benchmark.plan import make_plan
+    from benchmark.spec import Spec
 
     def content(dataset: Spec) -> str:
         facts = known(dataset, data, registry)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmark.api import Attack, Defense
 from benchmark.data import ImageSet, chunks
+from benchmark.probe import linear_probe
 
 Facts = dict[str, float | int | None]
 
@@ -39,7 +40,8 @@ def verify_poison(clean: ImageSet, poisoned: object, attack: Attack) -> Facts:
 
     Returns:
         ``linf`` (largest), ``l2_max``, ``l2_mean`` in [0, 1] units; ``l0_max`` in pixels; ``psnr_mean`` in dB over the changed
-        images, None if there are none; ``changed``, the share of changed images.
+        images, None if there are none; ``changed``, the share of changed images; ``probe``, the accuracy in [0, 1] with which a
+        linear model tells the classes by the change alone (see ``linear_probe``).
 
     Raises:
         TypeError: if ``poisoned`` is no ImageSet.
@@ -59,6 +61,7 @@ def verify_poison(clean: ImageSet, poisoned: object, attack: Attack) -> Facts:
         "l2_mean": float(norms["l2"].mean()) / 255,
         "l0_max": int(norms["l0"].max()),
         **_similarity(norms["l2"], clean.info.size),
+        "probe": linear_probe(clean.x.cpu(), result.x.cpu(), clean.y.cpu(), clean.info.num_classes),
     }
 
 

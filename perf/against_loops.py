@@ -1,0 +1,101 @@
+"""Times the poison of AR and of OPS against the published algorithms as they are written: a loop over pixels, a loop over colours.
+
+    python perf/against_loops.py [--images 50000] [--loop-images 200] [--rounds 3]
+
+Both kinds take turns in one process with one thread. A loop poisons fewer images; what is compared is seconds an image. For
+AR the search for kernels counts on neither side. For OPS the loop's work is a class's images at each position and colour, so that its
+seconds an image do not depend on how many there are once there are many; with few images they are higher, hence ``--loop-images``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from _common import machine, median, print_table, random_images, verdict
+
+from attacks.ar import AR, MARGIN, TILE, signal_map
+from attacks.ops import OPS
+from benchmark import Context, ImageSet
+from benchmark.stages import set_up_torch
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options.add_argument("--images", type=int, default=50_000)
+    options.add_argument("--loop-images", type=int, default=200, help="for AR; OPS takes ten times as many")
+    options.add_argument("--rounds", type=int, default=3)
+    return options
+
+
+def ar_loop(kernels: np.ndarray, count: int) -> None:
+    """Noise of ``count`` images, pixel after pixel."""
+    rng = np.random.default_rng(0)
+    for image in range(count):
+        kernel = kernels[image % len(kernels)]
+        signal = rng.standard_normal((3, TILE + MARGIN, TILE + MARGIN))
+        for i in range(TILE + MARGIN - 2):
+            for j in range(TILE + MARGIN - 2):
+                signal[:, i + 2, j + 2] = (kernel * signal[:, i : i + 3, j : j + 3]).sum((1, 2))
+        kept = signal[:, MARGIN:, MARGIN:]
+        kept /= np.linalg.norm(kept)
+
+
+def ops_loop(data: ImageSet) -> None:
+    """The pooled score of every position and colour, one after another, and its largest, class by class."""
+    for label in range(data.info.num_classes):
+        images = data.x[data.y == label].numpy() / 255
+        scores = np.zeros((data.info.height, data.info.width, 8))
+        for i in range(data.info.height):
+            for j in range(data.info.width):
+                for index in range(8):
+                    distance = np.abs(np.array([index >> 2, index >> 1 & 1, index & 1]) - images[:, :, i, j])
+                    scores[i, j, index] = distance.mean() / (distance.std() + 1e-12)
+        scores.argmax()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Prints one row a method."""
+    options = parser().parse_args()
+    set_up_torch()
+    data, ctx = random_images(options.images), Context()
+    few = random_images(10 * options.loop_images)
+    kernels = AR().kernels(data.info, ctx)
+
+    def ar_noise() -> None:
+        generator = torch.Generator().manual_seed(0)
+        for kernel in kernels:
+            process = signal_map(kernel, TILE)
+            for start in range(0, options.images // len(kernels), 2000):
+                AR().noise(data.info, process, min(2000, options.images // len(kernels) - start), generator)
+
+    rounds = [
+        (
+            seconds(ar_noise) / options.images,
+            seconds(lambda: ar_loop(kernels.numpy(), options.loop_images)) / options.loop_images,
+            seconds(lambda: OPS().poison(data, ctx)) / options.images,
+            seconds(lambda: ops_loop(few)) / len(few),
+        )
+        for _ in range(options.rounds)
+    ]
+    ar, ar_naive, ops, ops_naive = (median([row[i] for row in rounds]) for i in range(4))
+    rows = [
+        ("ar", ar * 1e6, ar_naive * 1e6, ar_naive / ar, verdict(ar_naive / ar, 20, at_most=False)),
+        ("ops", ops * 1e6, ops_naive * 1e6, ops_naive / ops, verdict(ops_naive / ops, 50, at_most=False)),
+    ]
+    print_table(f"microseconds an image; {machine()}", ("attack", "ours", "loop", "ratio", "target"), rows)
+
+
+if __name__ == "__main__":
+    main()
