@@ -34,16 +34,17 @@ def linear_probe(clean: Tensor, changed: Tensor, y: Tensor, classes: int) -> flo
     if not bool(x.any()):
         return None
     x /= x.abs().max()
-    weight, bias = torch.zeros(x.shape[1], classes, requires_grad=True), torch.zeros(classes, requires_grad=True)
+    (fitted, unseen), (fitted_y, unseen_y) = ((part[::2].contiguous(), part[1::2].contiguous()) for part in (x, y))
+    weight, bias = torch.zeros(classes, x.shape[1], requires_grad=True), torch.zeros(classes, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], lr=0.5, max_iter=STEPS)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(x[::2] @ weight + bias, y[::2])
+        loss = nn.functional.cross_entropy(nn.functional.linear(fitted, weight, bias), fitted_y)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     with torch.enable_grad():
         optimizer.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        return float(((x[1::2] @ weight + bias).argmax(1) == y[1::2]).float().mean())
+        return float((nn.functional.linear(unseen, weight, bias).argmax(1) == unseen_y).float().mean())
