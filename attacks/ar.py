@@ -8,6 +8,7 @@ Departures:
 - The process is linear in its starting cells, so the noise is one matrix product an image. The matrix is made once a class by
   running the process on unit vectors along anti-diagonals, whose cells do not depend on each other. The release visits pixel
   after pixel.
+- Images are rounded to nearest; noise that rounding makes more than 0.9 % longer than the budget is shortened by 1 % at a time.
 - Kernels are our own. They are searched for as in the release, but all three trial signals must pass, not the last alone, and
   so must the root mean square length that a kernel's signals have, which is exact. The released kernels for 100 classes hold
   one whose signals overflow (issue 3 of the release).
@@ -33,6 +34,7 @@ MARGIN = 4  # rows and columns that the process fills and that are cut off, the 
 TRIALS = 3
 CANDIDATES = 256  # kernels tried at once
 TRIES = 51_200  # kernels; ten classes need about a thousand, a hundred classes about ten thousand
+ROUNDED = 1.009  # the harness allows 1 % over an L2 budget
 LONGEST = 50.0  # L2 of an unscaled signal
 
 
@@ -52,9 +54,7 @@ class AR(Attack):
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.eps <= 16:
-            raise ValueError(
-                f"eps={self.eps:g} is an L2 length at 3x32x32, published 1.0; expected 0.5 (below, rounding breaks the budget) to 16"
-            )
+            raise ValueError(f"eps={self.eps:g} is an L2 length at 3x32x32, published 1.0; expected 0.5 (two levels a pixel) to 16")
         if self.response < 0:
             raise ValueError(f"response={self.response:g}, expected at least 0")
 
@@ -70,9 +70,19 @@ class AR(Attack):
             process = signal_map(kernel, TILE)
             for part in chunks(len(members), max(4, CHUNK * 3072 // data.info.size)):  # memory stays flat for large images
                 noise = self.noise(data.info, process, len(members[part]), generator)
-                out[members[part]] = data.select(members[part]).perturb(noise).x
+                out[members[part]] = self._within(data.select(members[part]), noise)
             ctx.progress((label + 1) / len(kernels), f"class {label + 1} of {len(kernels)}")
         return data.with_x(out)
+
+    def _within(self, clean: ImageSet, noise: Tensor) -> Tensor:
+        """The images with their noise, uint8; noise that rounding makes too long is shortened by 1 % until it fits."""
+        while True:
+            x = clean.perturb(noise).x
+            change: Tensor = (x.float() - clean.x.float()).flatten(1).norm(dim=1)
+            long = change > 255 * ROUNDED * self.budget(clean.info)
+            if not long.any():
+                return x
+            noise[long] *= 0.99
 
     def noise(self, info: DatasetInfo, process: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """``count`` draws of one class, float32 (count, C, H, W), each of the length of the budget.

@@ -88,7 +88,7 @@ Results = Annotated[Path, typer.Option("--results", help="folder of results: the
 Download = Annotated[bool, typer.Option("--download", help="fetch a data set that is not there")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0")]
 Out = Annotated[Path, typer.Option("--out", help="a new folder for the images and their manifest.json", show_default=False)]
-DatasetSpec = Annotated[str, typer.Option("--dataset", help='whose training images: embedded, cifar10, "folder[path=photos]", ...')]
+DatasetSpec = Annotated[str, typer.Option("--dataset", help='whose images: embedded, cifar10, "folder\\[path=photos,size=64]", ...')]
 Form = Annotated[
     Format,
     typer.Option("--format", help="png: a folder that can be a data set; npz: arrays; pt: the change alone, perturbation.pt"),
@@ -284,7 +284,7 @@ def check(
 
 @app.command()
 def poison(
-    attack: Annotated[str, typer.Argument(help="an attack with its parameters, such as lsp or em[granularity=class]")],
+    attack: Annotated[str, typer.Argument(help="an attack with its parameters, such as lsp or em\\[granularity=class]")],
     out: Out,
     dataset: DatasetSpec = "embedded",
     form: Form = Format.png,
@@ -299,12 +299,12 @@ def poison(
 
     Parameters are the published ones unless given. What was made before is not made again.
     """
-    _make(attack, "none", out, dataset, form, seed, plugin, results, data_root, download, device)
+    _make("attack", attack, out, dataset, form, seed, plugin, results, data_root, download, device)
 
 
 @app.command()
 def purify(
-    defense: Annotated[str, typer.Argument(help="a defense that purifies, with its parameters, such as dvae or jpeg[quality=30]")],
+    defense: Annotated[str, typer.Argument(help="a defense that purifies, with its parameters, such as dvae or jpeg\\[quality=30]")],
     out: Out,
     dataset: DatasetSpec = "embedded",
     form: Form = Format.png,
@@ -319,12 +319,12 @@ def purify(
 
     Parameters are the published ones unless given. What was made before is not made again.
     """
-    _make("none", defense, out, dataset, form, seed, plugin, results, data_root, download, device)
+    _make("defense", defense, out, dataset, form, seed, plugin, results, data_root, download, device)
 
 
 def _make(
-    attack: str,
-    defense: str,
+    kind: str,
+    text: str,
     out: Path,
     dataset: str,
     form: Format,
@@ -336,16 +336,19 @@ def _make(
     device: str,
 ) -> None:
     """Poisons or purifies one data set and exports the result."""
+    from benchmark.export import check_new
     from benchmark.hardware import choose_device
+    from benchmark.plan import ANCHOR
     from benchmark.scheduler import Machine, run_plan
     from benchmark.suite import Suite, check_values, resolve
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):  # before the work, not after it
-        raise FileExistsError(f"{out} is there already and not empty; choose a new folder with --out")
+    out = out.resolve()
+    check_new(out)  # before the work, not after it
     device = choose_device(device)
     registry, data, store = _registry(plugins), _data_root(data_root), _store(results)
+    _reasons(registry)
+    attack, defense = (text, ANCHOR) if kind == "attack" else (ANCHOR, text)
     suite = Suite(name="export", datasets=(dataset,), attacks=(attack,), defenses=(defense,), craft_seed=seed)
-    kind, text = ("attack", attack) if defense == "none" else ("defense", defense)
     method = resolve(suite, kind, text, registry)
     card = registry.card(kind, method.name)
     if kind == "defense" and not card.purifies:
@@ -377,11 +380,11 @@ def _make(
     }
     with Progress(console=errors, transient=True) as bar:
         task = bar.add_task("writing", total=1.0)
-        splits = open_dataset(plan.cells[0].dataset, data, registry)
+        splits, made = open_dataset(plan.cells[0].dataset, data, registry), store.load_images(wanted.key)
         export(
             out,
             form.value,
-            store.load_images(wanted.key),
+            made,
             splits,
             about,
             lambda share, note: bar.update(task, completed=share, description=note),
@@ -394,7 +397,11 @@ def _make(
         "probe": "linear probe {:.1%}",
     }
     measured = ", ".join(text.format(facts[name]) for name, text in shown.items() if facts.get(name) is not None)
-    console.print(f"{len(splits.train):,} images with {kind} {method} in {out}" + (f": {measured}" if measured else ""), markup=False)
+    count = f"{len(made):,}" + (f" of {len(splits.train):,}" if len(made) < len(splits.train) else "")
+    sized = f"{count} images of {made.info.height}x{made.info.width} pixels"
+    console.print(f"{sized} with {kind} {method} in {out}" + (f": {measured}" if measured else ""), markup=False)
+    if form is Format.png and made.info.height == made.info.width:
+        console.print(f'to read them again: --dataset "folder[path={out},size={made.info.height}]"', markup=False, soft_wrap=True)
 
 
 def _registry(plugins: Sequence[Path] | None) -> Registry:
@@ -494,6 +501,8 @@ def _report(keys: Sequence[str], store: Store, folder: Path) -> bool:
             again += failure is not None
         elif failure is not None and failure.get("record"):
             records.append(Record.from_json(failure["record"]))
+    if absent := len(keys) - len(records):
+        errors.print(f"{absent} of {len(keys)} cells have no result yet", highlight=False)
     if again:
         errors.print(f"[yellow]{again} cells failed when they were computed again;[/yellow] their earlier results are shown")
     return _show(records, folder, folder.name)

@@ -49,12 +49,10 @@ def export(
     """
     if form not in FORMATS:
         raise ValueError(f'unknown format "{form}"; expected {", ".join(FORMATS)}')
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} is there already and not empty; choose a new folder with --out")
+    check_new(out)
     whole = len(images) == len(source.train)
     if form == "pt" and not whole:
         raise ValueError(f"{len(images)} of {len(source.train)} images were kept, so there is no perturbation for each; take png or npz")
-    out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{uuid4().hex}")
     part.mkdir()
     try:
@@ -76,15 +74,39 @@ def export(
         shutil.rmtree(part, ignore_errors=True)
 
 
+def check_new(out: Path) -> None:
+    """Makes the folder that ``out`` is to lie in.
+
+    Raises:
+        FileExistsError: if ``out`` is there and not an empty folder.
+        OSError: if nothing can be made beside ``out``.
+    """
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise FileExistsError(f"{out} is there already and not an empty folder; choose a new one with --out")
+    probe = out.with_name(f".{out.name}.{uuid4().hex}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise OSError(f"cannot write beside {out} ({error}); choose another folder with --out") from error
+
+
 def _rows(x: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:
     """(N, C, H, W) -> (N, H, W, C)."""
     return x.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _write_pngs(top: Path, train: ImageSet, test: ImageSet, on_progress: Callable[[float, str], None] | None) -> None:
-    for name in train.info.class_names:
-        if not name.strip(". ") or any(mark in name for mark in "/\\\0"):
-            raise ValueError(f'the class name "{name}" cannot be the name of a folder; take npz or pt')
+    names = train.info.class_names
+    for name in names:
+        hidden = not name.strip() or name.startswith(".")  # hidden folders are no classes when read again
+        if hidden or any(mark in name for mark in "/\\\0") or len(name.encode()) > 255 or names.count(name) > 1:
+            raise ValueError(f'the class name "{name}" cannot be the name of a folder of its own; take npz or pt')
+    for name, count in zip(names, train.y.bincount(minlength=len(names)).tolist(), strict=True):
+        if count == 0:
+            raise ValueError(f'no image of class "{name}" is left, so the folder would not be a data set; take npz')
+    for name in names:
         for split in ("train", "test"):
             (top / split / name).mkdir(parents=True)
     total = len(train) + len(test)

@@ -146,7 +146,7 @@ class Registry:
     def resolve(self, kind: str, spec: Spec, defaults: Mapping[str, Value] | None = None) -> Spec:
         """The spec with every parameter of its method, checked; ``defaults`` override the method's own.
 
-        A parameter called ``surrogate`` names a victim.
+        An attack's parameter called ``surrogate`` names a victim.
 
         Raises:
             ValueError: for an unknown name or parameter, a value of the wrong type, or a surrogate that is no victim.
@@ -159,11 +159,11 @@ class Registry:
         if missing:
             raise ValueError(f'{kind} "{spec.name}" needs {", ".join(missing)}; write {spec.name}[{missing[0]}=...]')
         full = {name: _typed(kind, spec.name, param, given.get(name, param.default)) for name, param in card.params.items()}
-        if isinstance(surrogate := full.get("surrogate"), str):
+        if kind == "attack" and isinstance(surrogate := full.get("surrogate"), str):
             try:
                 self.card("victim", surrogate)
             except ValueError as error:
-                raise ValueError(f"{kind} {spec.name}: surrogate={surrogate}: {error}") from error
+                raise ValueError(f"{kind} {spec.name}: surrogate={surrogate}: {error} (the parameter of this name is a victim)") from error
         return spec.with_params(full)
 
     def load(self, kind: str, name: str) -> Any:

@@ -86,9 +86,8 @@ def test_tiles_are_draws_of_their_own(kernels: Tensor) -> None:
 
 
 def test_budget_holds_after_rounding(toy10: ImageSet) -> None:
-    for data in (toy10, gray(60, 10), gray(8, 2, 48)):
-        facts = verify_poison(data, AR().poison(data, Context()), AR())
-        assert facts["changed"] == 1.0
+    for attack, data in ((AR(), toy10), (AR(), gray(8, 2, 48)), (AR(eps=0.5), gray(1000, 10)), (AR(), gray(2000, 10, 8))):
+        assert verify_poison(data, attack.poison(data, Context()), attack)["changed"] == 1.0
 
 
 def test_half_the_shortest_budget_is_refused() -> None:

@@ -195,6 +195,15 @@ def test_a_plan_knows_the_sizes_of_classes(tmp_path: Path, toys: Registry) -> No
         known(parse_spec("toy[test_per_class=6]"), tmp_path, toys)
 
 
+def test_damaged_class_counts_are_told(tmp_path: Path, toys: Registry) -> None:
+    open_dataset(Spec("toy"), tmp_path, toys)
+    (file,) = (tmp_path / "cache").glob("*.json")
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps({**facts, "class_counts": {"train": 5}}))
+    with pytest.raises(ValueError, match="is damaged"):
+        known(Spec("toy"), tmp_path, toys)
+
+
 def test_negative_subset_is_refused(tmp_path: Path, toys: Registry) -> None:
     with pytest.raises(ValueError, match=r"test_per_class=-1, expected 0 \(all images\) or a positive number"):
         pick(tmp_path, toys, test_per_class=-1)

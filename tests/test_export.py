@@ -71,18 +71,18 @@ def test_images_left_out_leave_no_change_to_write(tmp_path: Path, source: Splits
         assert sorted(arrays) == ["images", "labels"]
 
 
-@pytest.mark.parametrize("name", ["..", "a/b", " ", "a\0b"])
+@pytest.mark.parametrize("name", ["..", "a/b", " ", "a\0b", ".a", "a", 256 * "x"])
 def test_class_names_stay_inside_the_folder(name: str, tmp_path: Path, source: Splits) -> None:
     info = replace(source.info, class_names=("a", name, "c"))
     hostile = Splits(ImageSet(source.train.x, source.train.y, info), ImageSet(source.test.x, source.test.y, info))
-    with pytest.raises(ValueError, match="cannot be the name of a folder; take npz or pt"):
+    with pytest.raises(ValueError, match="cannot be the name of a folder of its own; take npz or pt"):
         export(tmp_path / "out", "png", hostile.train, hostile, {})
     assert list(tmp_path.iterdir()) == []  # nothing half-written is left
 
 
 def test_what_is_there_is_not_overwritten(tmp_path: Path, source: Splits, poisoned: ImageSet) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="is there already and not empty; choose a new folder with --out"):
+    with pytest.raises(FileExistsError, match="is there already and not an empty folder; choose a new one with --out"):
         export(tmp_path, "npz", poisoned, source, {})
     with pytest.raises(ValueError, match='unknown format "zip"; expected png, npz, pt'):
         export(tmp_path / "out", "zip", poisoned, source, {})
@@ -92,7 +92,8 @@ def test_poison_writes_a_protected_copy(call: Call, images: Path, tmp_path: Path
     where = ("--dataset", f"folder[path={images},size=16]")
     result = call("poison", "lsp[patch=4]", *where, "--out", "protected", "--seed", "3")
     assert result.code == 0, result.err
-    assert "images with attack lsp[patch=4] in protected: L-inf " in result.out
+    assert f"20 images of 16x16 pixels with attack lsp[patch=4] in {tmp_path / 'protected'}: L-inf " in result.out
+    assert f'to read them again: --dataset "folder[path={tmp_path / "protected"},size=16]"' in result.out
     about = manifest(tmp_path / "protected")
     assert about["attack"] == {
         "spec": "lsp[patch=4]",
@@ -104,7 +105,7 @@ def test_poison_writes_a_protected_copy(call: Call, images: Path, tmp_path: Path
     assert "1 stage: 1 cached" in call("poison", "lsp[patch=4]", *where, "--out", "other", "--seed", "3", "--format", "pt").err
     again = call("poison", "lsp[patch=4]", *where, "--out", "protected")
     assert again.code == 2
-    assert "protected is there already and not empty" in again.err
+    assert "protected is there already and not an empty folder" in again.err
 
 
 def test_purify_reads_what_poison_wrote(call: Call, images: Path, tmp_path: Path) -> None:
@@ -119,6 +120,7 @@ def test_purify_reads_what_poison_wrote(call: Call, images: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("command", "message"),
     [
+        (("purify", "none"), 'defense "none" changes training, not images'),
         (("purify", "at"), 'defense "at" changes training, not images'),
         (("poison", "lsq"), 'unknown attack "lsq"; did you mean "lsp"'),
         (("poison", "lsp[patch=0]"), "patch=0"),
@@ -130,3 +132,38 @@ def test_what_cannot_be_made_says_why(call: Call, images: Path, tmp_path: Path, 
     assert result.code != 0
     assert message in result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_class_without_images_is_no_folder(tmp_path: Path, source: Splits, poisoned: ImageSet) -> None:
+    with pytest.raises(ValueError, match='no image of class "1" is left, so the folder would not be a data set; take npz'):
+        export(tmp_path / "out", "png", poisoned.select((poisoned.y != 1).nonzero().flatten()), source, {})
+
+
+def test_images_left_out_are_counted(call: Call, images: Path, tmp_path: Path) -> None:
+    filtering = "    filters = True\n    def purify(self, data, ctx):\n        return data.select((data.y != 0).nonzero().flatten())\n"
+    text = f'from benchmark import Defense, defense\n\n@defense(version=1, cite="x")\nclass Sieve(Defense):\n    """Sieve."""\n{filtering}'
+    (tmp_path / "sieve.py").write_text(text)
+    args = ("--plugin", "sieve.py", "--dataset", f"folder[path={images},size=16]", "--out", "out", "--format", "npz")
+    result = call("purify", "sieve", *args)
+    assert "10 of 20 images of 16x16 pixels with defense sieve" in result.out, result.err
+
+
+@pytest.mark.parametrize("out", ["file/out", "link"])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(call: Call, images: Path, tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    result = call("poison", "lsp[patch=4]", "--dataset", f"folder[path={images},size=16]", "--out", out)
+    assert result.code == 2
+    assert "choose a" in result.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_help_shows_parameters_in_brackets(call: Call) -> None:
+    assert "em[granularity=class]" in call("poison", "--help").out
+    assert "jpeg[quality=30]" in call("purify", "--help").out
+
+
+def test_a_broken_plugin_is_told(call: Call, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("from benchmark import attack, Attack\n\n@attack(version=1\n")
+    result = call("poison", "lsp[patch=4]", "--plugin", "bad.py", "--dataset", f"folder[path={images},size=16]", "--out", "out")
+    assert "bad.py" in result.err

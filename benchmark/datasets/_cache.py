@@ -153,7 +153,9 @@ def _facts(shard: Path) -> dict[str, Any] | None:
         facts = read_object(file, _ADVICE)
     except FileNotFoundError:
         return None
-    if any(not isinstance(facts.get(name), kind) for name, kind in _FACTS.items()):
+    counts = facts.get("class_counts")
+    counted = isinstance(counts, dict) and all(isinstance(counts.get(split), dict) for split in ("train", "test"))
+    if not counted or any(not isinstance(facts.get(name), kind) for name, kind in _FACTS.items()):
         raise ValueError(f"{file} is damaged (expected the fields {', '.join(_FACTS)}); {_ADVICE}")
     return facts
 

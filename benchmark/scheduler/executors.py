@@ -29,7 +29,7 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 # glibc gives large blocks back to the system at once and asks for them again at the next step; both cost page faults
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_TOP_PAD_": str(64 << 20)}
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_TOP_PAD_": str(64 << 20)}
 CUDA_DETERMINISM = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # torch's deterministic mode refuses cuBLAS without it
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from benchmark.scheduler.worker import main; main(int(sys.argv[1]))"
 
