@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -24,6 +25,7 @@ from benchmark.cli import app
 from benchmark.protocol import PROTOCOLS, Protocol
 from benchmark.registry import ROOT, Registry
 from benchmark.spec import format_value, parse_seeds, split_list
+from benchmark.store import Store
 from benchmark.suite import load_suite
 from benchmark.train import build_victim
 
@@ -316,3 +318,19 @@ def is_test(node: str) -> bool:
 def test_the_lookup_of_tests_finds_mistakes() -> None:
     assert is_test("tests/test_docs.py::test_the_lookup_of_tests_finds_mistakes")
     assert not is_test("tests/test_docs.py::test_that_is_not_there")
+
+
+def test_the_table_of_cifar10_lite_is_that_of_its_records() -> None:
+    """The records that come with the repository still load, and the page shows them."""
+    baselines = ROOT / "results" / "baselines"
+    keys = json.loads((baselines / "cifar10-lite" / "selection.json").read_text(encoding="utf-8"))["cells"]
+    records = [Store(baselines / "store").record(key) for key in keys]
+    columns = ["none", "em", "em[granularity=class,class_share=1.0]", "lsp", "ops"]
+    expected: dict[str, dict[str, str]] = {}
+    for record in records:
+        expected.setdefault(record.defense, {})[record.attack] = f"{100 * (record.test_acc or 0):.1f}"
+    section = (DOCS / "results.md").read_text(encoding="utf-8").partition("## `cifar10-lite`")[2].partition("###")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if re.match(r"\| [\d-]+ \|", line)]
+    shown = {row[1]: dict(zip(columns, row[2:7], strict=True)) for row in rows}
+    assert len(records) == 35
+    assert shown == expected
