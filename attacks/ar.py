@@ -28,13 +28,13 @@ from torch.nn import functional as F
 
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.data import CHUNK, chunks
+from benchmark.verify import L2_AIM
 
 TILE = 32  # pixels; the largest square that one process fills
 MARGIN = 4  # rows and columns that the process fills and that are cut off, the two random ones among them
 TRIALS = 3
 CANDIDATES = 256  # kernels tried at once
 TRIES = 51_200  # kernels; ten classes need about a thousand, a hundred classes about ten thousand
-ROUNDED = 1.009  # the harness allows 1 % over an L2 budget
 LONGEST = 50.0  # L2 of an unscaled signal
 
 
@@ -79,7 +79,7 @@ class AR(Attack):
         while True:
             x = clean.perturb(noise).x
             change: Tensor = (x.float() - clean.x.float()).flatten(1).norm(dim=1)
-            long = change > 255 * ROUNDED * self.budget(clean.info)
+            long = change > 255 * L2_AIM * self.budget(clean.info)
             if not long.any():
                 return x
             noise[long] *= 0.99

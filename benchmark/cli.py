@@ -1,8 +1,7 @@
-"""The command line: run, plan, list, report, check. Heavy imports happen inside the commands that need them."""
+"""The command line: run, plan, list, report, check, poison, purify. Heavy imports happen inside the commands that need them."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from benchmark.plan import Plan
     from benchmark.record import Record
     from benchmark.registry import Registry
+    from benchmark.scheduler import Machine
     from benchmark.store import Store
-    from benchmark.suite import Suite
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -30,6 +29,7 @@ console = Console()
 errors = Console(stderr=True)
 
 EPILOG = "Start with [bold]run_benchmark.py[/bold] alone; then [bold]list defenses[/bold], [bold]plan quick[/bold], docs/add-a-defense.md."
+MADE = "Parameters are the published ones unless given. What was made before is not made again."
 
 
 class Policy(StrEnum):
@@ -87,13 +87,6 @@ DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets; defaul
 Results = Annotated[Path, typer.Option("--results", help="folder of results: the store and one folder a suite")]
 Download = Annotated[bool, typer.Option("--download", help="fetch a data set that is not there")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0")]
-Out = Annotated[Path, typer.Option("--out", help="a new folder for the images and their manifest.json", show_default=False)]
-DatasetSpec = Annotated[str, typer.Option("--dataset", help='whose images: embedded, cifar10, "folder\\[path=photos,size=64]", ...')]
-Form = Annotated[
-    Format,
-    typer.Option("--format", help="png: a folder that can be a data set; npz: arrays; pt: the change alone, perturbation.pt"),
-]
-CraftSeed = Annotated[int, typer.Option("--seed", help="of the poison or the purifier", min=0)]
 
 
 @app.callback(invoke_without_command=True, epilog=EPILOG)
@@ -140,7 +133,7 @@ def run(
 ) -> None:
     """Run a suite and report. Running the same command again continues where it stopped."""
     from benchmark.hardware import choose_device
-    from benchmark.scheduler import Machine, run_plan
+    from benchmark.scheduler import run_plan
     from benchmark.selection import save_selection
     from benchmark.suite import check_values
 
@@ -156,11 +149,10 @@ def run(
     console.print(
         f"[bold]{escape(plan.suite.name)}[/bold]: {len(plan.cells)} cells in {len(plan.stages)} stages" + _skipped(plan), highlight=False
     )
-    machine = Machine(device=device, data_root=str(data), plugins=tuple(str(file.resolve()) for file in plugin or ()))
     outcome = run_plan(
         plan.stages,
         store,
-        machine,
+        _machine(device, data, plugin),
         executor=executor.value,
         slots_per_gpu=slots_per_gpu,
         workers=slots,
@@ -208,6 +200,7 @@ def list_(
 ) -> None:
     """List methods with parameters, defaults and citation; or protocols, or suites."""
     from benchmark.listing import list_methods, list_protocols, list_suites
+    from benchmark.prepare import tell_broken
 
     if what is What.protocols:
         list_protocols(name, console)
@@ -216,7 +209,7 @@ def list_(
     else:
         registry = _registry(plugin)
         list_methods(what.value.removesuffix("s"), name, registry, console)
-        _reasons(registry)
+        tell_broken(registry, errors)
 
 
 @app.command()
@@ -263,13 +256,15 @@ def check(
     plugin: Plugins = None,
 ) -> None:
     """Test one method, also a stranger's, against the promises that every method makes."""
+    from benchmark.check import check_method
+    from benchmark.prepare import tell_broken
+
     registry = _registry(plugin)
     kinds = [kind.value] if kind else [one for one in ("attack", "defense") if name in registry.cards(one)]
     if not kinds:
         known = sorted({*registry.cards("attack"), *registry.cards("defense")})
-        _reasons(registry)
+        tell_broken(registry, errors)
         raise ValueError(f'unknown method "{name}"{did_you_mean(name, known)}')
-    from benchmark.check import check_method
 
     failed = 0
     for one in kinds:
@@ -282,126 +277,40 @@ def check(
     raise typer.Exit(1 if failed else 0)
 
 
-@app.command()
-def poison(
-    attack: Annotated[str, typer.Argument(help="an attack with its parameters, such as lsp or em\\[granularity=class]")],
-    out: Out,
-    dataset: DatasetSpec = "embedded",
-    form: Form = Format.png,
-    seed: CraftSeed = 0,
+@app.command("poison", help=f"Make the training images of a data set, your own folder too, unlearnable, and write them.\n\n{MADE}")
+@app.command("purify", help=f"Purify the training images of a data set, your own folder too, and write them.\n\n{MADE}")
+def make(
+    context: typer.Context,
+    method: Annotated[
+        str, typer.Argument(help="an attack or a purifier with its parameters, such as em\\[granularity=class] or jpeg\\[quality=30]")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="a new folder for the images and their manifest.json", show_default=False)],
+    dataset: Annotated[str, typer.Option(help='whose images: embedded, cifar10, "folder\\[path=photos,size=64]", ...')] = "embedded",
+    form: Annotated[
+        Format, typer.Option("--format", help="png: a folder that can be a data set; npz: arrays; pt: the change alone, perturbation.pt")
+    ] = Format.png,
+    seed: Annotated[int, typer.Option(help="of the poison or the purifier", min=0)] = 0,
     plugin: Plugins = None,
     results: Results = Path("results"),
     data_root: DataRoot = None,
     download: Download = False,
     device: Device = "auto",
 ) -> None:
-    """Make the training images of a data set, your own folder too, unlearnable, and write them.
-
-    Parameters are the published ones unless given. What was made before is not made again.
-    """
-    _make("attack", attack, out, dataset, form, seed, plugin, results, data_root, download, device)
-
-
-@app.command()
-def purify(
-    defense: Annotated[str, typer.Argument(help="a defense that purifies, with its parameters, such as dvae or jpeg\\[quality=30]")],
-    out: Out,
-    dataset: DatasetSpec = "embedded",
-    form: Form = Format.png,
-    seed: CraftSeed = 0,
-    plugin: Plugins = None,
-    results: Results = Path("results"),
-    data_root: DataRoot = None,
-    download: Download = False,
-    device: Device = "auto",
-) -> None:
-    """Purify the training images of a data set, your own folder too, and write them.
-
-    Parameters are the published ones unless given. What was made before is not made again.
-    """
-    _make("defense", defense, out, dataset, form, seed, plugin, results, data_root, download, device)
-
-
-def _make(
-    kind: str,
-    text: str,
-    out: Path,
-    dataset: str,
-    form: Format,
-    seed: int,
-    plugins: Sequence[Path] | None,
-    results: Path,
-    data_root: Path | None,
-    download: bool,
-    device: str,
-) -> None:
-    """Poisons or purifies one data set and exports the result."""
-    from benchmark.export import check_new
     from benchmark.hardware import choose_device
-    from benchmark.plan import ANCHOR
-    from benchmark.scheduler import Machine, run_plan
-    from benchmark.suite import Suite, check_values, resolve
+    from benchmark.make import make_and_write
 
-    out = out.resolve()
-    check_new(out)  # before the work, not after it
-    device = choose_device(device)
-    registry, data, store = _registry(plugins), _data_root(data_root), _store(results)
-    _reasons(registry)
-    attack, defense = (text, ANCHOR) if kind == "attack" else (ANCHOR, text)
-    suite = Suite(name="export", datasets=(dataset,), attacks=(attack,), defenses=(defense,), craft_seed=seed)
-    method = resolve(suite, kind, text, registry)
-    card = registry.card(kind, method.name)
-    if kind == "defense" and not card.purifies:
-        raise ValueError(f'defense "{method.name}" changes training, not images; `list defenses` shows which purify')
-    check_values("parameters", [(kind, method)], registry)
-    plan = _plan_suite(suite, registry, data, device, download)
-    wanted = next(stage for stage in plan.stages if stage.kind == ("poison" if kind == "attack" else "purify"))
-    stages = [stage for stage in plan.stages if stage.kind != "train"]
-    machine = Machine(device=device, data_root=str(data), plugins=tuple(str(file.resolve()) for file in plugins or ()))
-    outcome = run_plan(stages, store, machine)
-    if outcome.exit_code:
-        for failure in outcome.failures:
-            errors.print(f"[red]{escape(failure.label)} failed: {escape(failure.error)}[/red]", highlight=False)
-        raise typer.Exit(outcome.exit_code)
+    kind = "attack" if context.info_name == "poison" else "defense"
+    machine = _machine(choose_device(device), _data_root(data_root), plugin)
+    code = make_and_write(
+        kind, method, dataset, out, form.value, seed, _registry(plugin), _store(results), machine, download, console=console, errors=errors
+    )
+    raise typer.Exit(code)
 
-    from rich.progress import Progress
 
-    from benchmark.datasets import open_dataset
-    from benchmark.export import export
+def _machine(device: str, data: Path, plugins: Sequence[Path] | None) -> Machine:
+    from benchmark.scheduler import Machine
 
-    facts = store.manifest(wanted.key)["facts"]
-    about = {
-        kind: {"spec": str(method), "name": method.name, "params": dict(method.params), "version": card.version},
-        "dataset": str(plan.cells[0].dataset),
-        "fingerprint": wanted.payload["dataset"]["fingerprint"],
-        "craft_seed": seed,
-        "precision": wanted.payload["precision"],
-        "facts": facts,
-    }
-    with Progress(console=errors, transient=True) as bar:
-        task = bar.add_task("writing", total=1.0)
-        splits, made = open_dataset(plan.cells[0].dataset, data, registry), store.load_images(wanted.key)
-        export(
-            out,
-            form.value,
-            made,
-            splits,
-            about,
-            lambda share, note: bar.update(task, completed=share, description=note),
-        )
-    shown = {
-        "linf": "L-inf {:.4f}",
-        "l2_max": "L2 at most {:.3f}",
-        "l0_max": "L0 at most {} pixels",
-        "psnr_mean": "PSNR {:.1f} dB",
-        "probe": "linear probe {:.1%}",
-    }
-    measured = ", ".join(text.format(facts[name]) for name, text in shown.items() if facts.get(name) is not None)
-    count = f"{len(made):,}" + (f" of {len(splits.train):,}" if len(made) < len(splits.train) else "")
-    sized = f"{count} images of {made.info.height}x{made.info.width} pixels"
-    console.print(f"{sized} with {kind} {method} in {out}" + (f": {measured}" if measured else ""), markup=False)
-    if form is Format.png and made.info.height == made.info.width:
-        console.print(f'to read them again: --dataset "folder[path={out},size={made.info.height}]"', markup=False, soft_wrap=True)
+    return Machine(device=device, data_root=str(data), plugins=tuple(str(file.resolve()) for file in plugins or ()))
 
 
 def _registry(plugins: Sequence[Path] | None) -> Registry:
@@ -435,53 +344,12 @@ def _axes(
 def _plan(
     name: str, axes: dict[str, Any], settings: Sequence[str] | None, registry: Registry, data: Path, device: str, download: bool
 ) -> Plan:
+    from benchmark.prepare import plan_suite, tell_broken
     from benchmark.suite import load_suite
 
     suite = load_suite(name, registry, axes, settings or ())
-    _reasons(registry)
-    return _plan_suite(suite, registry, data, device, download)
-
-
-def _plan_suite(suite: Suite, registry: Registry, data: Path, device: str, download: bool) -> Plan:
-    from benchmark.datasets import fingerprint, known
-    from benchmark.hardware import native_precision
-    from benchmark.plan import make_plan
-    from benchmark.spec import Spec
-
-    def content(dataset: Spec) -> str:
-        facts = known(dataset, data, registry)
-        if facts is None:
-            build(dataset)
-            facts = known(dataset, data, registry)
-            assert facts is not None
-        if left_out := facts.notes.get("left_out"):
-            errors.print(f"{dataset}: {left_out} images could not be read and are left out", markup=False, highlight=False, soft_wrap=True)
-        return facts.fingerprint
-
-    def build(dataset: Spec) -> None:
-        from rich.progress import Progress
-
-        from benchmark.api import Context
-
-        with Progress(console=errors, transient=True) as bar:
-            task = bar.add_task(escape(f"{dataset}: reading it for the first time"), total=1.0)
-            ctx = Context(
-                workers=os.cpu_count() or 1,
-                on_progress=lambda share, note: bar.update(task, completed=share, description=escape(f"{dataset}: {note}")),
-                on_log=lambda line: errors.print(line, markup=False, highlight=False, soft_wrap=True),
-            )
-            fingerprint(dataset, data, registry, ctx, download)
-
-    return make_plan(suite, registry, content, native_precision(device))
-
-
-def _reasons(registry: Registry) -> None:
-    registry.note_empty_plugins()
-    for broken in registry.broken:
-        errors.print(
-            f"[yellow]left out[/yellow] {broken.kind} {escape(broken.name)}: {escape(str(broken.file))}: {escape(broken.reason)}",
-            highlight=False,
-        )
+    tell_broken(registry, errors)
+    return plan_suite(suite, registry, data, device, download, errors)
 
 
 def _skipped(plan: Plan) -> str:

@@ -1,10 +1,11 @@
-"""What the measuring scripts share: random images, the settings that stages run with, medians and one table."""
+"""What the measuring scripts share: random images, wall times, medians and one table."""
 
 from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -21,6 +22,13 @@ def random_images(n: int, size: int = SIZE, classes: int = 10) -> ImageSet:
     x = torch.randint(256, (n, 3, size, size), generator=generator, dtype=torch.uint8)
     info = DatasetInfo("perf", classes, tuple(map(str, range(classes))), 3, size, size, hflip=True)
     return ImageSet(x, torch.arange(n) % classes, info)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def median(values: Sequence[float]) -> float:

@@ -10,12 +10,10 @@ seconds an image do not depend on how many there are once there are many; with f
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
-from _common import machine, median, print_table, random_images, verdict
+from _common import machine, median, print_table, random_images, seconds, verdict
 
 from attacks.ar import AR, MARGIN, TILE, signal_map
 from attacks.ops import OPS
@@ -56,13 +54,6 @@ def ops_loop(data: ImageSet) -> None:
                     distance = np.abs(np.array([index >> 2, index >> 1 & 1, index & 1]) - images[:, :, i, j])
                     scores[i, j, index] = distance.mean() / (distance.std() + 1e-12)
         scores.argmax()
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def main() -> None:

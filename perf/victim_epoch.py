@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 
 import torch
-from _common import machine, median, print_table, random_images, verdict
+from _common import machine, median, print_table, random_images, seconds, verdict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -65,12 +64,6 @@ class Bare:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def take_turns(victim: str, protocol: Protocol, data: ImageSet, ctx: Context, bare: Bare, steps: int) -> tuple[list[float], list[float]]:

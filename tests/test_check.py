@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import random_set
+from tiny_bench import HEAD
 
 from benchmark import Attack, Defense, ImageSet
 from benchmark.check import CheckResult, check_method, toy_set
@@ -151,11 +152,6 @@ def test_a_filter_keeps_the_order() -> None:
     with pytest.raises(ValueError, match=r"labels .* look reordered"):
         verify_purified(data, data.select(torch.arange(8).flip(0)), defense())
 
-
-HEAD = """
-import torch
-from benchmark import Attack, Context, Defense, ImageSet, attack, defense
-"""
 
 GOOD_ATTACK = (
     HEAD
