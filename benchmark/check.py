@@ -50,10 +50,11 @@ class Subject:
     cls: type
     method: Any
     data: ImageSet
+    registry: Registry
     first: Any = None
 
     def context(self, seed: int, scratch: Path | None = None) -> Context:
-        return Context(seed_axes=("check", self.card.kind, self.card.name, seed), scratch=scratch)
+        return Context(seed_axes=("check", self.card.kind, self.card.name, seed), scratch=scratch, registry=self.registry)
 
     def run(self, seed: int) -> Any:
         """What ``poison`` or ``purify`` returns for one seed, in a fresh scratch folder."""
@@ -134,7 +135,7 @@ def _build(card: Card, registry: Registry, made: list[Subject]) -> str:
     base = KINDS[card.kind]
     _require(issubclass(cls, base), f"{cls.__name__} does not derive from {base.__name__}; one file holds one method")
     toy = Spec(card.name, dict(cls.toy))
-    made.append(Subject(card, cls, registry.build(card.kind, registry.resolve(card.kind, toy)), toy_set()))
+    made.append(Subject(card, cls, registry.build(card.kind, registry.resolve(card.kind, toy)), toy_set(), registry))
     return f"builds as {toy}"
 
 

@@ -106,15 +106,14 @@ def _write_pngs(top: Path, train: ImageSet, test: ImageSet, on_progress: Callabl
     for name, count in zip(names, train.y.bincount(minlength=len(names)).tolist(), strict=True):
         if count == 0:
             raise ValueError(f'no image of class "{name}" is left, so the folder would not be a data set; take npz')
-    for name in names:
         for split in ("train", "test"):
             (top / split / name).mkdir(parents=True)
     total = len(train) + len(test)
     done = 0
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow leaves the interpreter lock while it packs
         for split, data in (("train", train), ("test", test)):
-            names, rows, labels = data.info.class_names, _rows(data.x), data.y.tolist()
-            jobs = [(top / split / names[label] / f"{i:06d}.png", rows[i]) for i, label in enumerate(labels)]
+            rows = _rows(data.x)
+            jobs = [(top / split / names[label] / f"{i:06d}.png", rows[i]) for i, label in enumerate(data.y.tolist())]
             for _ in pool.map(_write_png, jobs):
                 done += 1
                 if on_progress is not None and done % 64 == 0:

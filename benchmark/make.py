@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from benchmark.datasets import open_dataset
 from benchmark.export import check_new, export
 from benchmark.plan import ANCHOR
 from benchmark.prepare import plan_suite, tell_broken
@@ -71,8 +72,6 @@ def make_and_write(
         for failure in outcome.failures:
             errors.print(f"[red]{escape(failure.label)} failed: {escape(failure.error)}[/red]", highlight=False)
         return outcome.exit_code
-
-    from benchmark.datasets import open_dataset
 
     wanted = stages[-1]  # inputs come before what reads them
     facts = store.manifest(wanted.key)["facts"]

@@ -330,3 +330,12 @@ def test_toy_set_is_deterministic_and_balanced() -> None:
     assert data.fingerprint == toy_set(classes=4, per_class=5, size=16, seed=1).fingerprint
     assert data.fingerprint != toy_set(classes=4, per_class=5, size=16, seed=2).fingerprint
     assert data.y.bincount().tolist() == [5, 5, 5, 5]
+
+
+def test_a_plugins_victim_is_a_surrogate_here_too(tmp_path: Path) -> None:
+    body = "        build_victim(self.surrogate, data.info, ctx.seed('init'), ctx.registry)\n        noise ="
+    text = GOOD_ATTACK.replace("        noise =", body).replace("eps: float", 'surrogate: str = "slim"\n    eps: float')
+    (tmp_path / "mine.py").write_text("from benchmark.train import build_victim\n" + text)
+    (tmp_path / "slim.py").write_text("from torch import nn\n\ndef build(info):\n    return nn.Flatten()\n")
+    results = check_method("attack", "mine", Registry((tmp_path / "mine.py", tmp_path / "slim.py")))
+    assert not [f"{result.name}: {result.detail}" for result in results if not result.passed]

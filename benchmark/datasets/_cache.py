@@ -153,9 +153,8 @@ def _facts(shard: Path) -> dict[str, Any] | None:
         facts = read_object(file, _ADVICE)
     except FileNotFoundError:
         return None
-    counts = facts.get("class_counts")
-    counted = isinstance(counts, dict) and all(isinstance(counts.get(split), dict) for split in ("train", "test"))
-    if not counted or any(not isinstance(facts.get(name), kind) for name, kind in _FACTS.items()):
+    whole = all(isinstance(facts.get(name), kind) for name, kind in _FACTS.items())
+    if not whole or not all(isinstance(facts["class_counts"].get(split), dict) for split in ("train", "test")):
         raise ValueError(f"{file} is damaged (expected the fields {', '.join(_FACTS)}); {_ADVICE}")
     return facts
 
