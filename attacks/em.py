@@ -18,13 +18,11 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from attacks._min_min import MinMin, batches
 from benchmark import Attack, Context, ImageSet, attack
-from benchmark.data import chunks, to_float
-from benchmark.gradients import frozen, input_gradient
 from benchmark.spec import Value
-from benchmark.train import build_victim
 
 NOISE_BATCH = 250  # eval-mode BatchNorm makes images independent, so the size is free; this one stays in a CPU's cache
 
@@ -78,77 +76,40 @@ class EM(Attack):
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         by_class = self.granularity == "class"
-        delta = torch.zeros(data.info.num_classes if by_class else len(data), *data.x.shape[1:], dtype=torch.float16, device=ctx.device)
-        index = data.y if by_class else torch.arange(len(data))  # which noise belongs to which image
-        model = build_victim(self.surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(ctx.device)
-        optimizer = torch.optim.SGD(model.parameters(), self.lr, 0.9, weight_decay=5e-4)
-        batches = self._endless(data, ctx)
-        error = 1.0
-        for number in range(1, self.max_rounds + 1):
-            for _ in range(self.model_steps):
-                self._model_step(model, optimizer, data, delta, index, next(batches), ctx)
-            with frozen(model):
-                error = self._class_round(model, data, delta, number, ctx) if by_class else self._sample_round(model, data, delta, ctx)
-            ctx.progress(min(number / 12, 0.95), f"round {number}, error {error:.1%}")
-            ctx.log(f"em: round {number}, error on the poisoned set {error:.4f}")
-            if error <= self.stop_error:
-                break
-        ctx.note(rounds=number, surrogate_error=error)
-        return data.perturb(delta[index])
+        game = MinMin(
+            data,
+            ctx,
+            surrogate=self.surrogate,
+            by_class=by_class,
+            eps=self.eps,
+            lr=self.lr,
+            weight_decay=5e-4,
+            chunk=NOISE_BATCH,
+        )
+        parts = batches(torch.randperm(len(data), generator=ctx.generator("order")), self.batch_size)
 
-    def _endless(self, data: ImageSet, ctx: Context) -> Iterator[Tensor]:
-        order = torch.randperm(len(data), generator=ctx.generator("order"))
-        parts = [part for part in order.split(self.batch_size) if len(part) > 1]  # type: ignore[no-untyped-call]  # BatchNorm needs two
-        if not parts:
-            raise ValueError(f"em needs batches of at least 2 images; got {len(data)} images in batches of {self.batch_size}")
-        while True:
-            yield from parts
+        def model_turn(number: int) -> None:
+            for step in range((number - 1) * self.model_steps, number * self.model_steps):
+                game.model_step(parts[step % len(parts)], max_norm=5.0)
 
-    def _model_step(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, data: ImageSet, delta: Tensor, index: Tensor, batch: Tensor, ctx: Context
-    ) -> None:
-        x = _images(data, batch, ctx) + delta[index[batch]]  # not clipped, as in the source
-        model.train()
-        with ctx.autocast():
-            logits = model(x)
-        loss = nn.functional.cross_entropy(logits.float(), data.y[batch].to(ctx.device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
+        def noise_turn(number: int) -> None:
+            if by_class:
+                self._class_turn(game, number)
+            else:
+                game.sample_turn(self.noise_steps or 20, self.step)
 
-    def _descend(self, model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, ctx: Context, steps: int) -> Tensor:
-        """``steps`` sign steps down the loss; returns the new delta, within the budget but not clipped to the image range."""
-        current = (x + delta).clamp_(0, 1)
-        for _ in range(steps):
-            gradient, _ = input_gradient(model, current, y, ctx)
-            delta = (current - self.step * gradient.sign() - x).clamp_(-self.eps, self.eps)
-            current = (x + delta).clamp_(0, 1)
-        return delta
+        return game.play(model_turn, noise_turn, self.max_rounds, expected=12, stop_error=self.stop_error)
 
-    def _sample_round(self, model: nn.Module, data: ImageSet, delta: Tensor, ctx: Context) -> float:
-        wrong = 0
-        for part in chunks(len(data), NOISE_BATCH):
-            batch = torch.arange(part.start, part.stop)
-            x, y = _images(data, batch, ctx), data.y[batch].to(ctx.device)
-            delta[part] = self._descend(model, x, y, delta[part].float(), ctx, self.noise_steps or 20).half()
-            wrong += _errors(model, x + delta[part], y, ctx)
-        return wrong / len(data)
-
-    def _class_round(self, model: nn.Module, data: ImageSet, delta: Tensor, number: int, ctx: Context) -> float:
-        for batch in self._stratified(data, number, ctx):
-            x, y = _images(data, batch, ctx), data.y[batch].to(ctx.device)
-            updated = self._descend(model, x, y, delta[y].float(), ctx, self.noise_steps or 1)
-            count = torch.zeros(len(delta), device=ctx.device).index_add_(0, y, torch.ones_like(y, dtype=torch.float32))
-            total = torch.zeros(delta.shape, device=ctx.device).index_add_(0, y, updated)
+    def _class_turn(self, game: MinMin, number: int) -> None:
+        """Each batch of a share of the set moves the noise of its classes to the mean of what its images would have."""
+        noise = game.noise
+        for batch in self._stratified(game.data, number, game.ctx):
+            x, y = game.images(batch)
+            updated = game.descend(x, y, noise[y].float(), self.noise_steps or 1, self.step)
+            count = torch.zeros(len(noise), device=noise.device).index_add_(0, y, torch.ones_like(y, dtype=torch.float32))
+            total = torch.zeros(noise.shape, device=noise.device).index_add_(0, y, updated)
             seen = count > 0
-            delta[seen] = (total[seen] / count[seen][:, None, None, None]).clamp_(-self.eps, self.eps).half()
-        wrong = 0
-        for part in chunks(len(data), NOISE_BATCH):
-            batch = torch.arange(part.start, part.stop)
-            y = data.y[batch].to(ctx.device)
-            wrong += _errors(model, _images(data, batch, ctx) + delta[y], y, ctx)
-        return wrong / len(data)
+            noise[seen] = (total[seen] / count[seen][:, None, None, None]).clamp_(-self.eps, self.eps).half()
 
     def _stratified(self, data: ImageSet, number: int, ctx: Context) -> Iterator[Tensor]:
         """Shuffled batches of a share of each class, drawn anew each round; an incomplete batch is dropped unless alone."""
@@ -163,14 +124,3 @@ class EM(Attack):
         for batch in pool.split(self.batch_size):  # type: ignore[no-untyped-call]
             if len(batch) == self.batch_size or len(pool) < self.batch_size:
                 yield batch
-
-
-def _images(data: ImageSet, batch: Tensor, ctx: Context) -> Tensor:
-    return to_float(data.x[batch].to(ctx.device)).to(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def _errors(model: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> int:
-    with ctx.autocast():
-        logits = model(x.clamp(0, 1))
-    return int((logits.argmax(1) != y).sum())

@@ -40,6 +40,7 @@ class Context:
         scratch: a folder of this stage's own. It survives a killed run, so a method may keep its state here and resume.
         workers: threads that a method may use for work outside torch.
         registry: where surrogates are looked up, so that a plugin's victim can be one; None means the victims that uebench brings.
+        surrogates: the states of the attack's trained surrogate, one a checkpoint; None if no stage trained it (``benchmark.surrogate``).
     """
 
     seed_axes: tuple[object, ...] = ("default",)
@@ -48,6 +49,7 @@ class Context:
     scratch: Path | None = None
     workers: int = 1
     registry: Registry | None = None
+    surrogates: tuple[Mapping[str, Tensor], ...] | None = None
     on_progress: Progress | None = None
     on_log: Callable[[str], None] | None = None
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
@@ -123,9 +125,14 @@ class Attack(Method):
     """Makes training images unlearnable.
 
     ``norm`` names the budget's norm: ``linf`` and ``l2`` in [0, 1] units, ``l0`` in pixels, ``none`` for no bound.
+    ``trained_surrogate`` names the parameters that decide the training of the networks that ``benchmark.surrogate.surrogates`` gives;
+    ``surrogate`` (a victim) and ``surrogate_protocol`` are among them, ``surrogate_epochs`` and ``checkpoints`` may be.
+    ``files`` names the parameters that are paths of files (an empty one is none): results are named by what the files hold.
     """
 
     norm: ClassVar[str] = "linf"
+    trained_surrogate: ClassVar[tuple[str, ...]] = ()
+    files: ClassVar[tuple[str, ...]] = ()
 
     def budget(self, info: DatasetInfo) -> float:
         """The bound on one image's change, in units of ``norm``; by default the parameter ``eps``."""
@@ -134,6 +141,10 @@ class Attack(Method):
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         """The protected images: same images, same order, same labels, within the budget after rounding."""
         raise TypeError(f'attack "{self.name}" does not define poison(data, ctx)')
+
+    def augment_surrogate(self, x: Tensor, ctx: Context) -> Tensor:
+        """Changes a training batch of the trained surrogate, float (B, C, H, W) in [0, 1]. By default it stays as it is."""
+        return x
 
 
 class Defense(Method):

@@ -1,7 +1,8 @@
 """Contract tests on one attack or defense, ours or a stranger's: does it keep the promises of its kind?
 
 They run on a small toy set. A method that trains a network says with the class variable ``toy`` how to be quick here, for
-example ``toy: ClassVar[Mapping[str, Value]] = {"surrogate": "resnet10_w16", "max_rounds": 2}``.
+example ``toy: ClassVar[Mapping[str, Value]] = {"surrogate": "resnet10_w16", "max_rounds": 2}``. Of a method that needs what
+``toy`` cannot hold, such as the path of a file, only the card and the documentation are looked at.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import dataclasses
 import random
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from benchmark.api import Attack, Context, Defense
 from benchmark.data import DatasetInfo, ImageSet, to_float
 from benchmark.registry import Card, Registry
-from benchmark.spec import Spec
+from benchmark.spec import Spec, Value
 from benchmark.train import build_victim
 from benchmark.verify import verify_poison, verify_purified
 
@@ -44,7 +45,7 @@ class CheckResult:
 
 @dataclasses.dataclass
 class Subject:
-    """A method under test, with its card, its toy images and what it made of them with seed 0."""
+    """A method under test (None if it cannot be built), with its card, its toy images and what it made of them with seed 0."""
 
     card: Card
     cls: type
@@ -85,13 +86,15 @@ def toy_set(classes: int = 10, per_class: int = 6, size: int = 32, seed: int = 0
     return ImageSet(torch.from_numpy((x.clip(0, 1) * 255).round().astype(np.uint8)), torch.from_numpy(y.astype(np.int64)), info)
 
 
-def check_method(kind: str, name: str, registry: Registry) -> list[CheckResult]:
+def check_method(kind: str, name: str, registry: Registry, given: Mapping[str, Value] | None = None) -> list[CheckResult]:
     """Runs the contract tests on one method.
 
-    A test that cannot run because an earlier one failed is left out.
+    A test that cannot run because an earlier one failed is left out, and so is all that needs an instance of a method with
+    required parameters that neither ``toy`` nor ``given`` holds.
 
     Args:
         kind: ``attack`` or ``defense``.
+        given: parameters beside those of ``toy``.
 
     Raises:
         ValueError: for another kind, or a name that the registry does not know or cannot read.
@@ -101,11 +104,13 @@ def check_method(kind: str, name: str, registry: Registry) -> list[CheckResult]:
     card = registry.card(kind, name)
     results: list[CheckResult] = []
     made: list[Subject] = []
-    results.append(_attempt("build", lambda: _build(card, registry, made)))
+    results.append(_attempt("build", lambda: _build(card, registry, {} if given is None else given, made)))
     if not made:
         return results
     subject = made[0]
     steps: list[tuple[str, Callable[[Subject], str]]] = [("card", _card), ("documentation", _documentation)]
+    if subject.method is None:
+        return results + [_attempt(title, partial(step, subject)) for title, step in steps]
     if kind == "attack":
         steps += [("units", _units), ("poison", _output)]
     else:
@@ -130,11 +135,14 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _build(card: Card, registry: Registry, made: list[Subject]) -> str:
+def _build(card: Card, registry: Registry, given: Mapping[str, Value], made: list[Subject]) -> str:
     cls = registry.load(card.kind, card.name)
     base = KINDS[card.kind]
     _require(issubclass(cls, base), f"{cls.__name__} does not derive from {base.__name__}; one file holds one method")
-    toy = Spec(card.name, dict(cls.toy))
+    toy = Spec(card.name, {**cls.toy, **given})
+    if missing := [param.name for param in card.params.values() if param.required and param.name not in toy.params]:
+        made.append(Subject(card, cls, None, toy_set(), registry))
+        return f"not built, since it needs {', '.join(missing)} and toy does not say; only its card and documentation are checked"
     made.append(Subject(card, cls, registry.build(card.kind, registry.resolve(card.kind, toy)), toy_set(), registry))
     return f"builds as {toy}"
 
@@ -151,7 +159,7 @@ def _card(subject: Subject) -> str:
         default = runtime[name].default
         same = default is dataclasses.MISSING if param.required else (type(default), default) == (type(param.default), param.default)
         _require(same, f"parameter {name}: the file shows {param.default!r} but the class has {default!r}")
-    for name in ("version", "cite") + (("norm",) if card.kind == "attack" else ("needs",)):
+    for name in ("version", "cite") + (("norm", "files") if card.kind == "attack" else ("needs",)):
         seen, has = getattr(card, name), getattr(cls, name)
         _require(seen == has, f"{name}: the file shows {seen!r} but the class has {has!r}; write a literal in the class itself")
     hooks = ("poison",) if card.kind == "attack" else ("purify", "augment", "loss", "at_test")

@@ -5,21 +5,46 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from benchmark.spec import did_you_mean, parse_seeds, split_list
+from benchmark.commands.compare import compare
+from benchmark.commands.regress import baseline, regress
+from benchmark.options import (
+    Axis,
+    ChosenExecutor,
+    ChosenPolicy,
+    DataRoot,
+    Device,
+    Download,
+    Executor,
+    Format,
+    Kind,
+    Plugins,
+    Policy,
+    Results,
+    Seeds,
+    Settings,
+    Slots,
+    SlotsPerGpu,
+    SuiteName,
+    What,
+    axes_of,
+    data_root_of,
+    machine_of,
+    plan_of,
+    registry_of,
+    store_of,
+)
+from benchmark.spec import did_you_mean
 
 if TYPE_CHECKING:
     from benchmark.plan import Plan
     from benchmark.record import Record
-    from benchmark.registry import Registry
-    from benchmark.scheduler import Machine
     from benchmark.store import Store
 
 app = typer.Typer(
@@ -30,63 +55,6 @@ errors = Console(stderr=True)
 
 EPILOG = "Start with [bold]run_benchmark.py[/bold] alone; then [bold]list defenses[/bold], [bold]plan quick[/bold], docs/add-a-defense.md."
 MADE = "Parameters are the published ones unless given. What was made before is not made again."
-
-
-class Policy(StrEnum):
-    """What to do about results that are there."""
-
-    missing = "missing"
-    force = "force"
-    collect = "collect"
-
-
-class Executor(StrEnum):
-    """Who does the work."""
-
-    local = "local"
-    inline = "inline"
-
-
-class What(StrEnum):
-    """What can be listed."""
-
-    attacks = "attacks"
-    defenses = "defenses"
-    victims = "victims"
-    datasets = "datasets"
-    protocols = "protocols"
-    suites = "suites"
-
-
-class Kind(StrEnum):
-    """Kinds of methods that ``check`` knows."""
-
-    attack = "attack"
-    defense = "defense"
-
-
-class Format(StrEnum):
-    """Forms in which ``poison`` and ``purify`` write."""
-
-    png = "png"
-    npz = "npz"
-    pt = "pt"
-
-
-SuiteName = Annotated[str, typer.Argument(help="a shipped suite (see `list suites`) or the path of a YAML file")]
-Plugins = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="a Python file with a method of yours; may be given again", show_default=False)
-]
-Axis = Annotated[str | None, typer.Option(help="comma-separated; replaces the suite's own", show_default=False)]
-Seeds = Annotated[str | None, typer.Option(help="victims' seeds, such as 0,1,2 or 0-4", show_default=False)]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="key=value: em.max_rounds=20, protocol.epochs=3, precision=fp32; may be given again", show_default=False),
-]
-DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets; default $UEBENCH_DATA or the user's cache", show_default=False)]
-Results = Annotated[Path, typer.Option("--results", help="folder of results: the store and one folder a suite")]
-Download = Annotated[bool, typer.Option("--download", help="fetch a data set that is not there")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0")]
 
 
 @app.callback(invoke_without_command=True, epilog=EPILOG)
@@ -122,14 +90,10 @@ def run(
     data_root: DataRoot = None,
     download: Download = False,
     device: Device = "auto",
-    slots: Annotated[int, typer.Option(help="workers; 0 means one a CPU core, or one a GPU share", min=0)] = 0,
-    slots_per_gpu: Annotated[int, typer.Option(help="workers that share one GPU", min=1)] = 1,
-    executor: Annotated[
-        Executor, typer.Option(help="local: worker processes; inline: in this process, one after another")
-    ] = Executor.local,
-    policy: Annotated[
-        Policy, typer.Option(help="missing: compute what is not there; force: all of it again; collect: nothing, only report")
-    ] = Policy.missing,
+    slots: Slots = 0,
+    slots_per_gpu: SlotsPerGpu = 1,
+    executor: ChosenExecutor = Executor.local,
+    policy: ChosenPolicy = Policy.missing,
 ) -> None:
     """Run a suite and report. Running the same command again continues where it stopped."""
     from benchmark.hardware import choose_device
@@ -138,10 +102,10 @@ def run(
     from benchmark.suite import check_values
 
     device = choose_device(device)
-    registry, data = _registry(plugin), _data_root(data_root)
-    axes = _axes(attacks, defenses, dataset, victim, protocol, seeds)
-    plan = _plan(suite, axes, settings, registry, data, device, download)
-    store = _store(results)
+    registry, data = registry_of(plugin), data_root_of(data_root)
+    axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
+    plan = plan_of(suite, axes, settings, registry, data, device, download, errors)
+    store = store_of(results)
     folder = results / plan.suite.name
     if policy is not Policy.collect:
         to_run = [cell for cell in plan.cells if policy is Policy.force or not store.has_record(cell.key)]
@@ -152,7 +116,7 @@ def run(
     outcome = run_plan(
         plan.stages,
         store,
-        _machine(device, data, plugin),
+        machine_of(device, data, plugin),
         executor=executor.value,
         slots_per_gpu=slots_per_gpu,
         workers=slots,
@@ -186,9 +150,9 @@ def plan(
     from benchmark.scheduler import default_slots
 
     device = choose_device(device)
-    axes = _axes(attacks, defenses, dataset, victim, protocol, seeds)
-    made = _plan(suite, axes, settings, _registry(plugin), _data_root(data_root), device, download)
-    store = _store(results)
+    axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
+    made = plan_of(suite, axes, settings, registry_of(plugin), data_root_of(data_root), device, download, errors)
+    store = store_of(results)
     print_plan(made, store, len(default_slots(device)), console)
 
 
@@ -207,7 +171,7 @@ def list_(
     elif what is What.suites:
         list_suites(name, console)
     else:
-        registry = _registry(plugin)
+        registry = registry_of(plugin)
         list_methods(what.value.removesuffix("s"), name, registry, console)
         tell_broken(registry, errors)
 
@@ -236,15 +200,15 @@ def report(
     from benchmark.selection import last_selection
     from benchmark.suite import read_suite
 
-    store = _store(results)
+    store = store_of(results)
     if every:
-        shown = _show(list(store.records()), results / "all", "all records")
+        shown = _show(list(store.records()), store, results / "all", "all records")
         raise typer.Exit(0 if shown else 1)
-    axes = _axes(attacks, defenses, dataset, victim, protocol, seeds)
+    axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
     folder = results / str(read_suite(suite)[0]["name"])
     keys = None if axes or settings else last_selection(folder)
     if keys is None:
-        made = _plan(suite, axes, settings, _registry(plugin), _data_root(data_root), choose_device(device), download=False)
+        made = plan_of(suite, axes, settings, registry_of(plugin), data_root_of(data_root), choose_device(device), False, errors)
         keys = [cell.key for cell in made.cells]
     raise typer.Exit(0 if _report(keys, store, folder) else 1)
 
@@ -259,7 +223,7 @@ def check(
     from benchmark.check import check_method
     from benchmark.prepare import tell_broken
 
-    registry = _registry(plugin)
+    registry = registry_of(plugin)
     kinds = [kind.value] if kind else [one for one in ("attack", "defense") if name in registry.cards(one)]
     if not kinds:
         known = sorted({*registry.cards("attack"), *registry.cards("defense")})
@@ -300,56 +264,22 @@ def make(
     from benchmark.make import make_and_write
 
     kind = "attack" if context.info_name == "poison" else "defense"
-    machine = _machine(choose_device(device), _data_root(data_root), plugin)
+    machine = machine_of(choose_device(device), data_root_of(data_root), plugin)
     code = make_and_write(
-        kind, method, dataset, out, form.value, seed, _registry(plugin), _store(results), machine, download, console=console, errors=errors
+        kind,
+        method,
+        dataset,
+        out,
+        form.value,
+        seed,
+        registry_of(plugin),
+        store_of(results),
+        machine,
+        download,
+        console=console,
+        errors=errors,
     )
     raise typer.Exit(code)
-
-
-def _machine(device: str, data: Path, plugins: Sequence[Path] | None) -> Machine:
-    from benchmark.scheduler import Machine
-
-    return Machine(device=device, data_root=str(data), plugins=tuple(str(file.resolve()) for file in plugins or ()))
-
-
-def _registry(plugins: Sequence[Path] | None) -> Registry:
-    from benchmark.registry import Registry
-
-    return Registry(tuple(plugins or ()))
-
-
-def _data_root(given: Path | None) -> Path:
-    from benchmark.hardware import default_data_root
-
-    return (given or default_data_root()).expanduser()
-
-
-def _store(results: Path) -> Store:
-    from benchmark.store import Store
-
-    return Store(results / "store")
-
-
-def _axes(
-    attacks: str | None, defenses: str | None, dataset: str | None, victim: str | None, protocol: str | None, seeds: str | None
-) -> dict[str, Any]:
-    texts = {"attacks": attacks, "defenses": defenses, "datasets": dataset, "victims": victim, "protocols": protocol}
-    axes: dict[str, Any] = {name: split_list(text) for name, text in texts.items() if text is not None}
-    if seeds is not None:
-        axes["seeds"] = parse_seeds(seeds)
-    return axes
-
-
-def _plan(
-    name: str, axes: dict[str, Any], settings: Sequence[str] | None, registry: Registry, data: Path, device: str, download: bool
-) -> Plan:
-    from benchmark.prepare import plan_suite, tell_broken
-    from benchmark.suite import load_suite
-
-    suite = load_suite(name, registry, axes, settings or ())
-    tell_broken(registry, errors)
-    return plan_suite(suite, registry, data, device, download, errors)
 
 
 def _skipped(plan: Plan) -> str:
@@ -373,22 +303,29 @@ def _report(keys: Sequence[str], store: Store, folder: Path) -> bool:
         errors.print(f"{absent} of {len(keys)} cells have no result yet", highlight=False)
     if again:
         errors.print(f"[yellow]{again} cells failed when they were computed again;[/yellow] their earlier results are shown")
-    return _show(records, folder, folder.name)
+    return _show(records, store, folder, folder.name)
 
 
-def _show(records: list[Record], folder: Path, title: str) -> bool:
+def _show(records: list[Record], store: Store, folder: Path, title: str) -> bool:
     if not records:
         errors.print("no results yet; run the suite first")
         return False
     from benchmark.report import write_report
+    from benchmark.report.strips import Strips
     from benchmark.report.terminal import print_leaderboard
     from benchmark.results import to_table
 
     table = to_table(records)
     print_leaderboard(table, console)
-    written = write_report(table, folder, title, context={"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])})
+    context = {"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])}
+    written = write_report(table, folder, title, context=context, pictures=Strips(table, store))
     console.print(f"report: {escape(str(written.html))} and {len(written.files) - 1} more files beside it", highlight=False, soft_wrap=True)
     return True
+
+
+app.command()(compare)
+app.command()(regress)
+app.add_typer(baseline, name="baseline")
 
 
 def main() -> None:

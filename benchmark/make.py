@@ -16,6 +16,7 @@ from benchmark.plan import ANCHOR
 from benchmark.prepare import plan_suite, tell_broken
 from benchmark.registry import Registry
 from benchmark.scheduler import Machine, run_plan
+from benchmark.spec import Spec
 from benchmark.store import Store
 from benchmark.suite import Suite, check_values, resolve
 
@@ -76,7 +77,7 @@ def make_and_write(
     wanted = stages[-1]  # inputs come before what reads them
     facts = store.manifest(wanted.key)["facts"]
     about = {
-        kind: {"spec": str(spec), "name": spec.name, "params": dict(spec.params), "version": card.version},
+        kind: _about(spec, kind, registry),
         "dataset": str(plan.cells[0].dataset),
         "fingerprint": wanted.payload["dataset"]["fingerprint"],
         "craft_seed": seed,
@@ -93,6 +94,11 @@ def make_and_write(
     if form == "png" and side == other:
         console.print(f'to read them again: --dataset "folder[path={out},size={side}]"', markup=False, soft_wrap=True)
     return 0
+
+
+def _about(spec: Spec, kind: str, registry: Registry) -> dict[str, Any]:
+    own = {"spec": str(spec), "name": spec.name, "params": dict(spec.params), "version": registry.card(kind, spec.name).version}
+    return own if spec.then is None else {**own, "then": _about(spec.then, kind, registry)}
 
 
 def _measured(facts: Mapping[str, Any]) -> str:

@@ -1,12 +1,17 @@
-"""From a suite to cells, and from cells to stages. Pure: nothing is loaded, run or written here."""
+"""From a suite to cells, and from cells to stages. Pure: nothing is loaded, run or written here.
+
+What the content of data sets and files is, it asks two functions that it is given.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import product
 from typing import Any
 
+from benchmark.files import sha256
 from benchmark.protocol import Protocol, get_protocol
 from benchmark.registry import Card, Registry
 from benchmark.spec import Spec, digest
@@ -19,10 +24,10 @@ ANCHOR = "none"  # the attack and the defense that change nothing: clean data, a
 
 @dataclass(frozen=True)
 class Stage:
-    """One unit of work: make a poison, purify it, or train a victim.
+    """One unit of work: train the surrogate of an attack, make a poison, purify it, or train a victim.
 
     Attributes:
-        kind: ``poison``, ``purify`` or ``train``.
+        kind: ``surrogate``, ``poison``, ``purify`` or ``train``.
         key: sha256 that names the result.
         inputs: keys of the stages whose results it reads.
         payload: plain JSON with everything ``run_stage`` needs. A train stage's ``payload["cell"]`` holds the fields of
@@ -76,7 +81,9 @@ class Plan:
     skips: tuple[Skip, ...]
 
 
-def make_plan(suite: Suite, registry: Registry, fingerprint: Callable[[Spec], str], precision: str) -> Plan:
+def make_plan(
+    suite: Suite, registry: Registry, fingerprint: Callable[[Spec], str], precision: str, content: Callable[[str], str] = sha256
+) -> Plan:
     """Expands a suite.
 
     Args:
@@ -84,11 +91,13 @@ def make_plan(suite: Suite, registry: Registry, fingerprint: Callable[[Spec], st
         registry: knows the methods.
         fingerprint: maps a data set's spec to the sha256 of its content.
         precision: what ``auto`` means on the machine that will run, ``fp32`` or ``bf16``.
+        content: maps the path of a file that an attack reads to the sha256 of its content.
 
     Raises:
+        FileNotFoundError: if there is no such file.
         ValueError: for names or parameters that ``load_suite`` would have refused.
     """
-    builder = _Builder(suite, registry, precision)
+    builder = _Builder(suite, registry, precision, cache(content))
     for dataset_text in suite.datasets:
         dataset = resolve(suite, "dataset", dataset_text, registry)
         data = {"fingerprint": fingerprint(dataset), "subset": _subset(dataset)}
@@ -105,8 +114,8 @@ def make_plan(suite: Suite, registry: Registry, fingerprint: Callable[[Spec], st
 class _Builder:
     """Collects cells and the stages they share."""
 
-    def __init__(self, suite: Suite, registry: Registry, precision: str) -> None:
-        self.suite, self.registry, self.precision = suite, registry, precision
+    def __init__(self, suite: Suite, registry: Registry, precision: str, content: Callable[[str], str]) -> None:
+        self.suite, self.registry, self.precision, self.content = suite, registry, precision, content
         self.cells: list[Cell] = []
         self.stages: dict[str, Stage] = {}
         self.skips: list[Skip] = []
@@ -125,7 +134,7 @@ class _Builder:
             ratio = 1.0
         precision = self._precision(self.suite.precision)
         poison = self._poison(dataset, data, attack, precision)
-        before, stages = poison, [poison.key]
+        before, stages = poison, [*self._behind(poison), poison.key]
         card = self.registry.card("defense", defense.name)
         if card.purifies:
             before = self._purify(dataset, data, poison, attack, ratio, defense, card, precision)
@@ -137,21 +146,72 @@ class _Builder:
         self.stages[train.key] = train
         self.cells.append(Cell(dataset, ratio, attack, defense, victim, protocol, seed, train.key, (*stages, train.key)))
 
+    def _behind(self, stage: Stage) -> list[str]:
+        """Keys of all stages that ``stage`` depends on, inputs before what reads them."""
+        return list(dict.fromkeys(key for other in stage.inputs for key in (*self._behind(self.stages[other]), other)))
+
     def _poison(self, dataset: Spec, data: Mapping[str, Any], attack: Spec, precision: str) -> Stage:
+        """The stage of an attack, or of the last of several; each changes what the one before it made."""
+        *before, last = attack.parts()
+        stage: Stage | None = None
+        for part in before:
+            stage = self._poison_once(dataset, data, part, stage, precision)
+        return self._poison_once(dataset, data, last, stage, precision)
+
+    def _poison_once(self, dataset: Spec, data: Mapping[str, Any], attack: Spec, before: Stage | None, precision: str) -> Stage:
         card = self.registry.card("attack", attack.name)
-        identity = {"stage": "poison", "core": CORE_VERSION, "data": data, "attack": _method(attack, card)}
+        files = self._files(attack, card)
+        what = _method(attack.with_params({**attack.params, **files}), card)  # what a file holds counts, not where it lies
+        identity = {"stage": "poison", "core": CORE_VERSION, "data": data, "attack": what}
+        surrogate = self._surrogate(dataset, data, attack, card, precision) if card.trained_surrogate else None
+        if surrogate is not None:
+            identity["surrogate"] = surrogate.key
+        if before is not None:
+            identity["on"] = before.key
         return self._shared(
             "poison",
             {**identity, "seed": self.suite.craft_seed, "precision": precision},
+            tuple(stage.key for stage in (surrogate, before) if stage is not None),
+            {
+                "dataset": {**_text(dataset), "fingerprint": data["fingerprint"]},
+                "attack": _text(attack),
+                "files": files,
+                "surrogate": surrogate.key if surrogate is not None else None,
+                "on": before.key if before is not None else None,
+                "precision": precision,
+                "seed_axes": ["poison", data, attack.name, self.suite.craft_seed],
+            },
+            f"poison {attack}" + (f" on {before.payload['attack']['label']}" if before is not None else ""),
+            0.05 + _effort(attack, card),
+        )
+
+    def _surrogate(self, dataset: Spec, data: Mapping[str, Any], attack: Spec, card: Card, precision: str) -> Stage:
+        """The stage of an attack's trained surrogate. Attacks share it if all that decides it is the same."""
+        deciding = {name: attack.params[name] for name in card.trained_surrogate}
+        protocol = asdict(get_protocol(str(deciding["surrogate_protocol"])))
+        settings = {name: value for name, value in protocol.items() if name not in ("name", "summary", "precision")}
+        own = {"attack": _method(attack.with_params(deciding), card)} if "augment_surrogate" in card.overrides else {}
+        return self._shared(
+            "surrogate",
+            {
+                "stage": "surrogate",
+                "core": CORE_VERSION,
+                "data": data,
+                "params": deciding,
+                "protocol": settings,
+                **own,
+                "seed": self.suite.craft_seed,
+                "precision": precision,
+            },
             (),
             {
                 "dataset": {**_text(dataset), "fingerprint": data["fingerprint"]},
                 "attack": _text(attack),
                 "precision": precision,
-                "seed_axes": ["poison", data, attack.name, self.suite.craft_seed],
+                "seed_axes": ["surrogate", data, self.suite.craft_seed],
             },
-            f"poison {attack}",
-            0.05 + _effort(attack, card),
+            f"surrogate {deciding['surrogate']} of {attack}",
+            float(deciding.get("surrogate_epochs") or settings["epochs"]),
         )
 
     def _purify(
@@ -216,7 +276,8 @@ class _Builder:
             "precision": precision,
             "needs": list(card.needs),
             "dataset_spec": {"name": dataset.name, "fingerprint": data["fingerprint"], **data["subset"]},
-            "attack_spec": _method(attack, self.registry.card("attack", attack.name)),
+            "dataset_params": dict(dataset.params),
+            "attack_spec": self._attack_spec(attack),
             "defense_spec": _method(defense, card),
             "protocol_spec": settings,
         }
@@ -237,6 +298,16 @@ class _Builder:
         label = f"train {attack} + {defense}" + (f", seed {seed}" if len(self.suite.seeds) > 1 else "")
         inputs = tuple(dict.fromkeys((before.key, poison.key)))  # the record holds the poison's facts, purified or not
         return Stage("train", cell["key"], inputs, payload, label, protocol.epochs * (1 + extra))
+
+    def _files(self, attack: Spec, card: Card) -> dict[str, str]:
+        """sha256 of each file that the attack reads, by parameter."""
+        return {name: self.content(str(attack.params[name])) for name in card.files if attack.params[name]}
+
+    def _attack_spec(self, attack: Spec) -> dict[str, Any]:
+        card = self.registry.card("attack", attack.name)
+        files = self._files(attack, card)
+        own = {**_method(attack, card), **({"files": files} if files else {})}
+        return own if attack.then is None else {**own, "then": self._attack_spec(attack.then)}
 
     def _shared(
         self, kind: str, identity: Mapping[str, Any], inputs: tuple[str, ...], payload: Mapping[str, Any], label: str, cost: float

@@ -88,13 +88,12 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
         Protocol(
             "quick",
-            "for a first look on the embedded set: 4 epochs, one-cycle to 0.1, batch 32, no crop",
+            "for a first look on the embedded set: 4 epochs, one-cycle to 0.2, batch 64, no crop",
             epochs=4,
-            batch_size=32,
-            lr=0.1,
+            batch_size=64,
+            lr=0.2,
             nesterov=True,
             schedule="onecycle",
-            warmup=0.1,
             crop=0,
         ),
     )

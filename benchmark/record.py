@@ -14,8 +14,9 @@ class Record:
     """One cell's result. Accuracies are in [0, 1]; seconds are wall time.
 
     ``attack``, ``defense`` and ``dataset`` are the labels of tables; the ``*_spec`` dicts hold ``name``, ``version`` and every
-    parameter. ``test_acc`` is the accuracy after the last epoch; ``curve`` holds one value an epoch.
-    ``status`` is ``ok`` or ``failed``; a failed record has no accuracy and says why in ``error``.
+    parameter. That of the data set says which images they are, by their fingerprint, and ``dataset_params`` how they were read.
+    ``test_acc`` is the accuracy after the last epoch; ``curve`` holds one value an epoch. ``status`` is ``ok`` or ``failed``; a
+    failed record has no accuracy and says why in ``error``.
     """
 
     schema: int = SCHEMA
@@ -32,6 +33,7 @@ class Record:
     precision: str = "fp32"
     needs: tuple[str, ...] = ()
     dataset_spec: Mapping[str, Any] = field(default_factory=dict)
+    dataset_params: Mapping[str, Any] = field(default_factory=dict)  # empty in records of before there was this field
     attack_spec: Mapping[str, Any] = field(default_factory=dict)
     defense_spec: Mapping[str, Any] = field(default_factory=dict)
     protocol_spec: Mapping[str, Any] = field(default_factory=dict)

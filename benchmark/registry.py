@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from benchmark.protocol import get_protocol
 from benchmark.spec import Spec, Value, did_you_mean, format_value
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +29,7 @@ FOLDERS = {
     "victim": ROOT / "benchmark" / "victims",
 }
 BASES = {"attack": "Attack", "defense": "Defense", "dataset": "Dataset"}
-CLASS_VARS = ("norm", "needs", "filters", "effort")
+CLASS_VARS = ("norm", "needs", "filters", "effort", "trained_surrogate", "files")
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,)}
 
 
@@ -60,6 +61,8 @@ class Card:
     needs: tuple[str, ...] = ()
     overrides: frozenset[str] = field(default_factory=frozenset)
     effort: Mapping[str, float] = field(default_factory=dict)
+    trained_surrogate: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def unknown(self, params: Iterable[str]) -> list[str]:
         """A message for each name among ``params`` that is no parameter of the method."""
@@ -146,10 +149,11 @@ class Registry:
     def resolve(self, kind: str, spec: Spec, defaults: Mapping[str, Value] | None = None) -> Spec:
         """The spec with every parameter of its method, checked; ``defaults`` override the method's own.
 
-        An attack's parameter called ``surrogate`` names a victim.
+        An attack's parameter called ``surrogate`` names a victim, one called ``surrogate_protocol`` a protocol.
 
         Raises:
-            ValueError: for an unknown name or parameter, a value of the wrong type, or a surrogate that is no victim.
+            ValueError: for an unknown name or parameter, a value of the wrong type, a surrogate that is no victim, or
+                its protocol that is none.
         """
         card = self.card(kind, spec.name)
         given = {**(defaults or {}), **spec.params}
@@ -159,12 +163,20 @@ class Registry:
         if missing:
             raise ValueError(f'{kind} "{spec.name}" needs {", ".join(missing)}; write {spec.name}[{missing[0]}=...]')
         full = {name: _typed(kind, spec.name, param, given.get(name, param.default)) for name, param in card.params.items()}
-        if kind == "attack" and isinstance(surrogate := full.get("surrogate"), str):
-            try:
-                self.card("victim", surrogate)
-            except ValueError as error:
-                raise ValueError(f"{kind} {spec.name}: surrogate={surrogate}: {error} (the parameter of this name is a victim)") from error
+        if kind == "attack":
+            self._check_surrogate(spec.name, full)
         return spec.with_params(full)
+
+    def _check_surrogate(self, name: str, params: Mapping[str, Value]) -> None:
+        for param, what, find in (
+            ("surrogate", "victim", lambda value: self.card("victim", value)),
+            ("surrogate_protocol", "protocol", get_protocol),
+        ):
+            if isinstance(value := params.get(param), str):
+                try:
+                    find(value)
+                except ValueError as error:
+                    raise ValueError(f"attack {name}: {param}={value}: {error} (the parameter of this name is a {what})") from error
 
     def load(self, kind: str, name: str) -> Any:
         """Imports the method's file and returns its class (for a victim, the module)."""
@@ -241,6 +253,8 @@ def _class_card(kind: str, file: Path, name: str, module: str, node: ast.ClassDe
     params = {**_base_params(kind), **fields}
     docs = ast.get_docstring(node) or ""
     needs = class_vars.get("needs", ())
+    if unknown := [name for name in class_vars.get("files", ()) if name not in params]:
+        raise ValueError(f"files of class {node.name} names {', '.join(unknown)}, which is no parameter")
     return Card(
         kind=kind,
         name=name,
@@ -254,6 +268,8 @@ def _class_card(kind: str, file: Path, name: str, module: str, node: ast.ClassDe
         needs=tuple(needs) if isinstance(needs, (tuple, list)) else (str(needs),),
         overrides=frozenset(item.name for item in node.body if isinstance(item, ast.FunctionDef)),
         effort=class_vars.get("effort", {}),
+        trained_surrogate=tuple(class_vars.get("trained_surrogate", ())),
+        files=tuple(class_vars.get("files", ())),
     )
 
 

@@ -9,9 +9,11 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from benchmark.record import Record
+from benchmark.reproduce import command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,9 +53,14 @@ COLUMNS: Mapping[str, str] = {
     "protocol_spec": "str",
     "attack_spec": "str",
     "defense_spec": "str",
+    "facts": "str",
+    "artifacts": "str",
     "environment": "str",
+    "command": "str",
     "record": "str",
 }
+
+_AS_RECORDED = [item.name for item in fields(Record) if item.name in COLUMNS]
 
 
 def record_digest(record: Record) -> str:
@@ -68,8 +75,9 @@ def to_table(records: Iterable[Record]) -> pd.DataFrame:
     ``defense``; ``seed``, ``craft_seed``; ``needs`` (comma-separated, empty for none); ``is_clean`` (the attack is the anchor),
     ``is_undefended`` (the defense is); ``test_acc`` after the last epoch, ``train_acc``, ``peak_oracle`` (best epoch on test
     data), each in [0, 1] and NaN where failed; ``curve`` (tuple, one test accuracy an epoch); ``seconds_poison``,
-    ``seconds_purify``, ``seconds_train``; ``peak_memory_mb``; ``date``; ``error``; ``*_spec`` and ``environment`` as JSON text;
-    ``record`` (sha256 of the whole record); ``superseded`` (there is a newer record of the same cell and seed).
+    ``seconds_purify``, ``seconds_train``; ``peak_memory_mb``; ``date``; ``error``; ``*_spec``, ``facts``,
+    ``artifacts`` and ``environment`` as JSON text; ``command`` (of ``reproduce``, empty if unknown); ``record`` (sha256 of the whole
+    record); ``superseded`` (there is a newer record of the same cell and seed).
 
     Settings that were written in several ways (``lsp``, ``lsp[patch=8]``) get the shortest of their labels. A label that stands for
     several settings gets the differing ones added, for example ``dvae (width=8)``, so that results of different settings never
@@ -158,6 +166,20 @@ def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(boards, ignore_index=True)
 
 
+def over_attacks(runs: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy averaged over the attacks of ``runs`` (rows of ``comparable``), for each group and defense (the index).
+
+    Columns: ``mean`` of the means over seeds, NaN where an attack of the group is lacking; ``std`` over the seeds that cover
+    every attack; ``n``, how many these are.
+    """
+    attacks = runs.groupby(GROUP)["attack"].nunique().rename("attacks")
+    cells = runs.groupby(CELL)["test_acc"].mean().groupby([*GROUP, "defense"]).agg(["mean", "count"]).join(attacks, on=GROUP)
+    seeds = runs.groupby([*GROUP, "defense", *RUN])["test_acc"].agg(["mean", "count"]).join(attacks, on=GROUP)
+    whole = seeds["mean"].where(seeds["count"] == seeds["attacks"]).groupby([*GROUP, "defense"])
+    mean = cells["mean"].where(cells["count"] == cells["attacks"])
+    return mean.to_frame().assign(std=whole.std(), n=whole.count())
+
+
 _BOARD = [
     *("with_needs", "rank", "defense", "is_undefended", "mean", "std", "n", "worst", "worst_attack", "clean", "price_points"),
     *("cost", "covered", "attacks", "missing", "needs"),
@@ -169,15 +191,14 @@ def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     board = cells.groupby("defense")[["is_undefended", "needs"]].first()
     clean, attacked = cells[cells["is_clean"]], cells[~cells["is_clean"]]
     acc = attacked.pivot(index="defense", columns="attack", values="mean").reindex(index=board.index)
+    runs = runs[~runs["is_clean"]] if acc.shape[1] else runs  # without attacks the seeds are those of the clean cells
+    over = over_attacks(runs).reset_index(GROUP, drop=True)
     covers_all = acc.notna().all(axis=1) & bool(acc.shape[1])
-    board["mean"] = acc.mean(axis=1).where(covers_all)
+    board["mean"] = over["mean"].where(covers_all)
     board["worst"] = acc.min(axis=1).where(covers_all)
     board["worst_attack"] = [str(acc.loc[name].idxmin()) if covers_all[name] else "" for name in acc.index]
-    runs = runs[~runs["is_clean"]] if acc.shape[1] else runs  # without attacks the seeds are those of the clean cells
-    seeds = runs.groupby(["defense", *RUN]).agg(mean=("test_acc", "mean"), n=("test_acc", "count"))
-    whole = seeds[seeds["n"] == max(acc.shape[1], 1)].groupby("defense")["mean"]
-    board["std"] = whole.std() if acc.shape[1] else math.nan
-    board["n"] = whole.count()
+    board["std"] = over["std"] if acc.shape[1] else math.nan
+    board["n"] = over["n"]
     board["n"] = board["n"].fillna(0).astype("int64")
     board["clean"] = clean.groupby("defense")["mean"].mean()
     board["price_points"] = 100 * (board.loc[board["is_undefended"], "clean"].mean() - board["clean"])
@@ -222,7 +243,7 @@ def _row(record: Record) -> dict[str, Any]:
     if acc < 0 or acc > 1:
         raise ValueError(f"record {record.key}: test_acc is {acc}, expected a share in [0, 1]; delete the record and run the cell again")
     ok = math.isfinite(acc)
-    values = {name: getattr(record, name) for name in COLUMNS if hasattr(record, name)}
+    values = {name: getattr(record, name) for name in _AS_RECORDED}
     protocol = {**record.protocol_spec, "precision": record.precision}  # the resolved one: fp32 and bf16 are not seeds of each other
     return values | {
         "status": "ok" if ok else "failed",
@@ -239,7 +260,10 @@ def _row(record: Record) -> dict[str, Any]:
         "protocol_spec": _json(protocol),
         "attack_spec": _json(record.attack_spec),
         "defense_spec": _json(record.defense_spec),
+        "facts": _json(record.facts),
+        "artifacts": _json(record.artifacts),
         "environment": _json(record.environment),
+        "command": command(record),
         "record": record_digest(record),
     }
 
@@ -251,18 +275,17 @@ def _json(value: Mapping[str, Any]) -> str:
 
 def _one_label(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]:
     """The labels, with the shortest one wherever several stand for the same spec. An empty spec says nothing and joins nothing."""
-    shortest: dict[str, str] = {}
-    for label, spec in sorted(zip(labels, specs, strict=True), key=lambda pair: (len(pair[0]), pair[0])):
+    pairs, shortest = list(zip(labels.tolist(), specs.tolist(), strict=True)), dict[str, str]()
+    for label, spec in sorted(set(pairs), key=lambda pair: (len(pair[0]), pair[0])):
         shortest.setdefault(spec, label)
-    renamed = [label if spec == "{}" else shortest[spec] for label, spec in zip(labels, specs, strict=True)]
+    renamed = [label if spec == "{}" else shortest[spec] for label, spec in pairs]
     return labels.__class__(renamed, index=labels.index, dtype=labels.dtype)
 
 
 def _told_apart(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]:
     """The labels, with differing settings added where one label stands for several specs."""
-    pairs = {(str(label), str(spec)) for label, spec in zip(labels, specs, strict=True)}
-    by_label: dict[str, list[str]] = {}
-    for label, spec in sorted(pairs):
+    pairs, by_label = list(zip(labels.tolist(), specs.tolist(), strict=True)), dict[str, list[str]]()
+    for label, spec in sorted(set(pairs)):
         by_label.setdefault(label, []).append(spec)
     names: dict[tuple[str, str], str] = {}
     for label, variants in by_label.items():
@@ -271,7 +294,7 @@ def _told_apart(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]
         for spec, values in zip(variants, flat, strict=True):
             added = ", ".join(f"{key}={values.get(key, '(unset)')}" for key in differing)
             names[label, spec] = f"{label} ({added})" if added else label
-    renamed = [names[str(label), str(spec)] for label, spec in zip(labels, specs, strict=True)]
+    renamed = [names[pair] for pair in pairs]
     return labels.__class__(renamed, index=labels.index, dtype=labels.dtype)
 
 

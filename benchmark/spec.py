@@ -1,4 +1,4 @@
-"""Method specs: the text ``em[granularity=class,eps=8/255]``, its parsed form, and the digests that name results."""
+"""Method specs: the texts ``em[granularity=class,eps=8/255]`` and ``em+ops``, their parsed form, and the digests that name results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 Value = bool | int | float | str | None
@@ -21,18 +21,25 @@ class Spec:
     """A method's name and parameters.
 
     ``params`` holds only what was given, or, once a registry has resolved the spec, every parameter of the method.
-    ``label`` is the short text that people see in tables; it does not enter keys.
+    ``label`` is the short text that people see in tables; it does not enter keys. ``then`` is the method that is applied to
+    what this one made.
     """
 
     name: str
     params: Mapping[str, Value] = field(default_factory=dict)
     label: str = ""
+    then: Spec | None = None
 
     def __str__(self) -> str:
-        return self.label or format_spec(self.name, self.params)
+        own = self.label or format_spec(self.name, self.params)
+        return own if self.then is None else f"{own}+{self.then}"
 
     def with_params(self, params: Mapping[str, Value]) -> Spec:
-        return Spec(self.name, dict(params), str(self))
+        return replace(self, params=dict(params), label=self.label or format_spec(self.name, self.params))
+
+    def parts(self) -> list[Spec]:
+        """This method and those after it, each alone."""
+        return [replace(self, then=None), *(self.then.parts() if self.then else [])]
 
 
 def format_spec(name: str, params: Mapping[str, Value]) -> str:
@@ -76,11 +83,17 @@ def parse_value(text: str) -> Value:
 
 
 def parse_spec(text: str) -> Spec:
-    """Reads ``name`` or ``name[key=value,...]``.
+    """Reads ``name`` or ``name[key=value,...]``, or several of them with ``+`` between, applied one after the other.
 
     Raises:
         ValueError: if the text has another form or names a parameter twice.
     """
+    first, *rest = re.split(r"\+(?![^\[]*\])", text)
+    spec = _parse_one(first)
+    return replace(spec, then=parse_spec("+".join(rest))) if rest else spec
+
+
+def _parse_one(text: str) -> Spec:
     text = text.strip()
     name, bracket, rest = text.partition("[")
     name = name.strip()

@@ -20,6 +20,7 @@ import torch
 from benchmark.api import Attack, Context, Defense
 from benchmark.data import ImageSet, Splits
 from benchmark.datasets import fingerprint, open_dataset
+from benchmark.files import sha256
 from benchmark.plan import Stage
 from benchmark.protocol import get_protocol
 from benchmark.record import Record
@@ -27,8 +28,9 @@ from benchmark.registry import ROOT, Registry
 from benchmark.scheduler import Machine
 from benchmark.spec import Spec, axis_seed
 from benchmark.store import Store
+from benchmark.surrogate import train_surrogate
 from benchmark.train import fit
-from benchmark.verify import unchanged, verify_poison, verify_purified
+from benchmark.verify import measure, unchanged, verify_poison, verify_purified
 
 CORE_SOURCES = ("benchmark/train.py", "benchmark/loader.py", "benchmark/data.py", "benchmark/protocol.py")
 
@@ -58,7 +60,7 @@ def run_stage(
         on_log=on_log,
     )
     _reset_peak_memory()
-    run = {"poison": _poison, "purify": _purify, "train": _train}[stage.kind]
+    run = {"surrogate": _surrogate, "poison": _poison, "purify": _purify, "train": _train}[stage.kind]
     run(stage, store, machine, registry, ctx)
     store.drop_scratch(stage.key)
 
@@ -70,15 +72,36 @@ def set_up_torch(threads: int = 1) -> None:
     torch.set_num_threads(threads)
 
 
+def _surrogate(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
+    attack: Attack = registry.build("attack", _spec(stage.payload["attack"]))
+    clean = _dataset(stage, machine, registry).train
+    started = time.perf_counter()
+    states = train_surrogate(attack, clean, ctx)
+    seconds = time.perf_counter() - started
+    tensors = {f"checkpoint{number}": state for number, state in enumerate(states)}
+    store.publish(stage.key, tensors, _manifest(stage, seconds, {**ctx.notes, "checkpoints": len(states)}, registry, "attack"))
+
+
 def _poison(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
     splits = _dataset(stage, machine, registry)
-    clean = splits.train
+    on = stage.payload.get("on")
+    clean = splits.train if on is None else store.load_images(on)  # of several attacks, each changes what the one before it made
     attack: Attack = registry.build("attack", _spec(stage.payload["attack"]))
+    for name, planned in stage.payload["files"].items():
+        if sha256(path := str(stage.payload["attack"]["params"][name])) != planned:
+            raise ValueError(f"{path} changed since this run was planned; run again")
+    surrogate = stage.payload.get("surrogate")
+    if surrogate is not None:
+        facts = store.manifest(surrogate)["facts"]
+        ctx.surrogates = tuple(store.load_kept(surrogate, f"checkpoint{number}") for number in range(facts["checkpoints"]))
+        ctx.note(surrogate_train_acc=facts["surrogate_train_acc"])
     with unchanged(clean, f'attack "{attack.name}"'):
         started = time.perf_counter()
         poisoned = attack.poison(clean, ctx)
         seconds = time.perf_counter() - started
     facts = {**verify_poison(clean, poisoned, attack), **ctx.notes, **({"dataset": splits.notes} if splits.notes else {})}
+    if on is not None:
+        facts.update(measure(splits.train, poisoned))  # of all attacks together
     store.publish_images(stage.key, poisoned, _manifest(stage, seconds, facts, registry, "attack"), ctx.kept)
 
 
@@ -183,7 +206,11 @@ def _manifest(stage: Stage, seconds: float, facts: Mapping[str, Any], registry: 
 
 def _sources(registry: Registry, cell: Mapping[str, Any]) -> dict[str, str]:
     files = [ROOT / name for name in CORE_SOURCES]
-    files += [registry.card(kind, cell[f"{kind}_spec"]["name"]).file for kind in ("attack", "defense")]
+    files.append(registry.card("defense", cell["defense_spec"]["name"]).file)
+    attack: Mapping[str, Any] | None = cell["attack_spec"]
+    while attack is not None:
+        files.append(registry.card("attack", attack["name"]).file)
+        attack = attack.get("then")
     files.append(registry.card("victim", cell["victim"]).file)
     return {_shown(file): _sha256(file) for file in files}
 
@@ -206,7 +233,8 @@ def environment(machine: Machine) -> dict[str, Any]:
     packages = {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "scikit-learn")}
     device = torch.device(machine.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return {"python": platform.python_version(), **packages, "device": name, "threads": torch.get_num_threads(), "git": _git()}
+    where = {"device": name, "device_type": device.type, "threads": torch.get_num_threads()}
+    return {"python": platform.python_version(), **packages, **where, "git": _git()}
 
 
 @cache

@@ -27,6 +27,8 @@ from benchmark.atomic import explained, is_abandoned, publish, read_object, rena
 from benchmark.record import Record
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from benchmark.data import ImageSet
@@ -82,22 +84,26 @@ class Store:
     def publish_images(
         self, key: str, images: ImageSet, manifest: Mapping[str, Any], kept: Mapping[str, Mapping[str, Tensor]] | None = None
     ) -> None:
-        """Publishes the images of a stage, with the tensors it kept, under ``key``.
+        """Publishes the images of a stage and the tensors it kept, as ``publish`` does; ``info`` is added to the manifest."""
+        if "images" in (kept or {}):
+            raise ValueError('cannot keep tensors as "images"; expected a plain name such as model')
+        self.publish(key, {"images": {"x": images.x, "y": images.y}, **(kept or {})}, {**manifest, "info": asdict(images.info)})
 
-        ``manifest`` is plain JSON; ``schema``, ``key``, ``files`` (size and sha256 of each) and ``info`` are added. The same content
+    def publish(self, key: str, tensors: Mapping[str, Mapping[str, Tensor]], manifest: Mapping[str, Any]) -> None:
+        """Publishes the tensors of a stage under ``key``, a file for each name.
+
+        ``manifest`` is plain JSON; ``schema``, ``key`` and ``files`` (size and sha256 of each) are added. The same content
         gives the same bytes. What an earlier run published under the key is replaced at the end, or stays if this fails.
 
         Raises:
             OSError: if the store cannot be written; nothing half-written is left.
-            ValueError: if a kept name is no plain file name, or the manifest holds NaN or what JSON cannot.
+            ValueError: if a name is no plain file name, or the manifest holds NaN or what JSON cannot.
         """
         from safetensors.torch import save
 
-        tensors = {"images": {"x": images.x, "y": images.y}}
-        for name, values in (kept or {}).items():
-            if not _NAME.fullmatch(name) or name in ("images", "manifest"):
+        for name in tensors:
+            if not _NAME.fullmatch(name) or name == "manifest":
                 raise ValueError(f'cannot keep tensors as "{name}"; expected a plain name such as model, and not images or manifest')
-            tensors[name] = dict(values)
         folder = self._folder(key)
         waiting: dict[str, Path] = {}
         files: dict[str, dict[str, str | int]] = {}
@@ -106,7 +112,7 @@ class Store:
                 data = save({label: value.detach().cpu().contiguous() for label, value in values.items()})
                 files[f"{name}.safetensors"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
                 waiting[f"{name}.safetensors"] = write_temporary(folder / f"{name}.safetensors", data)
-            full = {**manifest, "schema": SCHEMA, "key": key, "files": files, "info": asdict(images.info)}
+            full = {**manifest, "schema": SCHEMA, "key": key, "files": files}
             waiting[MANIFEST] = write_temporary(folder / MANIFEST, _json_bytes(full, folder / MANIFEST))
             self._replace_artifact(folder, waiting)
         finally:
@@ -137,6 +143,39 @@ class Store:
         tensors = load_file(self._checked(key, IMAGES, manifest))
         info = DatasetInfo(**{**manifest["info"], "class_names": tuple(manifest["info"]["class_names"])})
         return ImageSet(tensors["x"], tensors["y"], info)
+
+    def image_keys(self) -> dict[str, str]:
+        """sha256 of the images -> the key they are published under, for all images that are there. Reads manifests only."""
+        found = {}
+        for path in sorted((self.root / "artifacts").glob(f"*/*/{MANIFEST}")):
+            try:
+                entry = self.manifest(path.parent.name)["files"][IMAGES]
+                if (path.parent / IMAGES).stat().st_size == entry["size"]:
+                    found[str(entry["sha256"])] = path.parent.name
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # damaged, or an artifact without images such as a surrogate
+        return found
+
+    def sample_images(self, key: str, count: int) -> NDArray[np.uint8]:
+        """``count`` of the images published under ``key``, evenly spaced, (count, C, H, W): to be looked at.
+
+        Reads these alone, without torch, and so checks no sha256. The same places are read of any two sets of the same length.
+
+        Raises:
+            FileNotFoundError: if there are none.
+            ValueError: if the file is not a safetensors file.
+        """
+        import numpy as np
+        from safetensors import SafetensorError, safe_open
+
+        path = self._folder(key) / IMAGES
+        try:
+            with safe_open(path, framework="numpy") as file:
+                x = file.get_slice("x")
+                total = x.get_shape()[0]
+                return np.stack([x[total * i // count] for i in range(count)])
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged: {error}; delete the folder {path.parent} and run again") from error
 
     def load_kept(self, key: str, name: str) -> dict[str, Tensor]:
         """The tensors that the stage ``key`` kept as ``name``. Raises as ``load_images`` does."""

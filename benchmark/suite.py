@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -158,9 +159,9 @@ def check_values(suite: str, specs: Iterable[tuple[str, Spec]], registry: Regist
         SuiteError: with every method that refuses its values.
     """
     problems: dict[str, None] = {}
-    for kind, spec in {(kind, str(spec)): (kind, spec) for kind, spec in specs}.values():
+    for kind, part in {(kind, str(part)): (kind, part) for kind, spec in specs for part in spec.parts()}.values():
         try:
-            registry.build(kind, spec)
+            registry.build(kind, part)
         except ValueError as error:
             problems[str(error)] = None
         except Exception:  # whatever else a plugin raises when imported is its cells' failure, with a traceback
@@ -227,8 +228,8 @@ def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
                 continue  # pydantic says so
             try:
                 spec = parse_spec(text)
-                used.add(spec.name)
-                registry.resolve(section.removesuffix("s"), spec, _table(parameters, spec.name))
+                used.update(part.name for part in spec.parts())
+                _resolve(section.removesuffix("s"), spec, parameters, registry)
             except ValueError as error:
                 problems.append(f"{section}[{position}]: {error}")
     for position, text in enumerate(_as_list(raw.get("protocols") or Suite.model_fields["protocols"].default)):
@@ -262,5 +263,12 @@ def method_parameters(suite: Suite, name: str) -> Mapping[str, Value]:
 
 def resolve(suite: Suite, kind: str, text: str, registry: Registry) -> Spec:
     """A full spec of one entry of a suite, labelled as the suite writes it."""
-    spec = parse_spec(text)
-    return registry.resolve(kind, spec, method_parameters(suite, spec.name))
+    return _resolve(kind, parse_spec(text), suite.parameters, registry)
+
+
+def _resolve(kind: str, spec: Spec, parameters: Any, registry: Registry) -> Spec:
+    """Every part of a spec with all its parameters. Only attacks can follow one another."""
+    if spec.then is not None and kind != "attack":
+        raise ValueError(f'"{spec}" joins two {kind}s with +; only attacks can be applied one after the other')
+    full = registry.resolve(kind, replace(spec, then=None), _table(parameters, spec.name))
+    return full if spec.then is None else replace(full, then=_resolve(kind, spec.then, parameters, registry))

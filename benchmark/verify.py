@@ -57,6 +57,15 @@ def verify_poison(clean: ImageSet, poisoned: object, attack: Attack) -> Facts:
         raise ValueError(_label_message(clean, result, who))
     norms = _change_norms(clean.x, result.x)
     _check_budget(clean, result, norms, attack)
+    return _measured(clean, result, norms)
+
+
+def measure(clean: ImageSet, poisoned: ImageSet) -> Facts:
+    """How far a poison is from the clean images, as ``verify_poison`` returns it, without judging it."""
+    return _measured(clean, poisoned, _change_norms(clean.x, poisoned.x))
+
+
+def _measured(clean: ImageSet, result: ImageSet, norms: dict[str, Tensor]) -> Facts:
     return {
         "linf": float(norms["linf"].max()) / 255,
         "l2_max": float(norms["l2"].max()) / 255,

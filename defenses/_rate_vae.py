@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from benchmark.train import check_finite
 from benchmark.victims._resnet import BasicBlock
 
 PURIFY_BATCH = 256
+M = TypeVar("M", bound=nn.Module)
 
 
 class Encoder(nn.Module):
@@ -119,6 +121,7 @@ def fit_network(
     lr: float,
     clip: float,
     anneal: str = "epoch",
+    span: tuple[float, float] = (0.0, 1.0),
 ) -> dict[str, float]:
     """Trains with Adam, a cosine to 0, shuffled full batches, no augmentation, gradients clipped.
 
@@ -126,6 +129,7 @@ def fit_network(
         loss: maps (images, labels, epoch index) to the loss and to named terms worth watching.
         stage: names this training in seeds, log and progress.
         anneal: ``epoch``, the learning rate is constant within an epoch, as released; or ``step``.
+        span: the part of the whole method, 0..1, that this training is; for the progress display.
 
     Returns:
         The mean of each named term over the last epoch.
@@ -151,7 +155,8 @@ def fit_network(
             for name, term in {"loss": value, **terms}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=x.device)) + term.detach()
             if number % 8 == 0:
-                ctx.progress((epoch + number / len(batches)) / epochs, f"{stage}, epoch {epoch + 1}/{epochs}")
+                here = (epoch + number / len(batches)) / epochs
+                ctx.progress(span[0] + (span[1] - span[0]) * here, f"{stage}, epoch {epoch + 1}/{epochs}")
         means = {name: float(total) / len(batches) for name, total in sums.items()}
         if not math.isfinite(means["loss"]):
             raise FloatingPointError(f"{stage}: the loss is {means['loss']} in epoch {epoch + 1} of {epochs}; lower lr (now {lr})")
@@ -172,7 +177,7 @@ def image_batches(data: ImageSet, ctx: Context) -> Iterator[tuple[slice, Tensor,
         yield part, x, data.y[part].to(ctx.device)
 
 
-def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+def seeded(make: Callable[[], M], seed: int) -> M:
     """A module whose initial weights depend on ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

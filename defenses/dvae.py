@@ -61,9 +61,26 @@ class DVAENet(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Output:
         """Args: ``x`` float (B, C, H, W) in [0, 1]; ``y`` int64 (B,); ``generator`` draws the code, in eval mode too; None: its mean."""
+        features, code, mean, log_var = self._encode(x, generator)
+        return Output(self._decode(code), self._explain(features, code, y), mean, log_var)
+
+    def image(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The reconstruction alone, at half the cost of ``forward``."""
+        return self._decode(self._encode(x, generator)[1])
+
+    def perturbation(self, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The perturbation alone, at half the cost of ``forward``."""
+        features, code, _, _ = self._encode(x, generator)
+        return self._explain(features, code, y)
+
+    def _encode(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         features, mean, log_var = self.encoder(x)
-        code = self.encoder.post(sample(mean, log_var, generator))
-        image = torch.sigmoid(self.image_decoder(code).float())
+        return features, self.encoder.post(sample(mean, log_var, generator)), mean, log_var
+
+    def _decode(self, code: Tensor) -> Tensor:
+        return torch.sigmoid(self.image_decoder(code).float())
+
+    def _explain(self, features: Tensor, code: Tensor, y: Tensor) -> Tensor:
         label = self.embedding(y).view(-1, *self.map_shape)
         if self.decoder_input == "code":
             label = label + code
@@ -71,15 +88,16 @@ class DVAENet(nn.Module):
             label = label + features
         elif label.shape[2:] != features.shape[2:]:
             label = label.expand(-1, -1, *features.shape[2:])
-        return Output(image, self.perturbation_decoder(label).float(), mean, log_var)
+        found: Tensor = self.perturbation_decoder(label).float()
+        return found
 
 
 @dataclass(frozen=True)
 class FittedDVAE:
     """Both fitted stages. Applies to any images of the data set it was fitted on."""
 
-    stage1: nn.Module
-    stage2: nn.Module
+    stage1: DVAENet
+    stage2: DVAENet
     rounding: str
     sample_code: bool = True
 
@@ -97,7 +115,7 @@ class FittedDVAE:
         out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
         for part, x, y in image_batches(data, ctx):
             with ctx.autocast():
-                perturbation = self.stage1(x, y, generator).perturbation
+                perturbation = self.stage1.perturbation(x, y, generator)
             out[part], found[part] = self._store(x - perturbation), perturbation.half().cpu()
         return data.with_x(out), found
 
@@ -109,9 +127,9 @@ class FittedDVAE:
         out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
         for part, x, y in image_batches(data, ctx):
             with ctx.autocast():
-                perturbation = self.stage2(x, y, generator).perturbation
+                perturbation = self.stage2.perturbation(x, y, generator)
                 cleaned = (x - perturbation).clamp(0, 1)  # stays float between the two passes
-                image = self.stage2(cleaned, y, generator).image
+                image = self.stage2.image(cleaned, generator)
             out[part], found[part] = self._store(image), perturbation.half().cpu()
         return data.with_x(out), found
 
@@ -186,8 +204,8 @@ class DVAE(Defense):
             )
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
-        fitted = self.fit(data, ctx)
-        purified, first, second = fitted.apply(data, ctx)
+        fitted, middle, first = self._fit(data, ctx)
+        purified, second = fitted.reconstruct(middle, ctx)
         ctx.keep("perturbation", {"stage1": first, "stage2": second})
         ctx.keep(
             "model", {f"{name}.{key}": value for name in ("stage1", "stage2") for key, value in getattr(fitted, name).state_dict().items()}
@@ -196,12 +214,16 @@ class DVAE(Defense):
 
     def fit(self, data: ImageSet, ctx: Context) -> FittedDVAE:
         """Fits both stages. Stage 2 starts from new weights and reads the output of stage 1."""
-        stage1 = self._fit_stage(data, self.target, "stage 1", ctx)
-        middle, _ = self._fitted(stage1, stage1).remove(data, ctx)
-        stage2 = self._fit_stage(middle, self.kd, "stage 2", ctx)
-        return self._fitted(stage1, stage2)
+        return self._fit(data, ctx)[0]
 
-    def _fitted(self, stage1: nn.Module, stage2: nn.Module) -> FittedDVAE:
+    def _fit(self, data: ImageSet, ctx: Context) -> tuple[FittedDVAE, ImageSet, Tensor]:
+        """Both stages, and what stage 1 makes of the images: the images less the perturbation it found, and that perturbation."""
+        stage1 = self._fit_stage(data, self.target, "stage 1", ctx, (0.0, 0.5))
+        middle, found = self._fitted(stage1, stage1).remove(data, ctx)
+        stage2 = self._fit_stage(middle, self.kd, "stage 2", ctx, (0.5, 1.0))
+        return self._fitted(stage1, stage2), middle, found
+
+    def _fitted(self, stage1: DVAENet, stage2: DVAENet) -> FittedDVAE:
         return FittedDVAE(stage1, stage2, self.rounding, self.sample_code)
 
     def restore(self, kept: Mapping[str, Tensor], info: DatasetInfo) -> FittedDVAE:
@@ -236,7 +258,7 @@ class DVAE(Defense):
             loss = loss + self.hinge_weight * hinge(p, self.hinge)
         return loss, {"rec": rec, "rec_p": rec_p, "kl": kl, "p": p}
 
-    def _fit_stage(self, data: ImageSet, target: float, stage: str, ctx: Context) -> nn.Module:
+    def _fit_stage(self, data: ImageSet, target: float, stage: str, ctx: Context, span: tuple[float, float] = (0.0, 1.0)) -> DVAENet:
         net = seeded(lambda: self.network(data.info), ctx.seed(f"{stage} init"))
         generator = ctx.generator(f"{stage} noise")
 
@@ -256,7 +278,9 @@ class DVAE(Defense):
             lr=self.lr,
             anneal=self.anneal,
             clip=self.clip,
+            span=span,
         )
         short = stage.replace(" ", "")
         ctx.note(**{f"{short}_{name}": round(value, 6) for name, value in means.items()})
-        return net.eval()
+        net.eval()
+        return net

@@ -7,6 +7,7 @@ import pytest
 from benchmark.check import check_method
 from benchmark.registry import Registry
 
+NEED_A_FILE = {"file"}  # tests/test_file.py gives it one
 METHODS = [(kind, name) for kind in ("attack", "defense") for name in Registry().cards(kind)]
 
 
@@ -15,7 +16,7 @@ METHODS = [(kind, name) for kind in ("attack", "defense") for name in Registry()
 def test_method_keeps_its_contract(kind: str, name: str, registry: Registry) -> None:
     results = check_method(kind, name, registry)
     assert not [f"{result.name}: {result.detail}" for result in results if not result.passed]
-    assert results[-1].name == "seed"
+    assert results[-1].name == ("documentation" if name in NEED_A_FILE else "seed")
 
 
 def test_no_method_file_is_broken(registry: Registry) -> None:

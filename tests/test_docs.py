@@ -180,7 +180,8 @@ def check_invocation(arguments: list[str], plugin_files: dict[str, Path]) -> Non
     files = given.get("plugin") or ()
     registry = Registry(plugins=tuple(plugin_files.get(file.name, file) for file in files))
     if "suite" in given:
-        texts = {"attacks": given["attacks"], "defenses": given["defenses"], "datasets": given["dataset"]}
+        defenses = given["defenses"] if "defenses" in given else f"{given['defense']},{given['against']}"  # those of `compare`
+        texts = {"attacks": given["attacks"], "defenses": defenses, "datasets": given["dataset"]}
         texts |= {"victims": given["victim"], "protocols": given["protocol"]}
         axes = {name: split_list(text) for name, text in texts.items() if text is not None}
         if given["seeds"] is not None:

@@ -13,7 +13,7 @@ from benchmark import Context, DatasetInfo, ImageSet
 from benchmark.data import to_float, truncate_uint8
 from defenses import dvae as module
 from defenses._rate_vae import Encoder, decoder, fit_network, hinge, kl_rate, rate_weight, sample, seeded
-from defenses.dvae import DVAE, FittedDVAE, Output
+from defenses.dvae import DVAE, DVAENet, FittedDVAE, Output
 from defenses.vae import VAE, VAENet
 
 INFO = DatasetInfo("toy", 10, tuple("abcdefghij"), 3, 32, 32, True)
@@ -144,17 +144,20 @@ class TestDisentangling:
         assert not torch.allclose(gradient(True), gradient(False))
 
 
-class Fixed(torch.nn.Module):
+class Fixed(DVAENet):
     """A stand-in for a fitted network: a constant perturbation, and half of what it reads as reconstruction."""
 
-    def __init__(self, perturbation: float) -> None:
-        super().__init__()
-        self.perturbation = perturbation
+    def __init__(self, level: float) -> None:
+        torch.nn.Module.__init__(self)
+        self.level = level
         self.seen: list[Tensor] = []
 
-    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Any:
+    def image(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         self.seen.append(x.clone())
-        return module.Output(x / 2, torch.full_like(x, self.perturbation), x, x)
+        return x / 2
+
+    def perturbation(self, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
+        return torch.full_like(x, self.level)
 
 
 class TestPipeline:
@@ -175,8 +178,24 @@ class TestPipeline:
         data, stage2 = images(16), Fixed(0.1)
         out, _ = FittedDVAE(Fixed(0.0), stage2, "trunc").reconstruct(data, Context())
         cleaned = (to_float(data.x) - 0.1).clamp(0, 1)
-        assert torch.equal(stage2.seen[1], cleaned)
+        assert torch.equal(stage2.seen[0], cleaned)
         assert torch.equal(out.x, truncate_uint8(cleaned / 2))
+
+    def test_half_a_forward_pass_gives_its_half(self) -> None:
+        net = SMALL.network(INFO).eval()
+        x, y = to_float(images(8).x), images(8).y
+        with torch.no_grad():
+            out = net(x, y, generator())
+            assert torch.equal(net.image(x, generator()), out.image)
+            assert torch.equal(net.perturbation(x, y, generator()), out.perturbation)
+
+    def test_purifying_is_fitting_and_applying(self) -> None:
+        data, ctx = images(32), Context()
+        purified = SMALL.purify(data, ctx)
+        applied, first, second = SMALL.fit(data, Context()).apply(data, Context())
+        assert torch.equal(purified.x, applied.x)
+        assert torch.equal(ctx.kept["perturbation"]["stage1"], first)
+        assert torch.equal(ctx.kept["perturbation"]["stage2"], second)
 
     def test_stage_2_is_new_and_reads_the_output_of_stage_1(self, monkeypatch: pytest.MonkeyPatch) -> None:
         read: list[tuple[ImageSet, torch.nn.Module]] = []

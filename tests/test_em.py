@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from attacks import em
+from attacks._min_min import MinMin, batches
 from attacks.em import EM
-from benchmark import Context, ImageSet
+from benchmark import Context, ImageSet, resume
 from benchmark.registry import Registry
 from benchmark.verify import verify_poison
 
@@ -115,6 +116,55 @@ def test_bad_parameters(parameters: dict[str, float | str], message: str) -> Non
         EM(**parameters)  # type: ignore[arg-type]
 
 
-def test_a_last_batch_of_one_image_is_left_out(toy: ImageSet) -> None:
-    parts = replace(SMALL, batch_size=len(toy) - 1)._endless(toy, Context())
-    assert [len(next(parts)) for _ in range(3)] == [len(toy) - 1] * 3
+def test_a_batch_of_one_image_is_left_out() -> None:
+    parts = batches(torch.arange(7).flip(0), 3)
+    assert [part.tolist() for part in parts] == [[6, 5, 4], [3, 2, 1]]
+    with pytest.raises(ValueError, match="at least 2 images; got 7 images in batches of 1"):
+        batches(torch.arange(7), 1)
+
+
+def test_the_surrogates_batches_go_round_in_one_order(toy: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    monkeypatch.setattr(MinMin, "model_step", lambda game, batch, max_norm: seen.append(batch))
+    monkeypatch.setattr(MinMin, "sample_turn", lambda game, steps, length: None)
+    replace(SMALL, stop_error=-1.0).poison(toy, Context())
+    order = torch.randperm(len(toy), generator=Context().generator("order"))
+    assert torch.equal(torch.cat(seen), order.repeat(4))  # three rounds of 4 batches of 20
+
+
+@pytest.mark.parametrize("granularity", ["sample", "class"])
+def test_a_killed_run_goes_on_to_the_same_bytes(granularity: str, toy: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "SAVE_EVERY", 0.0)
+    attack = replace(SMALL, granularity=granularity, model_steps=2, noise_steps=1)
+    undisturbed = Context()
+    expected = attack.poison(toy, undisturbed)
+    steps: list[int] = []
+    real = MinMin.model_step
+
+    def counted(game: MinMin, batch: Tensor, max_norm: float) -> None:
+        steps.append(len(batch))
+        real(game, batch, max_norm)
+
+    monkeypatch.setattr(MinMin, "model_step", counted)
+
+    def until(round_: int) -> Context:
+        def stop(share: float, note: str) -> None:
+            if note.startswith(f"round {round_},"):  # played, but not kept yet
+                raise KeyboardInterrupt
+
+        return Context(scratch=tmp_path, on_progress=stop)
+
+    for round_ in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            attack.poison(toy, until(round_))
+    ctx = until(0)
+    assert attack.poison(toy, ctx).fingerprint == expected.fingerprint
+    assert ctx.notes == undisturbed.notes
+    assert len(steps) == 2 * (2 + 2 + 1)  # rounds 1 and 2, then 2 and 3, then 3
+    assert attack.poison(toy, until(1)).fingerprint == expected.fingerprint
+    assert len(steps) == 2 * (2 + 2 + 1)  # all had been played
+
+
+def test_a_surrogate_that_diverges_is_named(toy: ImageSet) -> None:
+    with pytest.raises(FloatingPointError, match="not finite in round 1; the training diverged, lower lr"):
+        replace(SMALL, lr=1e30).poison(toy, Context())

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from benchmark.record import Record
+    from benchmark.report.strips import Key
 
 STATE = "report.json"
 
@@ -40,7 +41,14 @@ class Report:
         return self.folder / "leaderboard.html"
 
 
-def write_report(table: pd.DataFrame, folder: Path, title: str, *, context: Mapping[str, str] | None = None) -> Report:
+def write_report(
+    table: pd.DataFrame,
+    folder: Path,
+    title: str,
+    *,
+    context: Mapping[str, str] | None = None,
+    pictures: Mapping[Key, bytes] | None = None,
+) -> Report:
     """Writes the report of a long table (``results.to_table``) into ``folder``; does nothing if it stands there already.
 
     The same table, title and context give the same bytes. Several groups (data set, victim, protocol, poison ratio) become
@@ -51,6 +59,8 @@ def write_report(table: pd.DataFrame, folder: Path, title: str, *, context: Mapp
         folder: made if missing. Files of an earlier report that this one does not have are removed.
         title: headline of the page.
         context: further facts to show, for example ``{"command": "run_benchmark.py run quick"}``.
+        pictures: ``strips.Strips`` of the same table. Which there are decides with the rest whether the report is current; what they show
+            follows from the records, which hold the sha256 of the images, so that none is drawn for a report that stands.
 
     Raises:
         ValueError: if the table is empty.
@@ -58,33 +68,33 @@ def write_report(table: pd.DataFrame, folder: Path, title: str, *, context: Mapp
     """
     from benchmark.report.view import sections
 
-    context = dict(context or {})
+    context, pictures = dict(context or {}), pictures or {}
     groups = sections(table)
-    wanted = _digest(table["record"], title, context)
+    wanted = _digest(table["record"], title, context, pictures)
     if is_current(wanted, folder):
         return Report(folder, tuple(folder / name for name in sorted(_state(folder)[1])), rewritten=False)
 
     from benchmark.report import page, plots, text
 
     files: dict[str, bytes] = {}
-    pictures: list[dict[str, bytes]] = []
+    shown: list[dict[str, bytes]] = []
     for index, section in enumerate(groups):
         drawn = {"heatmap": plots.heatmap(section), "curves": plots.curves(section)}
         for name, formats in drawn.items():
             for ending, content in formats.items():
                 files[f"{name}{f'-{index + 1}' if index else ''}.{ending}"] = content
-        pictures.append({name: formats["png"] for name, formats in drawn.items() if formats})
+        shown.append({name: formats["png"] for name, formats in drawn.items() if formats})
     files["leaderboard.md"] = text.markdown(table, groups, title, context).encode()
     files["leaderboard.csv"] = text.leaderboard_csv(table).encode()
     files["cells.csv"] = text.cells_csv(table).encode()
-    files["leaderboard.html"] = page.page(table, groups, title, context, pictures).encode()
+    files["leaderboard.html"] = page.page(table, groups, title, context, shown, pictures).encode()
     _publish(folder, files, wanted)
     return Report(folder, tuple(folder / name for name in sorted(files)))
 
 
-def report_digest(records: Iterable[Record], title: str, context: Mapping[str, str] | None = None) -> str:
+def report_digest(records: Iterable[Record], title: str, context: Mapping[str, str] | None = None, pictures: Iterable[Key] = ()) -> str:
     """Names the report that ``write_report`` would make of these records, with this code. Order and repetition do not matter."""
-    return _digest((record_digest(record) for record in records), title, dict(context or {}))
+    return _digest((record_digest(record) for record in records), title, dict(context or {}), pictures)
 
 
 def is_current(digest: str, folder: Path) -> bool:
@@ -95,15 +105,16 @@ def is_current(digest: str, folder: Path) -> bool:
     return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in files.items())
 
 
-def _digest(records: Iterable[str], title: str, context: Mapping[str, str]) -> str:
-    return digest([sorted(set(records)), title, dict(context), __version__, _sources()])
+def _digest(records: Iterable[str], title: str, context: Mapping[str, str], pictures: Iterable[Key]) -> str:
+    return digest([sorted(set(records)), title, dict(context), sorted(pictures), __version__, _sources()])
 
 
 @cache
 def _sources() -> str:
-    """sha256 of the code that makes the report: this package and the module of its numbers."""
+    """sha256 of the code that makes the report: this package and the modules of its numbers and commands."""
     here = Path(__file__).parent
-    sources = [*sorted([*here.glob("*.py"), *here.glob("*.j2")]), here.parent / "results.py"]
+    core = [here.parent / name for name in ("results.py", "reproduce.py", "protocol.py")]
+    sources = [*sorted(path for ending in ("py", "j2", "css", "js") for path in here.glob(f"*.{ending}")), *core]
     return sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
 
 

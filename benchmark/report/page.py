@@ -6,22 +6,47 @@ import base64
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmark.report import svg
+from benchmark.report.runs import cell_runs
+from benchmark.report.strips import GAP, Key
 from benchmark.report.view import HOW_TO_READ, Section, environment, facts
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A PNG in the page: the id under which drawings refer to it, its size in pixels, its content as an address."""
+
+    id: str
+    width: int
+    height: int
+    address: str
+
+
 def page(
-    table: pd.DataFrame, sections: Sequence[Section], title: str, context: Mapping[str, str], plots: Sequence[Mapping[str, bytes]]
+    table: pd.DataFrame,
+    sections: Sequence[Section],
+    title: str,
+    context: Mapping[str, str],
+    plots: Sequence[Mapping[str, bytes]],
+    pictures: Mapping[Key, bytes],
 ) -> str:
-    """The HTML text. ``plots`` holds, for each section, PNG bytes by name (``curves``, ``heatmap``), which go into the page."""
+    """The HTML text.
+
+    Args:
+        table: what ``to_table`` returns; ``sections`` are its own.
+        plots: for each section, PNG bytes by name (``curves``, ``heatmap``), which go into the page.
+        pictures: as ``strips.Strips``, or empty; each goes into the page once.
+    """
     jinja = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -30,7 +55,13 @@ def page(
     return jinja.get_template("leaderboard.html.j2").render(
         title=title,
         sections=sections,
-        plots=[{name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in pair.items()} for pair in plots],
+        choices=_choices(sections),
+        runs=cell_runs(table),
+        curve=svg.curve,
+        scatters=[[found for score in svg.SCORES if (found := svg.scatter(section, score))] for section in sections],
+        gap=GAP,
+        pictures={key: _picture(f"picture-{index}", png) for index, (key, png) in enumerate(pictures.items())},
+        plots=[{name: _address(png) for name, png in pair.items()} for pair in plots],
         how_to_read=HOW_TO_READ,
         context=context,
         facts=facts(table),
@@ -38,9 +69,29 @@ def page(
     )
 
 
+def _choices(sections: Sequence[Section]) -> dict[str, list[str]]:
+    """What the page's filters offer: those with something to choose from."""
+    found = {
+        "data set": {section.dataset for section in sections},
+        "victim": {section.victim for section in sections},
+        "attack": {column.attack for section in sections for column in section.columns if not column.is_clean},
+        "needs": {row.needs for section in sections for row in section.rows},
+    }
+    return {name: sorted(values) for name, values in found.items() if len(values) > 1}
+
+
+def _picture(name: str, png: bytes) -> Picture:
+    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))  # where a PNG has them
+    return Picture(name, width, height, _address(png))
+
+
+def _address(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
 def _sortable(value: float | int | None) -> str:
     """A number as the page's script reads it; empty, which sorts last, where there is none."""
-    return "" if value is None or math.isnan(value) else f"{value:.6g}"
+    return "" if value is None or math.isnan(value) else f"{value:.9g}"
 
 
 def _breakable(spec: str) -> Markup:

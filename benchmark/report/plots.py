@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from benchmark.report.view import Cell, Section, shade
 
@@ -43,7 +44,7 @@ def heatmap(section: Section) -> dict[str, bytes]:
     0 to 100 %, so that figures of different runs can be laid side by side.
     """
     with rc_context(STYLE):
-        return _files(_draw_heatmap(section))
+        return files(_draw_heatmap(section))
 
 
 def curves(section: Section) -> dict[str, bytes]:
@@ -55,10 +56,10 @@ def curves(section: Section) -> dict[str, bytes]:
     if not section.curves:
         return {}
     with rc_context(STYLE):
-        return _files(_draw_curves(section))
+        return files(_draw_curves(section))
 
 
-def _files(figure: Figure) -> dict[str, bytes]:
+def files(figure: Figure) -> dict[str, bytes]:
     """The figure's bytes, without dates or program versions, so that the same table gives the same files."""
     png, pdf = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
@@ -89,7 +90,7 @@ def _draw_heatmap(section: Section) -> Figure:
     figure = Figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
-    axes.text(0.15, 0.28, _fitting(section.title, width), fontsize=9.5, fontweight="bold", va="center")
+    axes.text(0.15, 0.28, fitting(section.title, width), fontsize=9.5, fontweight="bold", va="center")
     head_style = {"rotation": 35, "rotation_mode": "anchor", "ha": "left"} if slanted else {"ha": "center"}
     for x, head in zip([*place, right_edge], [*heads, "mean"], strict=True):
         at = left + x + (cell_w / 2 - 0.08 if slanted else cell_w / 2)
@@ -157,76 +158,117 @@ def _draw_scale(axes: Axes, x: float, y: float, width: float, with_needs: bool) 
 # --- curves ----------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of a panel: values in % over ``x`` with their standard deviations. NaN is a gap; one value at least is finite."""
+
+    name: str
+    x: Sequence[float]
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines with a common x axis, which is logarithmic if ``log``."""
+
+    title: str
+    lines: Sequence[Line]
+    log: bool = False
+
+
 def _draw_curves(section: Section) -> Figure:
-    columns = [column for column in section.columns if any((row.defense, column.attack) in section.curves for row in section.rows)]
-    rows = [row for row in section.rows if any((row.defense, column.attack) in section.curves for column in columns)]
-    across = min(3, len(columns))
-    down = math.ceil(len(columns) / across)
-    labels = {row.defense: row.defense if len(row.defense) <= 24 else row.defense[:23] + "…" for row in rows}
+    panels = []
+    for column in section.columns:
+        found = [(row, section.curves.get((row.defense, column.attack), [])) for row in section.rows]
+        lines = [_over_seeds(row.defense, seeds) for row, seeds in found if seeds]
+        if lines:
+            panels.append(Panel(column.title, lines))
+    anchors = {row.defense for row in section.rows if row.is_undefended}
+    return draw_panels(section.title, panels, "epoch", anchors)
+
+
+def _over_seeds(name: str, seeds: Sequence[Sequence[float]]) -> Line:
+    """The mean of a cell's curves, and their spread where there are several."""
+    values = np.full((len(seeds), max(map(len, seeds))), np.nan)
+    for line, seed in zip(values, seeds, strict=True):
+        line[: len(seed)] = seed
+    std = 100 * np.nanstd(values, axis=0, ddof=1) if len(seeds) > 1 else np.full(values.shape[1], np.nan)
+    return Line(name, range(1, values.shape[1] + 1), list(100 * np.nanmean(values, axis=0)), list(std))
+
+
+def draw_panels(title: str, panels: Sequence[Panel], xlabel: str, anchors: Collection[str] = (), points: bool = False) -> Figure:
+    """Panels three abreast, one y axis of 0 to 100 %; each line with a band of one standard deviation and its name at its end.
+
+    Lines of one name look the same in all panels; those of ``anchors`` are dotted and black. ``points`` marks where values are.
+    """
+    names = sorted({line.name for panel in panels for line in panel.lines})
+    across = min(3, len(panels))
+    down = math.ceil(len(panels) / across)
+    labels = {name: name if len(name) <= 24 else name[:23] + "…" for name in names}
     margin = 0.5 + 0.066 * max(len(label) for label in labels.values())
-    panel_w, panel_h = 2.2, max(1.75, 0.125 * len(rows) + 0.2)
+    panel_w, panel_h = 2.2, max(1.75, 0.125 * max(len(panel.lines) for panel in panels) + 0.2)
     left, gap_y, head, foot = 0.5, 0.42, 0.62, 0.5
     width = left + across * (panel_w + margin) + (across - 1) * 0.22
     height = head + down * panel_h + (down - 1) * gap_y + foot
     figure = Figure(figsize=(width, height), facecolor="white")
-    figure.text(0.12 / width, 1 - 0.2 / height, _fitting(section.title, width), fontsize=9.5, fontweight="bold", va="center")
-    defended = [row.defense for row in rows if not row.is_undefended]
-    styles = {name: (PALETTE[i % len(PALETTE)], DASHES[i // len(PALETTE) % len(DASHES)], 1.4) for i, name in enumerate(sorted(defended))}
-    styles |= {row.defense: (INK, (0, (1, 1)), 1.6) for row in rows if row.is_undefended}
-    for index, column in enumerate(columns):
+    figure.text(0.12 / width, 1 - 0.2 / height, fitting(title, width), fontsize=9.5, fontweight="bold", va="center")
+    plain = [name for name in names if name not in anchors]
+    styles = {name: (PALETTE[i % len(PALETTE)], DASHES[i // len(PALETTE) % len(DASHES)], 1.4) for i, name in enumerate(plain)}
+    styles |= dict.fromkeys(anchors, (INK, (0, (1, 1)), 1.6))
+    for index, panel in enumerate(panels):
         x = left + index % across * (panel_w + margin + 0.22)
         y = height - head - (index // across) * (panel_h + gap_y) - panel_h
         axes = figure.add_axes((x / width, y / height, panel_w / width, panel_h / height))
-        _frame(axes, column.title, index % across == 0, index + across >= len(columns))
+        frame(axes, panel.title, xlabel if index + across >= len(panels) else "", index % across == 0)
+        if panel.log:
+            axes.set_xscale("log")
+            axes.set_xticks(panel.lines[0].x, [f"{value:g}" for value in panel.lines[0].x])
+            axes.xaxis.set_minor_locator(NullLocator())
+        elif not points:  # epochs
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         ends = []
-        for row in rows:
-            seeds = section.curves.get((row.defense, column.attack), [])
-            if seeds:
-                colour, dash, thick = styles[row.defense]
-                ends.append((_draw_line(axes, seeds, colour, dash, thick), labels[row.defense], colour))
-        _label_ends(axes, ends, 100 * 0.125 / panel_h, panel_w)
+        for line in panel.lines:
+            _draw_line(axes, line, styles[line.name], points)
+            last = next(value for value in reversed(line.mean) if math.isfinite(value))
+            ends.append((last, labels[line.name], styles[line.name][0]))
+        label_ends(axes, ends, 100 * 0.125 / panel_h, panel_w)
     return figure
 
 
-def _fitting(title: str, width: float) -> str:
+def fitting(title: str, width: float) -> str:
     """The title, its middle left out where it would be wider than a figure of ``width`` inches."""
     room = int(width * 11)  # letters of the title's size in an inch
     return title if len(title) <= room else f"{title[: room // 3]} … {title[-(room - room // 3 - 3) :]}"
 
 
-def _frame(axes: Axes, title: str, first: bool, last: bool) -> None:
+def frame(axes: Axes, title: str, xlabel: str, first: bool) -> None:
+    """A panel of accuracies in %; ``first`` has the labels of the y axis."""
     axes.set_title(title, fontsize=8.5, loc="left", pad=5, fontweight="bold")
     axes.set_ylim(0, 100)
     axes.margins(x=0)
     axes.set_yticks([0, 25, 50, 75, 100])
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=7, labelcolor=MUTED, labelleft=first)
+    axes.tick_params(which="both", length=0, labelsize=7, labelcolor=MUTED)
+    axes.tick_params(labelleft=first)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#9aa2ac")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     if first:
         axes.set_ylabel("test accuracy, %", fontsize=7.5, color=MUTED)
-    if last:
-        axes.set_xlabel("epoch", fontsize=7.5, color=MUTED)
+    axes.set_xlabel(xlabel, fontsize=7.5, color=MUTED)
 
 
-def _draw_line(axes: Axes, seeds: Sequence[Sequence[float]], colour: str, dash: object, thick: float) -> float:
-    """Draws the mean over seeds and its band; returns where the line ends, in %."""
-    values = np.full((len(seeds), max(map(len, seeds))), np.nan)
-    for line, seed in zip(values, seeds, strict=True):
-        line[: len(seed)] = seed
-    epochs, mean = np.arange(1, values.shape[1] + 1), 100 * np.nanmean(values, axis=0)
-    axes.plot(
-        epochs, mean, color=colour, linestyle=dash, linewidth=thick, marker="o" if len(epochs) == 1 else "", markersize=3, clip_on=False
-    )
-    if len(seeds) > 1:
-        spread = 100 * np.nanstd(values, axis=0, ddof=1)
-        axes.fill_between(epochs, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
-    return float(mean[-1])
+def _draw_line(axes: Axes, line: Line, style: tuple[str, Any, float], points: bool) -> None:
+    colour, dash, thick = style
+    mean, std = np.array(line.mean), np.array(line.std)
+    marker = "o" if points or len(mean) == 1 else ""
+    axes.plot(line.x, mean, color=colour, linestyle=dash, linewidth=thick, marker=marker, markersize=3, clip_on=False)
+    if np.isfinite(std).any():
+        axes.fill_between(line.x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
 
 
-def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], apart: float, panel_w: float) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], apart: float, panel_w: float) -> None:
     """Writes each line's name and last value beside its end, moved up or down so that no two overlap, with a thin leader."""
     ends = sorted(ends)
     heights: list[float] = []

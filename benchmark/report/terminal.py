@@ -43,22 +43,22 @@ def print_leaderboard(table: pd.DataFrame, console: Console) -> None:
     """
     for section in sections(table):
         console.print()
-        _say(console, section.title, "bold")
-        _say(console, f"{section.seeds}; accuracies in %, price in points", "dim")
+        say(console, section.title, "bold")
+        say(console, f"{section.seeds}; accuracies in %, price in points", "dim")
         for board in section.boards:
             if len(section.boards) > 1:
-                _say(console, f"\n{board.title}")
+                say(console, f"\n{board.title}")
             _print_board(board, section, console)
         for note in section.notes:
-            _say(console, note, "dim")
+            say(console, note, "dim")
         for failure in section.failures[:_SHOWN_FAILURES]:
-            _say(console, f"failed: {failure.where}: {' '.join(failure.error.split())}", "red")
+            say(console, f"failed: {failure.where}: {' '.join(failure.error.split())}", "red")
         if len(section.failures) > _SHOWN_FAILURES:
-            _say(console, f"and {len(section.failures) - _SHOWN_FAILURES} more failed cells; the report lists them all", "red")
+            say(console, f"and {len(section.failures) - _SHOWN_FAILURES} more failed cells; the report lists them all", "red")
 
 
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(_plain(text, console), style), soft_wrap=not console.is_terminal)
+def say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(plain(text, console), style), soft_wrap=not console.is_terminal)
 
 
 def _print_board(board: Board, section: Section, console: Console) -> None:
@@ -83,13 +83,13 @@ def _print_board(board: Board, section: Section, console: Console) -> None:
         shown.width = _width(kept)
         console.print(shown, width=shown.width, crop=False, no_wrap=True, overflow="ignore")
     if dropped := [column.title for column in columns[len(kept) :]]:
-        _say(console, f"left out, since the terminal is {console.width} columns wide: {', '.join(dropped)}", "yellow")
+        say(console, f"left out, since the terminal is {console.width} columns wide: {', '.join(dropped)}", "yellow")
 
 
 def _columns(board: Board, section: Section, console: Console) -> list[_Column]:
     def column(title: str, text: Callable[[Row], str], value: Callable[[Row], float] | None = None, left: bool = False) -> _Column:
         values = tuple(math.nan if value is None or row.is_undefended else value(row) for row in board.rows)
-        return _Column(title, tuple(_plain(text(row), console) for row in board.rows), values, left)
+        return _Column(title, tuple(plain(text(row), console) for row in board.rows), values, left)
 
     uneven = len({row.n for row in board.rows}) > 1  # otherwise the line above the table says it
     columns = [
@@ -120,7 +120,7 @@ def _width(columns: Sequence[_Column]) -> int:
     return sum(column.width for column in columns) + 2 * (len(columns) - 1)
 
 
-def _plain(text: str, console: Console) -> str:
+def plain(text: str, console: Console) -> str:
     """The text in characters that the console's encoding has."""
     try:
         text.encode(console.encoding)

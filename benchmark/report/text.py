@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def markdown(table: pd.DataFrame, sections: Sequence[Section], title: str, context: Mapping[str, str]) -> str:
     """The whole report without its plots, as GitHub-flavoured Markdown."""
-    lines = [f"# {_escaped(title)}", "", "Accuracies in %, price in points, cost in undefended trainings.", ""]
+    lines = [f"# {escaped(title)}", "", "Accuracies in %, price in points, cost in undefended trainings.", ""]
     for section in sections:
-        lines += [f"## {_escaped(section.title)}", "", _escaped(section.summary), "", f"{section.seeds}.", ""]
+        lines += [f"## {escaped(section.title)}", "", escaped(section.summary), "", f"{section.seeds}.", ""]
         for board in section.boards:
             if len(section.boards) > 1:
                 lines += [f"### {board.title}", ""]
@@ -25,12 +25,12 @@ def markdown(table: pd.DataFrame, sections: Sequence[Section], title: str, conte
         lines += ["### Accuracy by attack", ""]
         cells = [[row.name, *(cell.text for cell in row.cells)] for row in section.rows]
         lines += [*_table(["defense", *(column.title for column in section.columns)], cells), ""]
-        lines += [*(f"- {_escaped(note)}" for note in section.notes), *([""] if section.notes else [])]
+        lines += [*(f"- {escaped(note)}" for note in section.notes), *([""] if section.notes else [])]
         if section.failures:
-            lines += ["### Failed cells", "", *(f"- {_escaped(item.where)}: {_escaped(item.error)}" for item in section.failures), ""]
+            lines += ["### Failed cells", "", *(f"- {escaped(item.where)}: {escaped(item.error)}" for item in section.failures), ""]
     lines += ["## How to read this", "", *(f"- **{term}**: {meaning}" for term, meaning in HOW_TO_READ), ""]
     lines += ["## Environment and command", ""]
-    lines += [f"- {_escaped(name)}: {_escaped(value)}" for name, value in {**context, **facts(table), **environment(table)}.items()]
+    lines += [f"- {escaped(name)}: {escaped(value)}" for name, value in {**context, **facts(table), **environment(table)}.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -64,7 +64,7 @@ def cells_csv(table: pd.DataFrame) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table with padded columns; texts to the left, numbers to the right."""
-    grid_ = [[_escaped(text) for text in row] for row in (head, *rows)]
+    grid_ = [[escaped(text) for text in row] for row in (head, *rows)]
     widths = [max(3, *(len(row[i]) for row in grid_)) for i in range(len(head))]
     left = [title in ("defense", "needs") for title in head]
     padded = [
@@ -75,7 +75,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (padded[0], rule, *padded[1:])]
 
 
-def _escaped(text: str) -> str:
-    """One line without Markdown or HTML of its own."""
+def escaped(text: str) -> str:
+    """One line without Markdown, links or HTML of its own."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\|*`#])", r"\\\1", text)
+    return re.sub(r"([\\|*`#]|\](?=[(\[]))", r"\\\1", text)

@@ -127,7 +127,10 @@ class Failure:
 class Section:
     """One group of comparable results: a data set, a victim, a protocol and a poison ratio."""
 
-    title: str
+    dataset: str
+    victim: str
+    protocol: str
+    ratio: float
     columns: tuple[Column, ...]
     boards: tuple[Board, ...]
     seeds: str
@@ -135,6 +138,10 @@ class Section:
     notes: tuple[str, ...]
     failures: tuple[Failure, ...]
     curves: Mapping[tuple[str, str], list[tuple[float, ...]]]  # (defense, attack) -> one curve a seed, shares in [0, 1]
+
+    @property
+    def title(self) -> str:
+        return f"{self.dataset} · {self.victim} · {self.protocol}" + (f" · poison ratio {self.ratio:g}" if self.ratio != 1 else "")
 
     @property
     def rows(self) -> list[Row]:
@@ -169,8 +176,6 @@ def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Se
         rows = tuple(_row(values, columns, by_place) for values in part.to_dict("records"))
         boards.append(Board("Defenses that need clean data or pretrained weights" if with_needs else "Defenses without privileges", rows))
     rows = tuple(row for part in boards for row in part.rows)
-    dataset, victim, protocol, ratio = board[GROUP].iloc[0]
-    title = f"{dataset} · {victim} · {protocol}" + (f" · poison ratio {ratio:g}" if ratio != 1 else "")
     curves: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for defense, attack, curve in zip(runs["defense"], runs["attack"], runs["curve"], strict=True):
         if curve:
@@ -180,7 +185,9 @@ def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Se
         Failure(f"{attack} + {defense}, seed {seed}", error.strip() or "no reason recorded")
         for attack, defense, seed, error in zip(*(failed[name] for name in ("attack", "defense", "seed", "error")), strict=True)
     )
-    return Section(title, columns, tuple(boards), _seeds(rows), _summary(boards, columns), _notes(rows, columns), failures, curves)
+    dataset, victim, protocol, ratio = board[GROUP].iloc[0]
+    texts = _seeds(rows), _summary(boards, columns), _notes(rows, columns)
+    return Section(dataset, victim, protocol, ratio, columns, tuple(boards), *texts, failures, curves)
 
 
 def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:

@@ -1,0 +1,111 @@
+"""The augmentation of contrastive learning at a chosen strength, for a whole batch and differentiable.
+
+As in the released code of Wang, Zhu, Gao, arXiv:2402.04010: a random part of the image blown up to its size, mirroring, colour jitter
+and sometimes no colours. What is drawn for an image comes from a generator on the CPU, so that every device sees the same views.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.images import LUMA
+
+TRIES = 10  # boxes drawn for an image, of which the first that fits into it counts
+NARROWEST = 3 / 4  # width to height of a box in pixels; the widest is its inverse
+
+
+def augment(x: Tensor, strength: float, generator: torch.Generator, flip: bool = True) -> Tensor:
+    """A random view of each image; the images themselves if ``strength`` is 0.
+
+    A box of 1 - 0.9 s to 1 of the area at strength s; mirrored with probability 1/2; with probability 0.8 s, brightness, contrast and
+    saturation changed by up to 40 s % and the hue by up to 0.1 s of its circle, in an order that is drawn for the batch; gray with
+    probability 0.2 s.
+
+    Args:
+        x: float (B, C, H, W) in [0, 1], with one channel or three; of one channel only brightness and contrast change.
+        strength: 0..1.
+        generator: on the CPU.
+        flip: whether a mirror image belongs to the same class; if not, none is mirrored.
+
+    Returns:
+        float (B, C, H, W) in [0, 1], in channels-last memory.
+
+    Raises:
+        ValueError: if the images have neither one nor three channels.
+    """
+    if strength == 0:
+        return x
+    if x.shape[1] not in (1, 3):
+        raise ValueError(f"images have {x.shape[1]} channels, expected 1 (gray) or 3 (red, green, blue); strength=0 takes any")
+    height, width = x.shape[2:]
+    top, left, tall, wide = draw_boxes(len(x), height, width, strength, generator).to(x)
+    mirror, change, fade = torch.rand(3, len(x), 1, 1, 1, generator=generator).to(x)
+    jitter = strength * (2 * torch.rand(4, len(x), 1, 1, 1, generator=generator).to(x) - 1)
+    order = torch.randperm(4, generator=generator).tolist()
+    rows, columns = _sampling(height, top, tall), _sampling(width, left, wide)
+    columns = torch.where(mirror < 0.5 * flip, columns.flip(2), columns)
+    with torch.autocast(x.device.type, enabled=False):  # bf16 would round images to eight bits
+        view = rows @ x @ columns.transpose(2, 3)
+        view = torch.where(change < 0.8 * strength, _change_colours(view, jitter, order), view)
+        view = torch.where(fade < 0.2 * strength, _luma(view), view)
+    return view.contiguous(memory_format=torch.channels_last)
+
+
+def draw_boxes(count: int, height: int, width: int, strength: float, generator: torch.Generator) -> Tensor:
+    """Top, left, height and width of ``count`` boxes, as shares of the image's sides, (4, count). An image that none fits stays whole."""
+    area, form, corner = (torch.rand(size, count, generator=generator) for size in (TRIES, TRIES, 2))
+    area = 1 - 0.9 * strength * area
+    form = NARROWEST ** (2 * form - 1)
+    sides = torch.stack([area / form * width / height, area * form * height / width]).sqrt()  # (2, TRIES, B)
+    fits = (sides <= 1).all(0)
+    first = fits.int().argmax(0)
+    chosen = torch.where(fits.any(0), sides[:, first, torch.arange(count)], 1.0)
+    return torch.cat([corner * (1 - chosen), chosen])
+
+
+def _sampling(side: int, start: Tensor, length: Tensor) -> Tensor:
+    """Matrices (B, 1, side, side) that stretch the part ``length`` from ``start`` on, both shares of the side, to all of it, bilinearly.
+
+    Products with them are what ``grid_sample`` computes with its border padding, and have a deterministic gradient on every device.
+    """
+    place = torch.arange(side, device=start.device)
+    source = start[:, None] * side + length[:, None] * (place + 0.5) - 0.5  # of each place, in pixels
+    return (1 - (source.clamp(0, side - 1)[:, None, :, None] - place).abs()).clamp_min(0)
+
+
+def _change_colours(x: Tensor, jitter: Tensor, order: list[int]) -> Tensor:
+    """Brightness, contrast, saturation and hue changed in ``order``, each by what its row of ``jitter`` says, (4, B, 1, 1, 1) in -1..1."""
+    for number in order:
+        if number == 3:
+            x = turn_hue(x, 0.1 * jitter[3])
+        else:
+            gray = 0 if number == 0 else _luma(x) if number == 2 else _luma(x).mean((2, 3), keepdim=True)
+            x = clip(x + 0.4 * jitter[number] * (x - gray))  # away from gray, or towards it
+    return x
+
+
+def clip(x: Tensor) -> Tensor:
+    """``x`` clipped to [0, 1]. Its gradient passes where x is just 0 or 1, unlike that of ``clamp``: black and white could not change."""
+    return torch.where((x < 0) | (x > 1), x.detach().clamp(0, 1), x)
+
+
+def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
+    """Moves the hue by ``turn``, a share of its circle, (B, 1, 1, 1); value and saturation, as in HSV, stay. One channel stays whole."""
+    if x.shape[1] == 1:
+        return x
+    red, green, blue = x.unbind(1)  # (B, H, W)
+    high, low = x.amax(1), x.amin(1)
+    chroma = high - low
+    safe = torch.where(chroma > 0, chroma, 1)  # gray has no hue, and its gradient must not be NaN
+    sector = torch.where(high == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+    sector = torch.where(high == red, (green - blue) / safe, sector) + 6 * turn[:, 0]  # sixths of the circle
+    away = torch.stack([(sector + offset) % 6 for offset in (5, 3, 1)], 1)
+    return high[:, None] - chroma[:, None] * torch.minimum(away, 4 - away).clamp(0, 1)
+
+
+def _luma(x: Tensor) -> Tensor:
+    """The luminance, (B, 1, H, W)."""
+    if x.shape[1] == 1:
+        return x
+    return (x * (x.new_tensor(LUMA) / sum(LUMA))[:, None, None]).sum(1, keepdim=True)

@@ -1,0 +1,42 @@
+"""Expectation over transformation: random crops and flips of a whole batch, through which a gradient flows back to the images.
+
+A view is an index gather, so its adjoint, a scatter-add into the images, is autograd's. Where an image has several views, they stand in one
+batch and their gradients add up.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PAD = 4  # pixels of black around an image, from which the crop is taken
+
+
+def draw_views(count: int, hflip: bool, generator: torch.Generator) -> Tensor:
+    """Parameters of ``count`` random views, int64 (count, 3) on the CPU: the crop's top and left, 0..2 * PAD, and 1 if it is mirrored.
+
+    Args:
+        hflip: whether a mirror image belongs to the same class; if not, none is mirrored.
+        generator: on the CPU.
+    """
+    corner = torch.randint(2 * PAD + 1, (count, 2), generator=generator)
+    flip = torch.randint(2, (count, 1), generator=generator) if hflip else torch.zeros(count, 1, dtype=torch.int64)
+    return torch.cat([corner, flip], 1)
+
+
+def views(x: Tensor, drawn: Tensor) -> Tensor:
+    """The views of ``drawn``, float (J * B, C, H, W) in channels-last memory; view ``k`` is one of image ``k % B``.
+
+    Args:
+        x: float (B, C, H, W).
+        drawn: of ``draw_views``, (J * B, 3).
+    """
+    batch, _, height, width = x.shape
+    top, left, flip = drawn.to(x.device).unbind(1)
+    down = top[:, None] + torch.arange(height, device=x.device)  # (J * B, H)
+    along = left[:, None] + torch.arange(width, device=x.device)  # (J * B, W)
+    along = torch.where(flip[:, None] == 1, along.flip(1), along)
+    image = torch.arange(len(drawn), device=x.device) % batch
+    rows = F.pad(x, (PAD, PAD, PAD, PAD)).permute(0, 2, 3, 1)  # (B, H + 2 * PAD, W + 2 * PAD, C)
+    return rows[image[:, None, None], down[:, :, None], along[:, None, :]].permute(0, 3, 1, 2)

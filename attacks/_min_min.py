@@ -1,0 +1,175 @@
+"""The game that error-minimising attacks share: a surrogate and the noise take turns in making the training loss small.
+
+An attack brings the two turns of a round. All that a turn draws must depend on the seed and the round's number, so that a killed game,
+which is kept in the scratch folder after its rounds, goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import Context
+from benchmark.data import ImageSet, chunks, to_float
+from benchmark.gradients import frozen, input_gradient
+from benchmark.resume import Checkpoint, named
+from benchmark.train import build_victim, check_finite
+
+Turn = Callable[[int], None]  # gets the number of the round, from 1
+
+
+class MinMin:
+    """One game: the noise, the surrogate and its optimizer.
+
+    Attributes:
+        noise: float16, one for each image (N, C, H, W) or each class (num_classes, C, H, W), in [0, 1] units.
+        index: int64 (N,), which noise belongs to which image.
+        model: the surrogate.
+        seen: the surrogate behind ``view``, through which both turns look.
+        optimizer: of the surrogate, SGD with momentum 0.9.
+        chunk: images handled at once in the noise's turn and when the error is counted.
+    """
+
+    def __init__(
+        self,
+        data: ImageSet,
+        ctx: Context,
+        *,
+        surrogate: str,
+        by_class: bool,
+        eps: float,
+        lr: float,
+        weight_decay: float,
+        chunk: int,
+        view: nn.Module | None = None,
+    ) -> None:
+        self.data, self.ctx, self.eps, self.chunk = data, ctx, eps, chunk
+        slots = data.info.num_classes if by_class else len(data)
+        self.noise = torch.zeros(slots, *data.x.shape[1:], dtype=torch.float16, device=ctx.device)
+        self.index = data.y if by_class else torch.arange(len(data))
+        self.model = build_victim(surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(ctx.device)
+        self.seen = nn.Sequential(view or nn.Identity(), self.model)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr, 0.9, weight_decay=weight_decay)
+        self._finished, self._expected = 0, 1  # rounds, for the progress
+
+    def play(self, model_turn: Turn, noise_turn: Turn, rounds: int, expected: int, stop_error: float = -1.0) -> ImageSet:
+        """Plays ``rounds`` rounds, or until the surrogate's error on the poisoned set is at most ``stop_error``; returns that set.
+
+        The noise's turn finds the surrogate frozen, in eval mode. Notes ``rounds`` and ``surrogate_error``.
+
+        Args:
+            expected: rounds that the shown progress reckons with.
+
+        Raises:
+            FloatingPointError: if the surrogate is no longer finite.
+        """
+        kept = Checkpoint(self.ctx)
+        error = self._restore(kept)
+        self._finished, self._expected = kept.done, expected
+        while self._finished < rounds and error > stop_error:
+            number = self._finished + 1
+            model_turn(number)
+            check_finite(self.model, f"in round {number}")
+            with frozen(self.seen):
+                noise_turn(number)
+                error = self._error()
+            self._finished = number
+            self._tell(0.0, f"round {number}, error {error:.1%}")
+            self.ctx.log(f"round {number}, error on the poisoned set {error:.4f}")
+            kept.save(number, self._state(error))
+        self.ctx.note(rounds=self._finished, surrogate_error=error)
+        return self._poisoned()
+
+    def images(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The clean images at ``batch``, float (B, C, H, W) in [0, 1] in channels-last memory, and their labels, on the device."""
+        x = to_float(self.data.x[batch].to(self.ctx.device)).to(memory_format=torch.channels_last)
+        return x, self.data.y[batch].to(self.ctx.device)
+
+    def model_step(self, batch: Tensor, max_norm: float = 0.0, clipped: bool = False) -> None:
+        """One step of the surrogate on the poisoned images at ``batch``.
+
+        Args:
+            max_norm: bound on the gradient's norm; 0 for none.
+            clipped: whether the poisoned images are clipped to [0, 1].
+        """
+        x, y = self.images(batch)
+        x = x + self.noise[self.index[batch]]
+        self.seen.train()
+        with self.ctx.autocast():
+            logits = self.seen(x.clamp_(0, 1) if clipped else x)
+        loss = nn.functional.cross_entropy(logits.float(), y)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if max_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+        self.optimizer.step()
+
+    def descend(self, x: Tensor, y: Tensor, delta: Tensor, steps: int, length: float) -> Tensor:
+        """``steps`` sign steps of ``length`` down the loss; returns the new delta, within the budget but not clipped to the image range."""
+        current = (x + delta).clamp_(0, 1)
+        for _ in range(steps):
+            gradient, _ = input_gradient(self.seen, current, y, self.ctx)
+            delta = (current - length * gradient.sign() - x).clamp_(-self.eps, self.eps)
+            current = (x + delta).clamp_(0, 1)
+        return delta
+
+    def sample_turn(self, steps: int, length: float) -> None:
+        """The noise's turn when every image has its own: ``descend`` on all of them."""
+        for part in chunks(len(self.data), self.chunk):
+            x, y = self.images(torch.arange(part.start, part.stop))
+            self.noise[part] = self.descend(x, y, self.noise[part].float(), steps, length).half()
+            self._tell(part.stop / len(self.data), f"round {self._finished + 1}")
+
+    def _tell(self, share: float, note: str) -> None:
+        """Reports progress with ``share`` of the present round done."""
+        self.ctx.progress(min((self._finished + share) / self._expected, 0.95), note)
+
+    @torch.no_grad()
+    def _error(self) -> float:
+        """The surrogate's error on the poisoned set, without the view."""
+        wrong = 0
+        for part in chunks(len(self.data), self.chunk):
+            batch = torch.arange(part.start, part.stop)
+            x, y = self.images(batch)
+            with self.ctx.autocast():
+                logits = self.model((x + self.noise[self.index[batch]]).clamp(0, 1))
+            wrong += int((logits.argmax(1) != y).sum())
+        return wrong / len(self.data)
+
+    def _poisoned(self) -> ImageSet:
+        out = torch.empty_like(self.data.x)
+        for part in chunks(len(self.data)):  # noise of a class is not copied for each of its images at once
+            batch = torch.arange(part.start, part.stop)
+            out[part] = self.data.select(batch).perturb(self.noise[self.index[batch]]).x
+        return self.data.with_x(out)
+
+    def _state(self, error: float) -> dict[str, Tensor]:
+        state = self.optimizer.state  # without weights that do not learn
+        momentum = {name: state[weight]["momentum_buffer"] for name, weight in self.model.named_parameters() if weight in state}
+        game = {"noise": self.noise, "error": torch.tensor(error, dtype=torch.float64)}
+        return {**game, **named("model", self.model.state_dict()), **named("momentum", momentum)}
+
+    def _restore(self, kept: Checkpoint) -> float:
+        """Goes back to a kept state, if there is one; returns its error, or infinity."""
+        if not kept.done:
+            return float("inf")
+        self.noise.copy_(kept.tensors["noise"])
+        self.model.load_state_dict(kept.part("model"))
+        weights = dict(self.model.named_parameters())
+        for name, momentum in kept.part("momentum").items():  # in the weight's memory format, as SGD itself makes it
+            self.optimizer.state[weights[name]]["momentum_buffer"] = torch.empty_like(weights[name]).copy_(momentum)
+        return float(kept.tensors["error"])
+
+
+def batches(order: Tensor, size: int) -> list[Tensor]:
+    """``order`` in parts of ``size``. A part of one image is left out, since BatchNorm needs two.
+
+    Raises:
+        ValueError: if that leaves nothing.
+    """
+    parts = [part for part in order.split(size) if len(part) > 1]  # type: ignore[no-untyped-call]
+    if not parts:
+        raise ValueError(f"the surrogate needs batches of at least 2 images; got {len(order)} images in batches of {size}")
+    return parts

@@ -1,0 +1,212 @@
+"""Error-minimising noise against a surrogate that is trained adversarially: what ``rem`` and ``sem`` share.
+
+In each step a batch gets fresh noise that lowers the loss of its attacked random views, and the surrogate learns from adversarial
+examples of new views of the noisy images. After the last step the noise of every image is made once more against the final surrogate.
+
+Departures of both attacks from the released codes:
+- Surrogates see images in [0, 1]; the releases subtract 0.5. BatchNorm takes out a constant offset, except for the rim of the first
+  convolution, whose zero padding is black here and gray there. No method of this benchmark scales the inputs of a network.
+- The final noise is made in order and for every image. The releases walk through a shuffled loader that drops the last incomplete batch,
+  so that N mod batch_size images keep noise of training time; ``preset=official`` does the same.
+- Views are random crops of the image padded by 4 pixels, mirrored only where a mirror image belongs to the same class. The releases take
+  the mirrored crops for CIFAR only; their larger images are cropped and resized to 224 pixels, which would need sets stored at 256.
+- The views of an image go through the surrogate in one batch, not one after another; in eval mode that is the same.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attacks._eot import draw_views, views
+from benchmark import Attack, Context, ImageSet
+from benchmark.data import DatasetInfo, chunks, to_float
+from benchmark.gradients import frozen, input_gradient
+from benchmark.resume import Checkpoint, named
+from benchmark.train import build_victim, check_finite
+
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+LOG_EVERY = 100  # model steps
+LARGEST_EPS = 127 / 255  # noise is stored as int8 levels
+
+
+class RobustMin(Attack):
+    """The algorithm. A subclass declares the parameters and says with ``attacked`` what the noise has to withstand."""
+
+    eps: float
+    radius: float
+    steps: int
+    lr: float
+    lr_every: int
+    batch_size: int
+    eot_samples: int
+    noise_steps: int
+    noise_step: float
+    attack_steps: int
+    attack_step: float
+    surrogate: str
+    preset: str
+
+    def __post_init__(self) -> None:
+        if self.preset not in ("clean", "official"):
+            raise ValueError(f'preset="{self.preset}", expected clean or official')
+        if not 0 < self.eps <= LARGEST_EPS:
+            raise ValueError(f"eps={self.eps:g}, expected more than 0 and at most 127/255 in [0, 1] units; write 8/255, not 8")
+        if not 0 <= self.radius < 1 or not 0 < self.noise_step < 1 or not 0 < self.attack_step < 1:
+            raise ValueError(
+                f"radius={self.radius:g}, noise_step={self.noise_step:g} and attack_step={self.attack_step:g}, expected less than 1, in "
+                "[0, 1] units, and only the radius may be 0; write 4/255, not 4"
+            )
+        if min(self.steps, self.lr_every, self.eot_samples, self.noise_steps, self.attack_steps) < 1:
+            raise ValueError("steps, lr_every, eot_samples, noise_steps and attack_steps must be at least 1")
+        if self.batch_size < 2 or not self.lr > 0:
+            raise ValueError(f"batch_size={self.batch_size} and lr={self.lr:g}, expected at least 2 images and a positive number")
+
+    def attacked(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context) -> Tensor:
+        """Images within ``radius`` of ``x``, float (B, C, H, W) in [0, 1], on which the noise has to lower the loss."""
+        raise NotImplementedError
+
+    def craft(self, data: ImageSet, ctx: Context) -> ImageSet:
+        """The protected images: ``steps`` model steps, then the final noise, part by part. A killed run goes on after its last saved part.
+
+        Raises:
+            ValueError: for less than two images.
+            FloatingPointError: if the surrogate diverges.
+        """
+        if len(data) < 2:
+            raise ValueError(f"{self.name} needs at least 2 images, since BatchNorm does; got {len(data)}")
+        model = build_victim(self.surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(ctx.device)
+        optimizer = torch.optim.SGD(model.parameters(), self.lr, MOMENTUM, weight_decay=WEIGHT_DECAY)
+        noise = torch.zeros_like(data.x, dtype=torch.int8)  # levels of 1/255; beside the images, since a step needs one batch of it
+        losses = torch.zeros(self.steps, device=ctx.device)
+        saved = Checkpoint(ctx)
+        if saved.done:
+            model.load_state_dict(saved.part("model"))
+            _set_momentum(model, optimizer, saved.part("momentum"))
+            noise.copy_(saved.tensors["noise"])
+            losses.copy_(saved.tensors["losses"])
+            saved.tensors.clear()  # the noise of a large set need not exist twice
+        parts = self.final_parts(len(data), ctx)
+        rounds = self.steps + len(parts)
+        for number in range(saved.done, rounds):
+            if number < self.steps:
+                losses[number] = self._model_step(model, optimizer, data, noise, number, ctx)
+                self._watch(losses, number + 1, ctx)
+            else:
+                if number == self.steps:
+                    check_finite(model, f"after the last step ({self.steps})")
+                part = parts[number - self.steps]
+                noise[part] = self.descend(model, *_batch(data, part, ctx), data.info, f"final {number - self.steps}", ctx).to(noise.device)
+            surrogate = {**named("model", model.state_dict()), **named("momentum", _momentum(model, optimizer))}
+            saved.save(number + 1, {**surrogate, "noise": noise, "losses": losses})
+            ctx.progress((number + 1) / rounds, f"round {number + 1} of {rounds}, the last {len(parts)} for the final noise")
+        ctx.note(robust_loss=float(losses[-LOG_EVERY:].mean()), stale=len(data) - sum(map(len, parts)))
+        return data.with_x(_add_(noise, data.x))
+
+    def final_parts(self, n: int, ctx: Context) -> list[Tensor]:
+        """Which images get their final noise together: int64 index tensors."""
+        batch = min(self.batch_size, n)
+        order = torch.arange(n) if self.preset == "clean" else torch.randperm(n, generator=ctx.generator("final order"))[: n - n % batch]
+        return list(order.split(batch))  # type: ignore[no-untyped-call]
+
+    def descend(self, model: nn.Module, x: Tensor, y: Tensor, info: DatasetInfo, purpose: str, ctx: Context) -> Tensor:
+        """Noise of a batch, from a fresh uniform start, against the model as it is: int8 levels (B, C, H, W).
+
+        Args:
+            x: float (B, C, H, W) in [0, 1].
+            y: int64 (B,).
+            purpose: names the random numbers; those of views and attacks are independent, so that all attacks see the same views.
+        """
+        drawn, attack = ctx.generator(f"{purpose} noise"), ctx.generator(f"{purpose} attack")
+        delta = _uniform_like(x, self.eps, drawn)
+        labels = y.repeat(self.eot_samples)
+        with frozen(model):
+            for _ in range(self.noise_steps):
+                delta.requires_grad_(True)
+                seen = views((x + delta).clamp(0, 1), draw_views(len(labels), info.hflip, drawn))
+                target = self.attacked(model, seen.detach(), labels, attack, ctx)
+                gradient, _ = input_gradient(model, target, labels, ctx)
+                (pulled,) = torch.autograd.grad(seen, delta, gradient)  # the attack counts as a constant
+                delta = (delta.detach() - self.noise_step * pulled.sign()).clamp_(-self.eps, self.eps)
+        return delta.mul_(255).round_().to(torch.int8)
+
+    def ascend(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context) -> Tensor:
+        """PGD from a random start: images within ``radius`` of ``x`` and in [0, 1] that raise the loss. The model is expected frozen."""
+        if not self.radius:
+            return x
+        current = self.jitter(x, generator)
+        for _ in range(self.attack_steps):
+            gradient, _ = input_gradient(model, current, y, ctx)
+            change = (current + self.attack_step * gradient.sign() - x).clamp_(-self.radius, self.radius)
+            current = (x + change).clamp_(0, 1)
+        return current
+
+    def jitter(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """``x`` with a uniform draw within ``radius``, in [0, 1]."""
+        return (x + _uniform_like(x, self.radius, generator)).clamp_(0, 1)
+
+    def _model_step(self, model: nn.Module, optimizer: torch.optim.SGD, data: ImageSet, noise: Tensor, number: int, ctx: Context) -> Tensor:
+        batch = self._batch_of_step(len(data), number, ctx)
+        x, y = _batch(data, batch, ctx)
+        levels = self.descend(model, x, y, data.info, f"step {number}", ctx)
+        noise[batch] = levels.to(noise.device)
+        drawn = ctx.generator(f"step {number} model")
+        seen = views((x + levels.float() / 255).clamp(0, 1), draw_views(len(batch), data.info.hflip, drawn))
+        with frozen(model):
+            adversarial = self.ascend(model, seen, y, drawn, ctx)
+        model.train()
+        with ctx.autocast():
+            logits = model(adversarial)
+        loss = F.cross_entropy(logits.float(), y)
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr * 0.1 ** (number // self.lr_every)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss.detach()
+
+    def _batch_of_step(self, n: int, number: int, ctx: Context) -> Tensor:
+        """Images of one step, a new order in each pass over the set. An incomplete last batch is left out, as in the releases."""
+        batch = min(self.batch_size, n)
+        epoch, position = divmod(number, n // batch)
+        return torch.randperm(n, generator=ctx.generator(f"order {epoch}"))[position * batch : (position + 1) * batch]
+
+    def _watch(self, losses: Tensor, done: int, ctx: Context) -> None:
+        if done % LOG_EVERY and done < self.steps:
+            return
+        loss = float(losses[max(0, done - LOG_EVERY) : done].mean())
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the robust loss of {self.name}'s surrogate is {loss} before step {done} of {self.steps}; lower lr")
+        ctx.log(f"{self.name}: step {done} of {self.steps}, robust loss {loss:.4f}")
+
+
+def _batch(data: ImageSet, index: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
+    x = to_float(data.x[index].to(ctx.device)).to(memory_format=torch.channels_last)
+    return x, data.y[index].to(ctx.device)
+
+
+def _uniform_like(x: Tensor, bound: float, generator: torch.Generator) -> Tensor:
+    """Uniform numbers in +-``bound``, drawn on the CPU, in the shape and place of ``x``."""
+    return torch.empty(x.shape).uniform_(-bound, bound, generator=generator).to(x.device, memory_format=torch.channels_last)
+
+
+def _add_(noise: Tensor, x: Tensor) -> Tensor:
+    """``x`` with its noise, clipped, uint8 (N, C, H, W), in the memory of ``noise``: large sets exist no third time."""
+    out = noise.view(torch.uint8)
+    for part in chunks(len(x), 256):
+        out[part] = (x[part].to(torch.int16) + noise[part]).clamp_(0, 255).to(torch.uint8)
+    return out
+
+
+def _momentum(model: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
+    state = optimizer.state  # without weights that do not learn
+    return {name: state[weight]["momentum_buffer"] for name, weight in model.named_parameters() if weight in state}
+
+
+def _set_momentum(model: nn.Module, optimizer: torch.optim.SGD, kept: dict[str, Tensor]) -> None:
+    weights = dict(model.named_parameters())
+    for name, momentum in kept.items():
+        optimizer.state[weights[name]]["momentum_buffer"] = torch.empty_like(weights[name]).copy_(momentum)

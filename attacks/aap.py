@@ -1,0 +1,105 @@
+"""Augmented adversarial poisoning: adversarial examples that fool a clean network through the augmentation of contrastive learning.
+
+Source: Wang, Zhu, Gao, "Efficient Availability Attacks against Supervised and Contrastive Learning Simultaneously", NeurIPS 2024,
+arXiv:2402.04010. Constants are those of the released CIFAR-10 script; for CIFAR-100 it has ``strength=0.8``. The label stays; the image
+gets features of the class ``shift`` places on, as in the attack ``tap``, which finds them under shifts and mirroring.
+
+Departures:
+- The surrogate follows a protocol of this benchmark for the published 40 epochs, with random views beside the protocol's own crop and
+  mirroring. The source has the views alone, a learning rate that rises to 0.5 in 10 epochs and falls along a cosine, and a weight decay of
+  1e-4.
+- One strength for the surrogate's training and for the crafting. The source has two, and sets both to the same.
+- Images are mirrored only where the data set allows it, as victims do.
+- Boxes of the augmentation are not rounded to whole pixels, and an image that none of ten boxes fits stays whole. The order of
+  the colour changes is drawn for a batch; in the source's training, for an image.
+- Images are rounded to nearest; the source cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from attacks._augment import augment
+from attacks._descent import Ball, Chunk, craft, cross_entropy, descend, gradient_of, logits_of, targets
+from benchmark import Attack, Context, ImageSet, attack
+from benchmark.spec import Value
+from benchmark.surrogate import surrogates
+
+
+@attack(version=1, cite="arXiv:2402.04010")
+class AAP(Attack):
+    """Noise that drives a trained network's prediction to another class under contrastive-strength augmentation.
+
+    Parameters:
+        targeted: towards the target class; otherwise away from the true one.
+        shift: the target of class y is class y + shift, after the last class the first.
+        strength: of the augmentation in training the surrogate and in crafting, 0 (none) to 1 (that of SimCLR).
+        eps: L-inf budget in [0, 1] units.
+        steps: sign steps.
+        step_share: length of one step as a share of eps.
+        surrogate: architecture of the surrogate, a victim's name.
+        surrogate_protocol: protocol that trains it.
+        surrogate_epochs: epochs of that training; 0 means the protocol's own.
+    """
+
+    norm = "linf"
+    effort: ClassVar[Mapping[str, float]] = {"steps": 0.7}  # a forward and two thirds of a backward pass, and the views
+    toy: ClassVar[Mapping[str, Value]] = {
+        "surrogate": "resnet8_w16_s2",
+        "surrogate_protocol": "quick",
+        "surrogate_epochs": 20,
+        "steps": 3,
+        "step_share": 0.3,
+    }
+    trained_surrogate = ("surrogate", "surrogate_protocol", "surrogate_epochs", "strength")
+    targeted: bool = True
+    shift: int = 1
+    strength: float = 0.4
+    eps: float = 8 / 255
+    steps: int = 250
+    step_share: float = 0.01
+    surrogate: str = "resnet18"
+    surrogate_protocol: str = "std60"
+    surrogate_epochs: int = 40
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength={self.strength:g}, expected 0 (no augmentation) to 1 (that of contrastive learning)")
+        if not 0 < self.eps < 1:
+            raise ValueError(f"eps={self.eps:g} is in [0, 1] units; write 8/255, not 8")
+        if self.steps < 1 or self.surrogate_epochs < 0:
+            raise ValueError("steps must be at least 1, surrogate_epochs at least 0 (the protocol's own)")
+        if not 0 < self.step_share <= 1:
+            raise ValueError(f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1")
+
+    def augment_surrogate(self, x: Tensor, ctx: Context) -> Tensor:
+        return augment(x, self.strength, ctx.stream("surrogate views"), flip=False)  # mirroring is the protocol's
+
+    def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
+        (model,) = surrogates(self, data, ctx)
+        ball = Ball("linf", self.eps)
+        sign = 1 if self.targeted else -1
+
+        def goal(chunk: Chunk) -> Tensor:
+            return targets(chunk.y, self.shift, data.info.num_classes) if self.targeted else chunk.y
+
+        def change(chunk: Chunk) -> Tensor:
+            label = goal(chunk)
+
+            def gradient(images: Tensor, step: int) -> Tensor:
+                generator = ctx.generator(f"views {chunk.name} {step}")
+                return gradient_of(
+                    lambda x: sign * cross_entropy(model, augment(x, self.strength, generator, data.info.hflip), label, ctx), images
+                )
+
+            return descend(chunk, gradient, ball, self.steps, self.step_share * self.eps)
+
+        def judge(chunk: Chunk, images: Tensor) -> tuple[Tensor, Tensor]:
+            label, logits = goal(chunk), logits_of(model, images, ctx)
+            return sign * F.cross_entropy(logits, label, reduction="none"), (logits.argmax(1) == label) == self.targeted
+
+        return craft(data, ctx, ball, change, judge)

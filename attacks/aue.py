@@ -1,0 +1,131 @@
+"""Augmented unlearnable examples: error-minimising noise that a surrogate sees through the augmentation of contrastive learning.
+
+Source: Wang, Zhu, Gao, "Efficient Availability Attacks against Supervised and Contrastive Learning Simultaneously", NeurIPS 2024,
+arXiv:2402.04010. Constants are those of the released CIFAR-10 script; for CIFAR-100 it has ``strength=1.0``.
+
+Departures:
+- Images are mirrored only where the data set allows it, as victims do.
+- The surrogate sees images clipped to [0, 1], also with class-wise noise; the gradient is that at the clipped image. The source clips
+  sample-wise noise, which is the same, and leaves class-wise noise as it is.
+- Sample-wise, the noise's turn goes through the images in their order: in eval mode they do not depend on each other.
+- The learning rate's cosine ends at 0, the source's at 1e-6. A batch of one image is left out.
+- Boxes of the augmentation are not rounded to whole pixels, and an image that none of ten boxes fits stays whole.
+- Noise is kept in half precision, which errs by less than 0.01 levels, to halve its memory.
+- Images are rounded to nearest; the source cuts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from attacks._augment import augment
+from attacks._min_min import MinMin, batches
+from benchmark import Attack, Context, ImageSet, attack
+from benchmark.gradients import input_gradient
+from benchmark.spec import Value
+
+
+@attack(version=1, cite="arXiv:2402.04010")
+class AUE(Attack):
+    """Error-minimising noise under contrastive-strength augmentation, against supervised and contrastive learning.
+
+    Parameters:
+        granularity: sample or class.
+        strength: of the augmentation, 0 (none) to 1 (that of SimCLR).
+        eps: L-inf budget in [0, 1] units.
+        step_share: length of one sign step as a share of eps.
+        noise_steps: sign steps a batch and epoch; 0 means 5 sample-wise and 1 class-wise.
+        epochs: rounds of one pass of the surrogate and one of the noise over the set.
+        surrogate: architecture of the surrogate, a victim's name.
+        batch_size: of both passes.
+        lr: of the surrogate's SGD at its start; falls along a cosine.
+    """
+
+    norm = "linf"
+    effort: ClassVar[Mapping[str, float]] = {"epochs": 5.0}  # a training pass, 5 noise steps of two thirds of one, an evaluation
+    toy: ClassVar[Mapping[str, Value]] = {"surrogate": "resnet8_w16_s2", "epochs": 2, "noise_steps": 2, "batch_size": 32}
+    granularity: str = "sample"
+    strength: float = 0.6
+    eps: float = 8 / 255
+    step_share: float = 0.1
+    noise_steps: int = 0
+    epochs: int = 60
+    surrogate: str = "resnet18"
+    batch_size: int = 128
+    lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.granularity not in ("sample", "class"):
+            raise ValueError(f'granularity="{self.granularity}", expected sample or class')
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength={self.strength:g}, expected 0 (no augmentation) to 1 (that of contrastive learning)")
+        if not 0 < self.eps < 1:
+            raise ValueError(f"eps={self.eps:g} is in [0, 1] units; write 8/255, not 8")
+        if not 0 < self.step_share <= 1:
+            raise ValueError(f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1")
+        if self.epochs < 1 or self.batch_size < 2 or self.noise_steps < 0:
+            raise ValueError("epochs must be at least 1, batch_size at least 2, noise_steps at least 0 (5 sample-wise, 1 class-wise)")
+        if self.lr <= 0:
+            raise ValueError(f"lr={self.lr:g}, expected a positive learning rate")
+
+    def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
+        by_class = self.granularity == "class"
+        view = View(self.strength, data.info.hflip)
+        game = MinMin(
+            data,
+            ctx,
+            surrogate=self.surrogate,
+            by_class=by_class,
+            eps=self.eps,
+            lr=self.lr,
+            weight_decay=1e-4,
+            chunk=self.batch_size,
+            view=view,
+        )
+
+        def shuffled(purpose: str) -> list[Tensor]:
+            return batches(torch.randperm(len(data), generator=ctx.generator(purpose)), self.batch_size)
+
+        def model_turn(number: int) -> None:
+            view.generator = ctx.generator(f"model views {number}")
+            for group in game.optimizer.param_groups:
+                group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * (number - 1) / self.epochs))
+            for batch in shuffled(f"model order {number}"):
+                game.model_step(batch, clipped=True)
+
+        def noise_turn(number: int) -> None:
+            view.generator = ctx.generator(f"noise views {number}")
+            if not by_class:
+                game.sample_turn(self.noise_steps or 5, self.step_share * self.eps)
+                return
+            for batch in shuffled(f"noise order {number}"):
+                self._class_steps(game, batch)
+
+        return game.play(model_turn, noise_turn, self.epochs, expected=self.epochs)
+
+    def _class_steps(self, game: MinMin, batch: Tensor) -> None:
+        """Moves the noise of each class in the batch down the summed gradient of its images."""
+        x, y = game.images(batch)
+        for _ in range(self.noise_steps or 1):
+            gradient, _ = input_gradient(game.seen, (x + game.noise[y]).clamp_(0, 1), y, game.ctx)
+            total = torch.zeros(game.noise.shape, device=game.noise.device).index_add_(0, y, gradient)
+            moved = game.noise - self.step_share * self.eps * total.sign()
+            game.noise.copy_(moved.clamp_(-self.eps, self.eps))
+
+
+class View(nn.Module):
+    """What the surrogate sees: a fresh view of each image that ``generator`` draws, of which each turn has its own."""
+
+    generator: torch.Generator
+
+    def __init__(self, strength: float, flip: bool) -> None:
+        super().__init__()
+        self.strength, self.flip = strength, flip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return augment(x, self.strength, self.generator, self.flip)

@@ -1,0 +1,234 @@
+"""Perturbations and protected images that others published, out of a file.
+
+Source: none of its own. What is read are the forms in which EM, REM, SEM, TAP, AR, NTGA and the D-VAE study pass theirs on, one entry
+an image or a class: floats in [0, 1] units or levels 0..255, integers in levels; channels first or last; the change, or the whole
+images. Shape and range tell which it is; what was recognised is logged and noted in the manifest, and every part of it can be forced.
+
+Departures:
+- Values are rounded to nearest when they are added. Loaders of EM, NTGA and the D-VAE study cut toward zero, which differs by at most
+  one level.
+- Images that an index map leaves out stay clean. Loaders of NTGA's sets drop them from training.
+- Pickles are read by a reader that knows NumPy arrays and nothing else (``attacks/_perturbation_file.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attacks._perturbation_file import Array, read
+from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
+from benchmark.data import CHUNK, chunks, to_float, to_uint8
+from benchmark.files import given_file
+
+CHOICES = {"layout": ("nchw", "nhwc"), "unit": ("unit", "levels"), "kind": ("delta", "image"), "per": ("image", "class")}
+SAMPLE = 512  # entries that are compared with the data set's images
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a file holds, and where it belongs.
+
+    Attributes:
+        values: numbers as the file has them, (M, C, H, W).
+        images: int64 (n,), positions of the images that get an entry.
+        rows: int64 (n,), the entry of each of these.
+        low, high: smallest and largest of ``values`` and 0.
+    """
+
+    values: Array
+    images: Tensor
+    rows: Tensor
+    low: float
+    high: float
+
+    def take(self, part: slice | Tensor, unit: str) -> Tensor:
+        """The entries of some of ``images``, float32 (B, C, H, W) in [0, 1] units."""
+        chosen = torch.from_numpy(self.values[self.rows[part].numpy()].astype(np.float32))
+        return chosen if unit == "unit" else chosen.div_(255)
+
+
+@attack(version=1, cite="uebench: what others published")
+class File(Attack):
+    """Apply perturbations, or take whole protected images, from a file that others published.
+
+    Parameters:
+        path: a .npy, .npz, .pt or .pkl file.
+        index: a file with the position of each entry's image in the training set; empty means index in the file itself, or all images.
+        array: which array of a file that holds several; empty means perturbation, or the only one.
+        layout: nchw, nhwc, or auto (by shape).
+        unit: unit for [0, 1], levels for 0..255, or auto (by type and range).
+        kind: delta for changes, image for whole images, or auto (by range and likeness).
+        per: image, class, or auto (by number of entries).
+        eps: L-inf bound in [0, 1] units that the result must keep; 0 means none.
+    """
+
+    norm = "none"
+    files: ClassVar[tuple[str, ...]] = ("path", "index")
+    path: str
+    index: str = ""
+    array: str = ""
+    layout: str = "auto"
+    unit: str = "auto"
+    kind: str = "auto"
+    per: str = "auto"
+    eps: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            if (value := getattr(self, name)) not in ("auto", *known):
+                raise ValueError(f'{name}="{value}", expected auto, {" or ".join(known)}')
+        if self.per == "class" and (self.index or self.kind == "image"):
+            raise ValueError("per=class means one change a class; it goes neither with index=... nor with kind=image")
+        if not 0 <= self.eps < 1:
+            raise ValueError(f"eps={self.eps} is in [0, 1] units; write 8/255, not 8, or 0 for no bound")
+        if self.eps:
+            object.__setattr__(self, "norm", "linf")  # of this instance, so that the result is verified as any attack's
+
+    def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
+        values, index = read(given_file(self.path), self.array)
+        if self.index:
+            other, beside = read(given_file(self.index))
+            index = other if beside is None else beside
+        try:
+            values, layout = self._layout(values, data.info)
+            images, rows, per = self._places(len(values), index, data)
+            entries = Entries(values, images, rows, *_range(values, ctx))
+            unit = self._unit(entries)
+            kind = self._kind(entries, unit, per, data)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from error
+        scale = 255 if unit == "unit" else 1  # to levels
+        facts: dict[str, str | int] = {
+            "layout": layout,
+            "unit": unit,
+            "kind": kind,
+            "per": per,
+            "dtype": str(values.dtype),
+            "entries": len(values),
+        }
+        ctx.note(**facts, covered=len(images) / len(data), lowest=entries.low * scale, highest=entries.high * scale)
+        ctx.log(f"file: {self.path}: read as {', '.join(f'{name}={fact}' for name, fact in facts.items())}")
+        if kind == "delta":
+            ctx.note(positive_only=0 <= entries.low < entries.high)
+            if ctx.notes["positive_only"]:
+                ctx.log(f"file: {self.path}: no change is negative (positive_only), as in the sets that EM released; docs/methods/file.md")
+        out = data.x.clone()
+        step = _step(values)
+        for part in ctx.track(chunks(len(images), step), -(-len(images) // step), "applying"):
+            some, new = data.select(images[part]), entries.take(part, unit)
+            out[images[part]] = to_uint8(new).to(out.device) if kind == "image" else some.perturb(new).x
+        return data.with_x(out)
+
+    def _layout(self, values: Array, info: DatasetInfo) -> tuple[Array, str]:
+        if values.ndim == 3 and info.channels == 1:
+            values = values[:, None]
+        shapes = {"nchw": (info.channels, info.height, info.width), "nhwc": (info.height, info.width, info.channels)}
+        fits = [name for name, shape in shapes.items() if values.shape[1:] == shape and self.layout in ("auto", name)]
+        if not fits:
+            wanted = " or ".join(f"{shape} ({name})" for name, shape in shapes.items() if self.layout in ("auto", name))
+            raise ValueError(f"it has shape {values.shape}, but entries for images of {info.name} have {wanted}")
+        if len(fits) == 2:
+            raise ValueError(f"channels may be first or last in shape {values.shape}; say layout=nchw or layout=nhwc")
+        return (values if fits[0] == "nchw" else values.transpose(0, 3, 1, 2)), fits[0]
+
+    def _places(self, count: int, index: Array | None, data: ImageSet) -> tuple[Tensor, Tensor, str]:
+        """Which images get an entry, which entry each gets, and whether entries are for an image or a class."""
+        n, classes, every = len(data), data.info.num_classes, torch.arange(len(data))
+        if index is not None and self.per != "class":
+            return _positions(index, count, n), torch.arange(count), "image"
+        allowed = ("image",) if self.kind == "image" else ("image", "class") if self.per == "auto" else (self.per,)
+        fits = [per for per, wanted in (("image", n), ("class", classes)) if count == wanted and per in allowed]
+        if not fits:
+            forced = "" if self.per == "auto" else f" and per={self.per}"
+            raise ValueError(
+                f"it holds {count:,} entries, but {data.info.name} has {n:,} training images and {classes} classes{forced}; "
+                "take the training set that it was made for, whole and in its own order, or say which images it is for with index=FILE"
+            )
+        if len(fits) == 2:
+            raise ValueError(f"{count} is the number of images and that of classes; say per=image or per=class")
+        return every, every if fits[0] == "image" else data.y.cpu(), fits[0]
+
+    def _unit(self, entries: Entries) -> str:
+        size = max(-entries.low, entries.high)
+        if self.unit != "auto":
+            unit = self.unit
+        elif entries.values.dtype.kind != "f" or size >= 4:
+            unit = "levels"
+        elif size <= 1.001:  # half precision may pass 1
+            unit = "unit"
+        else:
+            raise ValueError(
+                f"values from {entries.low:.4g} to {entries.high:.4g} are too large for [0, 1] units and small for levels; say unit=levels "
+                "if they are, or undo the scaling by mean and standard deviation first if they were stored after it"
+            )
+        most = 1 if unit == "unit" else 255
+        if size > 1.001 * most:
+            raise ValueError(f"values run from {entries.low:.4g} to {entries.high:.4g}, but unit={unit} allows at most {most}")
+        return unit
+
+    def _kind(self, entries: Entries, unit: str, per: str, data: ImageSet) -> str:
+        n = len(entries.images)
+        sample = torch.linspace(0, n - 1, min(n, SAMPLE, _step(entries.values))).long()
+        seen = entries.take(sample, unit)
+        far = float(seen.abs().mean())
+        near = float((seen - to_float(data.x[entries.images[sample]]).cpu()).abs().mean())
+        if self.kind == "image" and entries.low < 0:
+            raise ValueError(f"kind=image, but values begin at {entries.low:.4g}; images have none below 0")
+        if self.kind == "image" or (self.kind == "auto" and per == "image" and entries.low >= 0 and 2 * near < far):
+            return "image"
+        if entries.values.dtype == np.uint8 and _wraps(seen):
+            raise ValueError(
+                "unsigned 8-bit values close to 0 and to 255 and none between look like negative changes that wrapped around, 255 for -1; "
+                "save array.view(numpy.int8) instead, or say kind=image if these are images"
+            )
+        if self.kind == "delta" or per == "class" or entries.low < 0 or 2 * far <= near:
+            return "delta"
+        raise ValueError(
+            f"values lie {255 * near:.1f} levels from the images at their places and {255 * far:.1f} from 0 on average, too much alike to "
+            "tell images from changes; if these are images, their order may be another; else say kind=image or kind=delta"
+        )
+
+
+def _positions(index: Array, count: int, n: int) -> Tensor:
+    """A checked index map, int64 (count,)."""
+    if index.ndim != 1 or index.dtype.kind not in "iu":
+        raise ValueError(f"the index map is {index.dtype} {index.shape}, expected integers ({count},)")
+    if len(index) != count:
+        raise ValueError(f"the index map places {len(index):,} entries, but there are {count:,}")
+    places = torch.from_numpy(index.astype(np.int64))
+    if count and (int(places.min()) < 0 or int(places.max()) >= n):
+        raise ValueError(f"the index map has positions from {int(places.min())} to {int(places.max())}, expected 0..{n - 1}")
+    if len(np.unique(index)) != count:
+        raise ValueError("the index map names an image twice; expected one entry an image")
+    return places
+
+
+def _range(values: Array, ctx: Context) -> tuple[float, float]:
+    """Smallest and largest value, and 0, of finite numbers."""
+    low = high = 0.0
+    step = _step(values)
+    for part in ctx.track(chunks(len(values), step), -(-len(values) // step), "looking at the values"):
+        some = values[part]
+        smallest, largest = float(some.min()), float(some.max())
+        if not math.isfinite(smallest) or not math.isfinite(largest):
+            bad = part.start + int(np.argmin(np.isfinite(some).reshape(len(some), -1).all(1)))
+            raise ValueError(f"entry {bad} holds NaN or an infinite value; the perturbation is damaged or its attack diverged")
+        low, high = min(low, smallest), max(high, largest)
+    return low, high
+
+
+def _step(values: Array) -> int:
+    """Entries handled at once: 64 MB of floats."""
+    return max(1, min(CHUNK, 2**24 * len(values) // max(1, values.size)))
+
+
+def _wraps(seen: Tensor) -> bool:
+    """Are there values of 192 and more, but none from 65 to 191?"""
+    levels = seen * 255
+    return bool((levels > 191.5).any()) and not bool(((levels > 64.5) & (levels < 191.5)).any())

@@ -1,0 +1,144 @@
+"""Neural tangent generalisation attack: images from which infinitely wide networks learn what does not generalise.
+
+Source: Yuan, Wu, "Neural Tangent Generalization Attacks", ICML 2021, arXiv:2103.08446. What a network learns from a block of images is
+written in closed form, as a kernel machine; its loss on held-out images is climbed with respect to the images of the block.
+
+The held-out images are training images, never test images. The source cuts a fifth of CIFAR-10 off for them and publishes the rest. Here
+they stay in the set, since an attack returns every image it was given. With a fifth of the set clean a victim would learn from that, so
+that by default they are protected too.
+
+Departures:
+- cover=all, the default, adds a second pass with roles turned around: it protects the held-out images, while as many of the others are
+  held out. cover=train is the source's single pass.
+- mode=iterated, the default, is projected gradient ascent. In the release each of ten iterations starts from the clean images and steps
+  by all of eps, which makes them one step; that is mode=official.
+- A pass is cut into blocks of equal size, at most 512 images, so that none is left over. The source drops what does not fill a block.
+- All held-out images count. The source takes them in batches of 30 and drops the last ten. The gradient is a sum over them, so that
+  batches are of no other consequence.
+- The fully connected network ends in a dense layer. The released kernel stops after the last Erf.
+- Convolutions have stride 2 at every image size. The source has stride 3 for ImageNet.
+- The gradient of the matrix function is taken in its eigenbasis by divided differences, which is exact where eigenvalues meet. The source
+  differentiates the eigenvectors.
+- Where two images agree in a patch, the angle between them has no slope; it counts as 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attacks._ntk import CNN, FNN, KernelMachine
+from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
+from benchmark.data import to_float
+from benchmark.resume import Checkpoint
+from benchmark.spec import Value
+
+TIMES = {"cnn": 8.0, "fnn": 4096.0}  # the best of the paper for CIFAR-10
+REACH = 1.1  # length of all steps together, in units of eps
+
+
+@attack(version=1, cite="arXiv:2103.08446")
+class NTGA(Attack):
+    """Climb the held-out loss of a neural tangent kernel machine, block by block.
+
+    Parameters:
+        kernel: cnn or fnn.
+        mode: iterated (projected gradient ascent) or official (one step of length eps).
+        cover: all, or train: held-out images stay clean.
+        eps: L-inf budget in [0, 1] units.
+        steps: sign steps a block, each of 1.1 * eps / steps; not used in mode official.
+        t: training time of the networks, in gradient steps of rate 1; 0 means 8 for cnn and 4096 for fnn.
+        block: images that are trained on together, at most.
+        holdout: share of the set that is held out.
+        validation_images: held-out images whose loss is climbed; 0 means all of them.
+    """
+
+    norm = "linf"
+    effort: ClassVar[Mapping[str, float]] = {"steps": 8.0}  # at 10,000 validation images; in proportion to their number
+    toy: ClassVar[Mapping[str, Value]] = {"steps": 2}
+    kernel: str = "cnn"
+    mode: str = "iterated"
+    cover: str = "all"
+    eps: float = 8 / 255
+    steps: int = 10
+    t: float = 0.0
+    block: int = 512
+    holdout: float = 0.2
+    validation_images: int = 0
+
+    def __post_init__(self) -> None:
+        for name, values in (("kernel", ("cnn", "fnn")), ("mode", ("iterated", "official")), ("cover", ("all", "train"))):
+            if getattr(self, name) not in values:
+                raise ValueError(f'{name}="{getattr(self, name)}", expected {" or ".join(values)}')
+        if not 0 < self.eps < 1:
+            raise ValueError(f"eps={self.eps:g} is in [0, 1] units; write 8/255, not 8")
+        if min(self.steps, self.block) < 1 or self.validation_images < 0:
+            raise ValueError("steps and block must be at least 1, validation_images at least 0 (all that are held out)")
+        if not 0 <= self.t < math.inf:
+            raise ValueError(f"t={self.t:g}, expected a finite number of gradient steps, or 0 for the best published")
+        if not 0 < self.holdout < 1:
+            raise ValueError(f"holdout={self.holdout:g} is a share of the training set; expected more than 0 and less than 1")
+
+    def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
+        work, order = self._work(data, ctx)
+        state = Checkpoint(ctx)
+        out = state.tensors.get("x", data.x.clone())
+        facts = state.tensors.get("facts", torch.zeros(len(work), 4, dtype=torch.float64))
+        for number in range(state.done, len(work)):
+            block, held_out = (data.select(index) for index in work[number])
+            delta, facts[number] = self._protect(block, held_out, ctx, number, len(work))
+            out[work[number][0]] = block.perturb(delta).x
+            state.save(number + 1, {"x": out, "facts": facts})
+        covered = torch.zeros(len(data), dtype=torch.bool)
+        covered[torch.cat([index for index, _ in work])] = True
+        ctx.keep("split", {"order": order, "covered": covered})
+        ctx.note(blocks=len(work), coverage=float(covered.double().mean()), validation_images=len(work[0][1]))
+        names = ("loss_clean", "loss_protected", "acc_clean", "acc_protected")
+        ctx.note(**{f"validation_{name}": value for name, value in zip(names, facts.mean(0).tolist(), strict=True)})
+        return data.with_x(out)
+
+    def _work(self, data: ImageSet, ctx: Context) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """The images of each block with those held out for it, and the order that all were dealt in, int64 indices."""
+        if len(data) < 2:
+            raise ValueError(f"ntga needs at least 2 images, one of them held out; got {len(data)}")
+        order = torch.randperm(len(data), generator=ctx.generator("split"))
+        held = min(max(round(self.holdout * len(data)), 1), len(data) - 1)
+        train, rest = order[:-held], order[-held:]
+        work = []
+        for part, others in [(train, rest), (rest, train)][: 2 if self.cover == "all" else 1]:
+            held_out = others[: self.validation_images or held]
+            work += [(block, held_out) for block in part.tensor_split(math.ceil(len(part) / self.block))]
+        return work, order
+
+    def _protect(self, block: ImageSet, held_out: ImageSet, ctx: Context, number: int, total: int) -> tuple[Tensor, Tensor]:
+        """The noise of block ``number`` of ``total``, float32 (N, C, H, W), and four facts of the held-out images, float64.
+
+        The facts are their mean loss before and after, then their accuracy before and after.
+        """
+        clean, y = to_float(block.x.to(ctx.device)), block.y.to(ctx.device)
+        x_out, y_out = held_out.x.to(ctx.device), held_out.y.to(ctx.device)
+        steps = self.steps if self.mode == "iterated" else 1
+        delta = torch.zeros_like(clean)
+        seen = []  # logits of the held-out images
+        for done in range(steps):
+            gradient, logits = self._machine(clean + delta, y, block.info).gradient(x_out, y_out)
+            seen.append(logits)
+            delta = (delta + REACH * self.eps / steps * gradient.sign()).clamp_(-self.eps, self.eps)
+            delta = (clean + delta).clamp_(0, 1) - clean
+            ctx.progress((number + (done + 1) / (steps + 1)) / total, f"block {number + 1} of {total}, step {done + 1} of {steps}")
+        seen.append(self._machine(clean + delta, y, block.info).predict(x_out))
+        losses = [F.cross_entropy(logits, y_out) for logits in (seen[0], seen[-1])]
+        accs = [(logits.argmax(1) == y_out).double().mean() for logits in (seen[0], seen[-1])]
+        text = f"loss {losses[0]:.3f} to {losses[1]:.3f}, accuracy {accs[0]:.1%} to {accs[1]:.1%}"
+        ctx.progress((number + 1) / total, f"block {number + 1} of {total}: {text}")
+        ctx.log(f"ntga: block {number + 1} of {total}, held-out {text}")
+        return delta, torch.stack([*losses, *accs]).cpu()
+
+    def _machine(self, x: Tensor, y: Tensor, info: DatasetInfo) -> KernelMachine:
+        kernel = CNN(info.height, info.width, x.device) if self.kernel == "cnn" else FNN()
+        return KernelMachine(kernel, x, y, info.num_classes, self.t or TIMES[self.kernel])

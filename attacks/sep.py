@@ -1,0 +1,151 @@
+"""Self-ensemble protection: adversarial examples against several checkpoints of one training run.
+
+Source: Chen, Yuan, Cheng, Gong, Qin, Wang, Huang, "Self-Ensemble Protection: Training Checkpoints Are Good Data Protectors", ICLR 2023,
+arXiv:2211.12005. Images descend a loss towards another class:
+- ``sep``: the cross-entropy of that class, mean over the checkpoints.
+- ``fa`` (feature alignment): the mean square between an image's features, which enter the last layer, and that class's mean features.
+- ``fa_vr`` (variance reduction): as ``fa``, with steps along a sum of gradients of single checkpoints, each corrected by how far that
+  checkpoint's gradient was from the mean of all where the step began.
+
+Departures:
+- ``preset=clean`` compares features with the means of the same checkpoint. In the inner loop the released code has the means of the
+  last checkpoint, whichever was drawn; the paper's numbers come from code of that form, which is ``preset=official``.
+- All class means are taken in eval mode. The released code takes those of its first checkpoint in training mode.
+- The default budget is 8/255, as in benchmarks; the paper's is 2/255, with the same step.
+- The surrogate follows a protocol of this benchmark for the published 120 epochs; the source's learning rate warms up for an epoch and
+  falls in two steps. Checkpoints lie at equal distances; the release keeps those of epochs in which the test accuracy rose.
+- Images are rounded to nearest instead of being cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attacks._descent import Ball, Chunk, craft, cross_entropy, descend, gradient_of, images_of, logits_of, parts_of, targets
+from benchmark import Attack, Context, ImageSet, attack
+from benchmark.spec import Value
+from benchmark.surrogate import features, surrogates
+
+
+@attack(version=1, cite="arXiv:2211.12005")
+class SEP(Attack):
+    """Noise that drives the checkpoints of a network, all at once, to another class or to its features.
+
+    Parameters:
+        variant: sep (cross-entropy), fa (features) or fa_vr (features, with variance reduction).
+        preset: clean; or official, the released code's pairing of features and class means in the inner loop of fa_vr.
+        shift: the target of class y is class y + shift, after the last class the first; 0 means half the number of classes.
+        eps: L-inf budget in [0, 1] units; the paper's is 2/255.
+        step: length of one sign step in [0, 1] units.
+        steps: sign steps.
+        inner_steps: of fa_vr, gradients of single checkpoints a step.
+        checkpoints: equally spaced over the surrogate's training; published 15 for fa_vr, 30 for sep and fa.
+        surrogate: architecture of the surrogate, a victim's name.
+        surrogate_protocol: protocol that trains it.
+        surrogate_epochs: epochs of that training; 0 means the protocol's own.
+    """
+
+    norm = "linf"
+    effort: ClassVar[Mapping[str, float]] = {"checkpoints": 20.0, "inner_steps": 20.0}  # 30 steps of two thirds of a pass each
+    toy: ClassVar[Mapping[str, Value]] = {
+        "surrogate": "resnet8_w16_s2",
+        "surrogate_protocol": "quick",
+        "surrogate_epochs": 16,
+        "checkpoints": 2,
+        "steps": 2,
+        "inner_steps": 2,
+    }
+    trained_surrogate = ("surrogate", "surrogate_protocol", "surrogate_epochs", "checkpoints")
+    variant: str = "fa_vr"
+    preset: str = "clean"
+    shift: int = 0
+    eps: float = 8 / 255
+    step: float = 1 / 255
+    steps: int = 30
+    inner_steps: int = 15
+    checkpoints: int = 15
+    surrogate: str = "resnet18"
+    surrogate_protocol: str = "std60"
+    surrogate_epochs: int = 120
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("sep", "fa", "fa_vr"):
+            raise ValueError(f'variant="{self.variant}", expected sep, fa or fa_vr')
+        if self.preset not in ("clean", "official"):
+            raise ValueError(f'preset="{self.preset}", expected clean or official')
+        if self.preset == "official" and self.variant != "fa_vr":
+            raise ValueError(f"preset=official differs from clean for variant=fa_vr alone, not for {self.variant}; leave it out")
+        if not 0 < self.eps < 1 or not 0 < self.step < 1:
+            raise ValueError(f"eps={self.eps:g} and step={self.step:g} are in [0, 1] units; write 8/255, not 8")
+        if min(self.steps, self.inner_steps, self.checkpoints) < 1 or self.surrogate_epochs < 0:
+            raise ValueError("steps, inner_steps and checkpoints must be at least 1, surrogate_epochs at least 0 (the protocol's own)")
+
+    def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
+        pairs = [(model, self.means(model, data, ctx)) for model in surrogates(self, data, ctx)]
+        drawn_pairs = pairs if self.preset == "clean" else [(model, pairs[-1][1]) for model, _ in pairs]
+        ball = Ball("linf", self.eps)
+
+        def change(chunk: Chunk) -> Tensor:
+            goal = self._targets(chunk.y, data)
+
+            def slope(pair: tuple[nn.Module, Tensor], images: Tensor) -> Tensor:
+                return gradient_of(lambda x: self.loss(*pair, x, goal, ctx), images)
+
+            def gradient(images: Tensor, step: int) -> Tensor:
+                own = torch.stack([slope(pair, images) for pair in pairs])  # (checkpoints, B, C, H, W)
+                mean = own.mean(0)
+                if self.variant != "fa_vr":
+                    return mean
+                generator = ctx.generator(f"checkpoints {chunk.name} {step}")
+                total, moved = torch.zeros_like(images), images
+                for k in torch.randint(len(pairs), (self.inner_steps,), generator=generator).tolist():
+                    total = total + slope(drawn_pairs[k], moved) - (own[k] - mean)
+                    moved = ball.step(moved, total, self.step, chunk.x)
+                return total
+
+            return descend(chunk, gradient, ball, self.steps, self.step)
+
+        def judge(chunk: Chunk, images: Tensor) -> tuple[Tensor, Tensor]:
+            goal = self._targets(chunk.y, data)
+            loss = [self.loss(model, means, images, goal, ctx) for model, means in pairs]
+            hits = [logits_of(model, images, ctx).argmax(1) == goal for model, _ in pairs]
+            return torch.stack(loss).mean(0), torch.stack(hits).double().mean(0)
+
+        return craft(data, ctx, ball, change, judge)
+
+    def loss(self, model: nn.Module, means: Tensor, x: Tensor, goal: Tensor, ctx: Context) -> Tensor:
+        """The loss of each image (B,), for a checkpoint and its class means; ``goal`` int64 (B,)."""
+        if self.variant == "sep":
+            return cross_entropy(model, x, goal, ctx)
+        with ctx.autocast():
+            found, _ = features(model, x)
+        return F.mse_loss(found.float(), means[goal], reduction="none").mean(1)
+
+    @torch.no_grad()
+    def means(self, model: nn.Module, data: ImageSet, ctx: Context) -> Tensor:
+        """The mean features of each class, float32 (num_classes, F); nothing for the variant ``sep``, which has no use for them.
+
+        Raises:
+            ValueError: if a class without images is the target of another.
+        """
+        if self.variant == "sep":
+            return torch.empty(0)
+        counts = data.y.bincount(minlength=data.info.num_classes)
+        for label in self._targets(counts.nonzero().flatten(), data).tolist():
+            if not counts[label]:
+                raise ValueError(f"class {label} is a target but has no images, hence no mean features; change shift, or use variant=sep")
+        sums: Tensor | float = 0.0
+        for part in parts_of(data):
+            with ctx.autocast():
+                found, _ = features(model, images_of(data, part, ctx))
+            sums = sums + F.one_hot(data.y[part].to(ctx.device), len(counts)).double().T @ found.double()
+        assert isinstance(sums, Tensor)
+        return (sums / counts.clamp_min(1)[:, None].to(ctx.device)).float()
+
+    def _targets(self, y: Tensor, data: ImageSet) -> Tensor:
+        return targets(y, self.shift or data.info.num_classes // 2, data.info.num_classes)

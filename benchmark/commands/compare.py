@@ -1,0 +1,166 @@
+"""The command ``compare``: a defense against a reference, on the attacks of a suite."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from benchmark.options import (
+    Axis,
+    ChosenExecutor,
+    ChosenPolicy,
+    DataRoot,
+    Device,
+    Download,
+    Executor,
+    Plugins,
+    Policy,
+    Results,
+    Seeds,
+    Settings,
+    Slots,
+    SlotsPerGpu,
+    axes_of,
+    data_root_of,
+    machine_of,
+    registry_of,
+    store_of,
+)
+from benchmark.spec import digest, parse_spec
+
+if TYPE_CHECKING:
+    from benchmark.plan import Plan
+    from benchmark.record import Record
+    from benchmark.registry import Registry
+    from benchmark.store import Store
+    from benchmark.suite import Suite
+
+
+def compare(
+    defense: Annotated[str, typer.Argument(help="yours, such as mydefense or jpeg\\[quality=30]")],
+    against: Annotated[str, typer.Option("--against", help="the defense to compare it with", show_default=False)],
+    suite: Annotated[str, typer.Option("--suite", help="whose attacks, data and victims: a shipped suite or a YAML file")] = "quick",
+    attacks: Axis = None,
+    dataset: Axis = None,
+    victim: Axis = None,
+    protocol: Axis = None,
+    seeds: Seeds = None,
+    settings: Settings = None,
+    plugin: Plugins = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+    download: Download = False,
+    device: Device = "auto",
+    slots: Slots = 0,
+    slots_per_gpu: SlotsPerGpu = 1,
+    executor: ChosenExecutor = Executor.local,
+    policy: ChosenPolicy = Policy.missing,
+) -> None:
+    """Is a defense better than another? Runs what is missing and answers with paired differences and a verdict.
+
+    Clean data and undefended victims come with it. A verdict takes six pairs of attack and seed at least; six seeds, --seeds 0-5, make it
+    firmer.
+    """
+    from benchmark import cli
+    from benchmark.hardware import choose_device
+    from benchmark.prepare import plan_suite, tell_broken
+    from benchmark.scheduler import run_plan
+    from benchmark.suite import check_values
+
+    defense, against, device = defense.strip(), against.strip(), choose_device(device)
+    registry, data, store = registry_of(plugin), data_root_of(data_root), store_of(results)
+    tell_broken(registry, cli.errors)
+    reduced = _reduced(suite, defense, against, axes_of(attacks, None, dataset, victim, protocol, seeds), settings or [], registry)
+    plan = plan_suite(reduced, registry, data, device, download, cli.errors)
+    folder = results / plan.suite.name / f"compare-{_file_name(defense)}-vs-{_file_name(against)}"
+    if policy is not Policy.collect:
+        to_run = [cell for cell in plan.cells if policy is Policy.force or not store.has_record(cell.key)]
+        check_values(plan.suite.name, [(kind, getattr(cell, kind)) for cell in to_run for kind in ("attack", "defense")], registry)
+    cli.console.print(
+        f"[bold]{escape(defense)}[/bold] against [bold]{escape(against)}[/bold]: {len(plan.cells)} cells in {len(plan.stages)} stages",
+        highlight=False,
+    )
+    outcome = run_plan(
+        plan.stages,
+        store,
+        machine_of(device, data, plugin),
+        executor=executor.value,
+        slots_per_gpu=slots_per_gpu,
+        workers=slots,
+        policy=policy.value,
+        events=folder / "events.jsonl",
+    )
+    records = list(_records(plan, store))
+    if absent := len(plan.cells) - len(records):
+        cli.errors.print(f"{absent} of {len(plan.cells)} cells have no result yet", highlight=False)
+    if records:
+        _show(records, defense, against, folder)
+    raise typer.Exit(outcome.exit_code or (0 if records else 1))
+
+
+def _reduced(name: str, defense: str, against: str, axes: dict[str, object], settings: Sequence[str], registry: Registry) -> Suite:
+    """The suite with these two defenses, the undefended victims and the clean data.
+
+    Raises:
+        ValueError: if the two are one defense, or as ``load_suite`` does.
+    """
+    from benchmark.plan import ANCHOR
+    from benchmark.suite import load_suite, resolve
+
+    defenses = list(dict.fromkeys((ANCHOR, defense, against)))
+    suite = load_suite(name, registry, {**axes, "defenses": defenses}, settings)
+    ours, reference = (resolve(suite, "defense", text, registry) for text in (defense, against))
+    if (ours.name, ours.params) == (reference.name, reference.params):
+        raise ValueError(f'"{defense}" and "{against}" are one defense with the same parameters; name two that differ')
+    if any(parse_spec(attack).name == ANCHOR for attack in suite.attacks):
+        return suite
+    return suite.model_copy(update={"attacks": (ANCHOR, *suite.attacks)})
+
+
+def _records(plan: Plan, store: Store) -> Iterator[Record]:
+    """The results of the plan's cells, failed ones too, labelled as the plan labels them whatever they were called when made."""
+    from benchmark.record import Record
+
+    for cell in plan.cells:
+        if store.has_record(cell.key):
+            record = store.record(cell.key)
+        elif (failure := store.failure(cell.key)) and failure.get("record"):
+            record = Record.from_json(failure["record"])
+        else:
+            continue
+        yield replace(record, dataset=str(cell.dataset), attack=str(cell.attack), defense=str(cell.defense))
+
+
+def _show(records: list[Record], defense: str, against: str, folder: Path) -> None:
+    """Prints the comparison and writes its files."""
+    from benchmark import cli
+    from benchmark.atomic import publish
+    from benchmark.comparison import comparisons
+    from benchmark.report.comparison import html, latex, markdown, print_comparison
+    from benchmark.report.view import environment, facts
+    from benchmark.results import to_table
+
+    table = to_table(records)
+    found = comparisons(table, defense, against)
+    for comparison in found:
+        print_comparison(comparison, cli.console)
+    heading = f"{defense} against {against}"
+    about = {"command": shlex.join(["run_benchmark.py", *sys.argv[1:]]), **facts(table), **environment(table)}
+    publish(folder / "comparison.md", markdown(found, heading, about).encode())
+    publish(folder / "comparison.tex", latex(found).encode())
+    publish(folder / "comparison.html", html(found, heading, about).encode())
+    cli.console.print(f"comparison: {escape(str(folder / 'comparison.html'))}, .md and .tex", highlight=False, soft_wrap=True)
+
+
+def _file_name(spec: str) -> str:
+    """A spec as part of a folder's name. What had to be changed is told apart by a digest."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", spec).strip("-")[:60]
+    return plain if plain == spec else f"{plain}-{digest(spec)[:6]}"

@@ -1,0 +1,140 @@
+"""What the commands share: their options, and the objects that options stand for. Heavy imports happen inside the functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from benchmark.spec import parse_seeds, split_list
+
+if TYPE_CHECKING:
+    from benchmark.plan import Plan
+    from benchmark.registry import Registry
+    from benchmark.scheduler import Machine
+    from benchmark.store import Store
+
+
+class Policy(StrEnum):
+    """What to do about results that are there."""
+
+    missing = "missing"
+    force = "force"
+    collect = "collect"
+
+
+class Executor(StrEnum):
+    """Who does the work."""
+
+    local = "local"
+    inline = "inline"
+
+
+class What(StrEnum):
+    """What can be listed."""
+
+    attacks = "attacks"
+    defenses = "defenses"
+    victims = "victims"
+    datasets = "datasets"
+    protocols = "protocols"
+    suites = "suites"
+
+
+class Kind(StrEnum):
+    """Kinds of methods that ``check`` knows."""
+
+    attack = "attack"
+    defense = "defense"
+
+
+class Format(StrEnum):
+    """Forms in which ``poison`` and ``purify`` write."""
+
+    png = "png"
+    npz = "npz"
+    pt = "pt"
+
+
+SuiteName = Annotated[str, typer.Argument(help="a shipped suite (see `list suites`) or the path of a YAML file")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="a Python file with a method of yours; may be given again", show_default=False)
+]
+Axis = Annotated[str | None, typer.Option(help="comma-separated; replaces the suite's own", show_default=False)]
+Seeds = Annotated[str | None, typer.Option(help="victims' seeds, such as 0,1,2 or 0-4", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value: em.max_rounds=20, protocol.epochs=3, precision=fp32; may be given again", show_default=False),
+]
+DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets; default $UEBENCH_DATA or the user's cache", show_default=False)]
+Results = Annotated[Path, typer.Option("--results", help="folder of results: the store and one folder a suite")]
+Download = Annotated[bool, typer.Option("--download", help="fetch a data set that is not there")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0")]
+Slots = Annotated[int, typer.Option(help="workers; 0 means one a CPU core, or one a GPU share", min=0)]
+SlotsPerGpu = Annotated[int, typer.Option(help="workers that share one GPU", min=1)]
+ChosenExecutor = Annotated[Executor, typer.Option(help="local: worker processes; inline: in this process, one after another")]
+ChosenPolicy = Annotated[
+    Policy, typer.Option(help="missing: compute what is not there; force: all of it again; collect: nothing, only report")
+]
+
+
+def machine_of(device: str, data: Path, plugins: Sequence[Path] | None) -> Machine:
+    """What the workers are told of this machine."""
+    from benchmark.scheduler import Machine
+
+    return Machine(device=device, data_root=str(data), plugins=tuple(str(file.resolve()) for file in plugins or ()))
+
+
+def registry_of(plugins: Sequence[Path] | None) -> Registry:
+    """All methods, those of the plugins among them."""
+    from benchmark.registry import Registry
+
+    return Registry(tuple(plugins or ()))
+
+
+def data_root_of(given: Path | None) -> Path:
+    """The folder of data sets."""
+    from benchmark.hardware import default_data_root
+
+    return (given or default_data_root()).expanduser()
+
+
+def store_of(results: Path) -> Store:
+    """The store below a folder of results."""
+    from benchmark.store import Store
+
+    return Store(results / "store")
+
+
+def axes_of(
+    attacks: str | None, defenses: str | None, dataset: str | None, victim: str | None, protocol: str | None, seeds: str | None
+) -> dict[str, Any]:
+    """The axes that were given, as ``load_suite`` takes them."""
+    texts = {"attacks": attacks, "defenses": defenses, "datasets": dataset, "victims": victim, "protocols": protocol}
+    axes: dict[str, Any] = {name: split_list(text) for name, text in texts.items() if text is not None}
+    if seeds is not None:
+        axes["seeds"] = parse_seeds(seeds)
+    return axes
+
+
+def plan_of(
+    name: str,
+    axes: dict[str, Any],
+    settings: Sequence[str] | None,
+    registry: Registry,
+    data: Path,
+    device: str,
+    download: bool,
+    errors: Console,
+) -> Plan:
+    """The plan of a suite with these axes and settings. A data set that is not cached yet is read first."""
+    from benchmark.prepare import plan_suite, tell_broken
+    from benchmark.suite import load_suite
+
+    suite = load_suite(name, registry, axes, settings or ())
+    tell_broken(registry, errors)
+    return plan_suite(suite, registry, data, device, download, errors)

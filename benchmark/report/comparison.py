@@ -1,0 +1,233 @@
+"""A comparison in words and tables: for the terminal, and as Markdown, LaTeX and HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmark.comparison import ALPHA, COVERAGE, FEWEST_FOR_TEST, MARGIN, Comparison, Contrast, SignFlip
+from benchmark.report import typeset
+from benchmark.report.terminal import plain, say
+from benchmark.report.text import escaped
+from benchmark.report.typeset import Block, Entry, PaperTable
+from benchmark.report.view import ABSENT, number, percent, times
+
+HOW_TO_READ = (
+    (
+        "difference",
+        "Accuracy of the first defense minus that of the second, in points, averaged over pairs. The two of a pair share attack, victim "
+        "seed and craft seed: their victims began with the same weights and saw the images in the same order.",
+    ),
+    (
+        "95 % interval",
+        "BCa bootstrap interval of the difference (Efron 1987), over seeds: what other victim seeds would give, with the same attacks and "
+        "the same crafted images. From few seeds it is too narrow.",
+    ),
+    (
+        "win, tie, loss",
+        f"A tie is a difference below {MARGIN} points, or one whose interval covers 0. An attack with too few pairs for an interval is "
+        "undecided.",
+    ),
+    (
+        "sign-flip test",
+        "If the two defenses did equally well, each difference would be as likely as its negative. p is the share of all ways to choose "
+        "the signs that bring the mean over attacks at least as far from 0 as it is. A mean that rests on few of the attacks is not "
+        "significant, even where its interval, which takes the attacks as given, is narrow. Not corrected for the number of comparisons.",
+    ),
+    ("price", "Points of accuracy that a defense costs on clean data: undefended minus defended."),
+)
+
+
+# In words
+
+
+def title(c: Comparison) -> str:
+    """Where the comparison holds: ``cifar10 (resnet18, std60)``."""
+    ratio = f", poison ratio {c.ratio:g}" if c.ratio != 1 else ""
+    return f"{c.dataset} ({c.victim}, {c.protocol}{ratio})"
+
+
+def verdict(c: Comparison) -> str:
+    """What the records show, in sentences to be quoted, with what they do not cover."""
+    size = f"{_counted(c.seeds, 'seed')}, {_counted(c.pairs, 'pair')}"
+    if c.finding == "nothing":
+        return f"On {title(c)}, nothing can be compared: there is no attack on which both {c.ours} and {c.reference} have a result."
+    if c.finding == "too little":
+        return (
+            f"On {title(c)}, there is too little evidence to tell {c.ours} from {c.reference}: {signed(c.mean.difference)} points "
+            f"{_over(c)} ({size}). At least {FEWEST_FOR_TEST} pairs are needed; run more seeds."
+        )
+    tests = f"sign-flip test {_p(c.by_pair)}" + (f", by whole seeds {_p(c.by_seed)}" if c.by_seed.decidable else "")
+    evidence = f"{_over(c)} ({size}, {tests}), with {balance(c)}"
+    difference, points = signed(c.mean.difference), f"{number(abs(c.mean.difference))} points"
+    better = f"better on {', '.join(c.of('win'))}" if c.of("win") else ""
+    worse = f"worse on {', '.join(c.of('loss'))}" if c.of("loss") else ""
+    said = {
+        "better": f"{c.ours} is better than {c.reference} by {points} {evidence}." + (f" It is {worse}." if worse else ""),
+        "worse": f"{c.ours} is worse than {c.reference} by {points} {evidence}." + (f" It is {better}." if better else ""),
+        "small": f"{c.ours} and {c.reference} differ by {difference} points {evidence}: less than the {MARGIN} points that count here.",
+        "depends": f"it depends on the attack whether {c.ours} or {c.reference} is the better one: {c.ours} is {better} and {worse}. "
+        f"The difference is {difference} points {evidence}.",
+        "not shown": f"no difference between {c.ours} and {c.reference} is shown: {difference} points {evidence}. "
+        "That is no evidence that they are equal" + (f": {c.ours} is {better or worse}." if better or worse else "."),
+    }
+    return " ".join([f"On {title(c)}, {said[c.finding]}", *_not_covered(c)])
+
+
+def _not_covered(c: Comparison) -> list[str]:
+    said = []
+    if c.finding in ("better", "worse", "small") and not c.by_seed.decidable:
+        said.append(f"The test takes the attacks of one seed as independent of each other; {FEWEST_FOR_TEST} seeds would check that.")
+    if c.seeds == 1:
+        said.append("One victim seed: how results vary with initial weights and batches is not covered.")
+    if c.craft_seeds == 1:
+        said.append("One craft seed: how results vary with the crafting of poisons and with purification is not covered.")
+    return said
+
+
+def statements(c: Comparison) -> list[tuple[str, str]]:
+    """(what, sentence) of everything beside the verdict and the table."""
+    prices = f"{c.ours} {_known(c.price_ours, 'points')}, {c.reference} {_known(c.price_reference, 'points')}"
+    seconds = f"{c.ours} {_known(c.seconds_ours, 's')}, {c.reference} {_known(c.seconds_reference, 's')}"
+    columns = (*c.attacks, c.mean, c.clean)
+    notes = [
+        f"{', '.join(one.column for one in columns if one.remark == remark)}: {remark}."
+        for remark in dict.fromkeys(one.remark for one in columns if one.remark)
+    ]
+    fewest = min((len(one.points) for one in columns if one.interval), default=0)
+    if fewest in COVERAGE:
+        notes.append(f"Intervals of {fewest} pairs are too narrow: where differences are normal they cover {COVERAGE[fewest]} %.")
+    return [
+        ("Attacks", f"{c.ours} has {balance(c)}."),
+        ("Sign-flip test", f"each pair for itself: {_tested(c.by_pair, 'pair')}; whole seeds: {_tested(c.by_seed, 'seed')}."),
+        ("Price on clean data", f"{prices}."),
+        ("Cost", f"{seconds} to purify and train ({times(c.cost_ratio)}). Wall seconds from the records, noisy."),
+        *(("Note", note) for note in (*notes, *c.notes)),
+    ]
+
+
+def _known(value: float, unit: str) -> str:
+    return "not known" if math.isnan(value) else f"{number(value)} {unit}"
+
+
+def balance(c: Comparison) -> str:
+    """``3 wins, 1 tie, 0 losses``, and how many attacks are undecided, if any."""
+    undecided = len(c.of("undecided"))
+    counts = [_counted(len(c.of("win")), "win"), _counted(len(c.of("tie")), "tie"), _counted(len(c.of("loss")), "loss", "losses")]
+    return ", ".join([*counts, *([f"{undecided} undecided"] if undecided else [])])
+
+
+def signed(points: float) -> str:
+    """One decimal with its sign, no negative zero; ``-`` for NaN."""
+    return ABSENT if math.isnan(points) else f"{round(points, 1) + 0.0:+.1f}"
+
+
+def _over(c: Comparison) -> str:
+    if len(c.attacks) == 1:
+        return f"on {c.attacks[0].column}"
+    return f"in the mean over {f'{c.compared} of ' if c.compared < len(c.attacks) else ''}{len(c.attacks)} attacks"
+
+
+def _p(test: SignFlip) -> str:
+    return "p < 0.0001" if test.p < 1e-4 else f"p = {test.p:.{3 if test.p >= 0.001 else 4}f}"
+
+
+def _tested(test: SignFlip, unit: str) -> str:
+    if not test.decidable:
+        return f"not decidable with {_counted(test.units, unit)}, since fewer than {FEWEST_FOR_TEST} cannot give p < {ALPHA}"
+    how = f"standard error {test.error:.4f}, from random sign patterns" if test.error else f"exact, all {2**test.units:,} sign patterns"
+    return f"{_p(test)} over {_counted(test.units, unit)} (two-sided, {how})"
+
+
+def _counted(n: int, one: str, several: str = "") -> str:
+    return f"{n} {one if n == 1 else several or one + 's'}"
+
+
+# As tables
+
+
+def paper_table(c: Comparison, name: str) -> PaperTable:
+    """One line an attack, then the mean over attacks and the clean data; accuracies in %, differences in points."""
+    attacks = tuple(_line(one, one.outcome if one.points else ABSENT) for one in c.attacks)
+    return PaperTable(
+        name=name,
+        caption=verdict(c),
+        labels=("attack",),
+        columns=("undefended", c.ours, c.reference, "difference", "95 % interval", "outcome"),
+        values=(),
+        blocks=(*([Block("", attacks)] if attacks else []), Block("", (_line(c.mean, ""), _line(c.clean, "")))),
+        notes=("Accuracies in %, differences in points.", *(f"{what}: {sentence}" for what, sentence in statements(c))),
+        align="rrrrll",
+    )
+
+
+def _line(one: Contrast, outcome: str) -> tuple[str, tuple[Entry, ...]]:
+    interval = f"[{signed(one.interval[0])}, {signed(one.interval[1])}]" if one.interval else ABSENT
+    accs = [percent(acc) for acc in (one.undefended, one.ours, one.reference)]
+    return one.column, tuple(Entry(text, ()) for text in (*accs, signed(one.difference), interval, outcome))
+
+
+def _rows(table: PaperTable) -> list[list[str]]:
+    return [[label, *(entry.text for entry in entries)] for block in table.blocks for label, entries in block.lines]
+
+
+def print_comparison(c: Comparison, console: Console) -> None:
+    """The table, the statements, and the verdict last."""
+    table = paper_table(c, "")
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title_, letter in zip(table.head, table.alignment, strict=True):
+        shown.add_column(Text(plain(title_, console)), justify="right" if letter == "r" else "left", overflow="fold")
+    for row in _rows(table):
+        shown.add_row(*(Text(plain(text, console)) for text in row))
+    if not console.is_terminal:  # a file or a pipe has no width
+        shown.width = console.measure(shown, options=console.options.update(max_width=10_000)).maximum
+    console.print()
+    say(console, f"{c.ours} against {c.reference} on {title(c)}", "bold")
+    console.print(shown, crop=False)
+    for note in table.notes:
+        say(console, note)
+    say(console, table.caption, "bold")
+
+
+def markdown(comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, str]) -> str:
+    """All comparisons as GitHub-flavoured Markdown."""
+    lines = [f"# {escaped(heading)}", ""]
+    for c in comparisons:
+        lines += [f"## {escaped(title(c))}", "", typeset.markdown(paper_table(c, ""))]
+    lines += ["## How to read this", "", *(f"- **{term}**: {meaning}" for term, meaning in HOW_TO_READ), ""]
+    lines += ["## Environment and command", "", *(f"- {escaped(name)}: {escaped(value)}" for name, value in facts.items())]
+    return "\n".join(lines) + "\n"
+
+
+def latex(comparisons: Sequence[Comparison]) -> str:
+    """A ``table`` for each comparison, with the verdict as its caption."""
+    names = ["comparison", *(f"comparison-{index}" for index in range(2, len(comparisons) + 1))]
+    return "\n".join(typeset.latex(paper_table(c, name)) for c, name in zip(comparisons, names, strict=False))
+
+
+def html(comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, str]) -> str:
+    """One self-contained page that loads nothing; every text is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    jinja = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    tables = [paper_table(c, "") for c in comparisons]
+    parts = [
+        {"title": title(c), "table": table, "rows": list(zip(_rows(table), _marks(c), strict=True)), "said": statements(c)}
+        for c, table in zip(comparisons, tables, strict=True)
+    ]
+    return jinja.get_template("comparison.html.j2").render(heading=heading, parts=parts, how_to_read=HOW_TO_READ, facts=facts)
+
+
+def _marks(c: Comparison) -> list[tuple[float, ...]]:
+    """Where a row's plot has the interval's ends and the difference, in % of its width; 50 is no difference. Empty without a number."""
+    values = [(*(one.interval or (one.difference, one.difference)), one.difference) for one in (*c.attacks, c.mean, c.clean)]
+    known = [value for triple in values for value in triple if not math.isnan(value)]
+    widest = max(map(abs, known), default=0.0) or 1.0
+    return [() if math.isnan(triple[2]) else tuple(round(50 + 45 * value / widest, 2) for value in triple) for triple in values]

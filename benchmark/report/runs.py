@@ -1,0 +1,73 @@
+"""What the page says of one cell: each of its runs as recorded, and the commands that compute them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmark.report.view import number, percent
+from benchmark.results import CELL, comparable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STAGES = ("poison", "purify", "train")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One record in words: the seeds, and (what, text) of everything worth reading."""
+
+    title: str
+    record: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class CellRuns:
+    """The runs of one cell. ``commands`` is empty if the records do not hold enough for one."""
+
+    runs: tuple[Run, ...]
+    commands: tuple[str, ...]
+
+
+def cell_runs(table: pd.DataFrame) -> dict[tuple[Any, ...], CellRuns]:
+    """(data set, victim, protocol, ratio, attack, defense) -> its runs, for each cell of a long table. Superseded records take no part."""
+    cells: dict[tuple[Any, ...], list[Mapping[Any, Any]]] = {}
+    for row in comparable(table).sort_values(["craft_seed", "seed"]).to_dict("records"):
+        cells.setdefault(tuple(row[name] for name in CELL), []).append(row)
+    return {cell: CellRuns(tuple(map(_run, rows)), _commands(rows)) for cell, rows in cells.items()}
+
+
+def _commands(rows: Iterable[Mapping[Any, Any]]) -> tuple[str, ...]:
+    """One for all seeds that differ in nothing else."""
+    seeds: dict[str, list[str]] = {}
+    for row in rows:
+        seeds.setdefault(row["command"], []).append(str(row["seed"]))
+    return tuple(f"{command} --seeds {','.join(found)}" for command, found in seeds.items() if command)
+
+
+def _run(row: Mapping[Any, Any]) -> Run:
+    craft = f", craft seed {row['craft_seed']}" if row["craft_seed"] else ""
+    facts, environment = json.loads(row["facts"]), json.loads(row["environment"])
+    seconds = ", ".join(
+        f"{stage} {number(row[f'seconds_{stage}'])}" for stage in STAGES if row[f"seconds_{stage}"] == row[f"seconds_{stage}"]
+    )
+    record = {
+        "test accuracy": f"{percent(row['test_acc'])} %" if row["status"] == "ok" else f"failed: {row['error']}",
+        "training accuracy": f"{percent(row['train_acc'])} %" if row["train_acc"] == row["train_acc"] else "",
+        **{stage: _listed(facts.get(stage, {})) for stage in STAGES},
+        "seconds": seconds,
+        "precision": json.loads(row["protocol_spec"])["precision"],
+        "peak memory": f"{row['peak_memory_mb']:.0f} MB" if row["peak_memory_mb"] else "",
+        "made with": _listed({name: environment[name] for name in ("device", "torch", "git") if environment.get(name)}),
+        "date": row["date"],
+        "key": row["key"],
+    }
+    return Run(f"seed {row['seed']}{craft}", tuple((name, text) for name, text in record.items() if text))
+
+
+def _listed(facts: Mapping[str, Any]) -> str:
+    """``psnr mean 31.9, rounds 4``: numbers with four digits."""
+    return ", ".join(f"{name.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}" for name, value in facts.items())

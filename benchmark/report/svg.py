@@ -1,0 +1,178 @@
+"""Drawings that stand in the page itself, as SVG: a cell's curve, and accuracy against cost. Colours come from the page's style sheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from markupsafe import Markup
+
+from benchmark.report.view import Row, Section, percent, times
+
+Score = Literal["mean", "worst"]
+SCORES: dict[Score, str] = {"mean": "mean accuracy over attacks, %", "worst": "accuracy under the worst attack, %"}
+
+# In units of the drawing, which are pixels where there is room.
+CURVE_W, CURVE_H, LEFT, TOP, BOTTOM = 220, 96, 26, 6, 18
+COST_W, COST_H, COST_LEFT, COST_RIGHT, COST_TOP, COST_BOTTOM = 640, 360, 44, 14, 12, 44
+LETTER, LINE = 6.8, 15  # of a label: width and height
+
+
+def curve(seeds: Sequence[Sequence[float]]) -> Markup:
+    """Test accuracy over epochs: the mean over seeds, with a band of one standard deviation. ``seeds`` holds shares, one value an epoch."""
+    values = np.full((len(seeds), max(map(len, seeds))), np.nan)
+    for line, seed in zip(values, seeds, strict=True):
+        line[: len(seed)] = seed
+    epochs, mean = values.shape[1], np.nanmean(values, axis=0)
+    spread = np.nanstd(values, axis=0, ddof=1) if len(seeds) > 1 else np.zeros(epochs)
+    right, base = CURVE_W - 4, CURVE_H - BOTTOM
+    x = np.linspace(LEFT, right, epochs) if epochs > 1 else np.array([(LEFT + right) / 2])
+    said = f"Test accuracy over {epochs} epochs: {percent(mean[0])} % after the first, {percent(mean[-1])} % after the last"
+    grid = Markup("").join(
+        Markup('<path class="rule" d="M{} {}H{}"/><text class="tick end" x="{}" y="{}">{}</text>').format(
+            LEFT, y, right, LEFT - 4, y + 3, share
+        )
+        for share in (0, 50, 100)
+        for y in (base - (base - TOP) * share // 100,)
+    )
+    band = [*zip(x, mean + spread, strict=True), *reversed(list(zip(x, mean - spread, strict=True)))] if len(seeds) > 1 else []
+    return Markup(
+        '<svg class="curve" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}<text class="tick" x="{}" y="{}">epoch 1</text>'
+        '<text class="tick end" x="{}" y="{}">{}</text></svg>'
+    ).format(
+        *(CURVE_W, CURVE_H, said, grid),
+        Markup('<polygon class="band" points="{}"/>').format(_points(band)) if band else "",
+        Markup('<polyline class="line" points="{}"/>').format(_points(list(zip(x, mean, strict=True))))
+        if epochs > 1
+        else Markup('<circle class="dot" cx="{:.0f}" cy="{:.1f}" r="3"/>').format(x[0], _height(mean[0])),
+        *(LEFT, CURVE_H - 4, right, CURVE_H - 4, epochs if epochs > 1 else ""),
+    )
+
+
+def _height(share: float) -> float:
+    base = CURVE_H - BOTTOM
+    return base - (base - TOP) * min(max(share, 0.0), 1.0)
+
+
+def _points(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.0f},{_height(share):.1f}" for x, share in places)
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Accuracy against cost. ``front``: the rows that no other beats in both, cheapest first; ``left_out``: rows without a number."""
+
+    score: Score
+    drawing: Markup
+    front: tuple[Row, ...]
+    left_out: tuple[Row, ...]
+
+
+def scatter(section: Section, score: Score) -> Scatter | None:
+    """The scatter of a section; None if fewer than two rows have both numbers. Defenses with privileges are shown and not in the front."""
+    rows = [row for row in section.rows if math.isfinite(getattr(row, score)) and row.cost > 0]
+    if len(rows) < 2:
+        return None
+    front = pareto([row for row in rows if not row.needs], score)
+    low, high = min(row.cost for row in rows) / 1.3, max(row.cost for row in rows) * 1.4
+    right, base = COST_W - COST_RIGHT, COST_H - COST_BOTTOM
+
+    def across(cost: float) -> float:
+        return COST_LEFT + (right - COST_LEFT) * math.log(cost / low) / math.log(high / low)
+
+    def up(share: float) -> float:
+        return base - (base - COST_TOP) * share
+
+    places = [(row, across(row.cost), up(getattr(row, score))) for row in rows]
+    step = " ".join(
+        f"{'H' if i else 'M'}{across(row.cost):.1f} {'V' if i else ''}{up(getattr(row, score)):.1f}" for i, row in enumerate(front)
+    )
+    parts = [
+        *(
+            Markup('<path class="rule" d="M{} {:.1f}H{}"/><text class="tick end" x="{}" y="{:.1f}">{}</text>').format(
+                COST_LEFT, up(share / 100), right, COST_LEFT - 6, up(share / 100) + 4, share
+            )
+            for share in (0, 25, 50, 75, 100)
+        ),
+        *(
+            Markup('<text class="tick middle" x="{:.1f}" y="{}">{:g}×</text>').format(across(cost), base + 18, cost)
+            for cost in _ticks(low, high)
+        ),
+        Markup('<text class="tick middle" x="{}" y="{}">cost: purifying and training, in undefended trainings</text>').format(
+            (COST_LEFT + right) / 2, COST_H - 6
+        ),
+        Markup('<path class="front" d="{}"/>').format(step),
+        *(_point(row, x, y, row in front, score) for row, x, y in places),
+        *_labels(places, front, right),
+    ]
+    said = f"Scatter of {SCORES[score]} against cost, {len(rows)} defenses; the front and the numbers stand below and in the ranking"
+    drawing = Markup('<svg class="cost {}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        score, COST_W, COST_H, said, Markup("").join(parts)
+    )
+    return Scatter(score, drawing, tuple(front), tuple(row for row in section.rows if row not in rows))
+
+
+def pareto(rows: Sequence[Row], score: Score) -> list[Row]:
+    """The rows that no other is at least as cheap and as good as, and better in one of the two; cheapest first."""
+    front: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row.cost, -getattr(row, score))):
+        value = getattr(row, score)
+        if not front or value > getattr(front[-1], score) or (value, row.cost) == (getattr(front[-1], score), front[-1].cost):
+            front.append(row)
+    return front
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round costs within the axis: 1, 2, 5, 10, ...; finer ones where these would be fewer than three."""
+    found: list[float] = []
+    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), (1, 1.1, 1.2, 1.3, 1.4)):
+        found = [step * 10.0**power for power in range(-3, 7) for step in steps if low <= step * 10.0**power <= high]
+        if len(found) > 2:
+            break
+    return found
+
+
+def _point(row: Row, x: float, y: float, in_front: bool, score: Score) -> Markup:
+    kind = "reference" if row.is_undefended else "needs" if row.needs else "on-front" if in_front else "behind"
+    said = f"{row.name}: {percent(getattr(row, score))} % at {times(row.cost)}" + (f", needs {row.needs}" if row.needs else "")
+    said += ", on the front" if in_front else ""
+    shape = (
+        Markup('<path d="M{:.1f} {:.1f}l7 7l-7 7l-7-7z"/>').format(x, y - 7)
+        if row.needs
+        else Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5"/>').format(x, y)
+    )
+    return Markup('<g class="point {}" data-defense="{}" data-needs="{}"><title>{}</title>{}</g>').format(
+        kind, row.defense, row.needs, said, shape
+    )
+
+
+def _labels(places: Sequence[tuple[Row, float, float]], front: Sequence[Row], right: float) -> Iterator[Markup]:
+    """Names beside their points, where they cover no point, no other name and, if there is room, not the front, which has the choice."""
+    corners = sorted((x, -y) for row, x, y in places if row in front)
+    lines = [line for (x, y), (x2, y2) in pairwise(corners) for line in ((x, -y - 1, x2, -y + 1), (x2 - 1, -y2, x2 + 1, -y))]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for _, x, y in places]
+    for row, x, y in sorted(places, key=lambda place: place[0] not in front):
+        name = row.name if len(row.name) <= 30 else f"{row.name[:18]}…{row.name[-11:]}"
+        wide = LETTER * len(name)
+        beside = ((x + 9, -8), (x - 9 - wide, -8), (x - wide / 2, -24), (x - wide / 2, 8), (x + 9, -20), (x + 9, 4), (x - 9 - wide, 4))
+        boxes = [(left, y + above, left + wide, y + above + LINE) for left, above in beside]
+        free = [box for box in boxes if _inside(box, right) and not any(_overlap(box, other) for other in taken)]
+        free.sort(key=lambda box: any(_overlap(box, line) for line in lines))
+        if free:
+            taken.append(free[0])
+            kind = "name on-front" if row in front else "name"
+            yield Markup('<text class="{}" data-defense="{}" data-needs="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(
+                kind, row.defense, row.needs, free[0][0], free[0][1] + 12, name
+            )
+
+
+def _inside(box: Sequence[float], right: float) -> bool:
+    return box[0] >= COST_LEFT and box[2] <= right + COST_RIGHT and box[1] >= 0 and box[3] <= COST_H - COST_BOTTOM
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -1,0 +1,235 @@
+"""The tables of a paper, from the long table: attacks by defenses, per victim, and per poison ratio."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from benchmark.report.typeset import Block, Entry, Mark, PaperTable, best_two
+from benchmark.report.view import ABSENT, percent
+from benchmark.results import GROUP, comparable, grid, over_attacks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NUMBERS = ("mean", "std", "n", "failed")  # what the CSV holds of an accuracy
+NORMS = {"linf": "L∞", "l2": "L2", "l0": "L0", "none": "no bound", "mixed": "mixed", "unknown": "norm unknown"}
+CLEAN, MEAN = "clean data", "mean"
+
+Where = tuple[str, str, str, float]  # data set, victim, protocol, poison ratio
+
+
+def paper_tables(table: pd.DataFrame, norms: Mapping[str, str]) -> list[PaperTable]:
+    """Every table that the long table has data for, named ``attacks``, ``victims``, ``ratios``; further ones ``attacks-2`` and so on.
+
+    - ``attacks``: for each group, attacks as rows under their norms, defenses as columns; means of norms and of all attacks.
+    - ``victims``: defenses under attacks as rows, victims as columns, where two or more share data set, protocol and poison ratio.
+    - ``ratios``: likewise with poison ratios as columns; ratio 0 is clean data.
+
+    A mean over attacks stands only where a defense has a result for every one of them. Best and second are found among the
+    defenses without privileges, and apart from them among those with privileges (†); the undefended one takes no part.
+
+    Args:
+        table: what ``results.to_table`` returns.
+        norms: an attack's registered name -> linf, l2, l0 or none. Empty: rows are not grouped by norm.
+    """
+    cells = _Cells(table, norms)
+    groups = [_attack_table(cells, where, norms, _numbered("attacks", index)) for index, where in enumerate(cells.wheres)]
+    return [*groups, *_axis_tables(cells, "victims"), *_axis_tables(cells, "ratios")]
+
+
+def norm_of(spec: str, norms: Mapping[str, str]) -> str:
+    """The norm of an attack's budget from its ``attack_spec`` (JSON): linf, l2, l0, none, ``mixed`` or ``unknown``.
+
+    An attack whose norm is a parameter calls it ``ball``, which goes before ``norms``.
+    """
+    found: set[str] = set()
+    part: Mapping[str, Any] | None = json.loads(spec)
+    while part:
+        norm = part.get("params", {}).get("ball", norms.get(part.get("name", "")))
+        found.add(norm if norm in NORMS else "unknown")
+        part = part.get("then")
+    return found.pop() if len(found) == 1 else "mixed" if found else "unknown"
+
+
+class _Cells:
+    """The numbers of the tables, by place."""
+
+    def __init__(self, table: pd.DataFrame, norms: Mapping[str, str]) -> None:
+        cells, runs = grid(table), comparable(table)
+        runs = runs[~runs["is_clean"]]
+        self.cells = {
+            ((dataset, victim, protocol, ratio), attack, defense): accuracy(mean, std, n, failed)
+            for dataset, victim, protocol, ratio, attack, defense, mean, std, n, failed in zip(
+                *(cells[name].tolist() for name in (*GROUP, "attack", "defense", "mean", "std", "n", "failed")), strict=True
+            )
+        }
+        self.wheres = sorted({where for where, _, _ in self.cells})
+        self.clean = set(cells.loc[cells["is_clean"], "attack"])
+        self.undefended = set(cells.loc[cells["is_undefended"], "defense"])
+        self.needs = set(cells.loc[cells["needs"] != "", "defense"])
+        self.norms = dict(zip(runs["attack"], (norm_of(spec, norms) for spec in runs["attack_spec"]), strict=True))
+        self.means = {"": _means(runs)}
+        if norms:
+            shown = runs["attack"].map(self.norms)
+            self.means |= {norm: _means(runs[shown == norm]) for norm in set(shown)}
+
+    def at(self, where: Where, attack: str, defense: str) -> Entry:
+        return self.cells.get((where, attack, defense), accuracy(math.nan, math.nan, 0, 0))
+
+    def mean(self, where: Where, norm: str, defense: str) -> Entry:
+        """Over the attacks of a norm; over all of them if it is empty."""
+        return self.means[norm].get((where, defense), accuracy(math.nan, math.nan, 0, 0))
+
+    def shared_mean(self, where: Where, attacks: Sequence[str], defense: str) -> Entry:
+        """Over these attacks; absent where ``where`` has others, since such means could not be compared."""
+        return self.mean(where, "", defense) if self.attacks([where]) == attacks else accuracy(math.nan, math.nan, 0, 0)
+
+    def attacks(self, wheres: Iterable[Where]) -> list[str]:
+        """Without clean data, in alphabetical order."""
+        wheres = set(wheres)
+        return sorted({attack for where, attack, _ in self.cells if where in wheres} - self.clean)
+
+    def cleans(self, wheres: Iterable[Where]) -> list[str]:
+        wheres = set(wheres)
+        return sorted({attack for where, attack, _ in self.cells if where in wheres} & self.clean)
+
+    def defenses(self, wheres: Iterable[Where]) -> list[str]:
+        """The undefended one first, those with privileges last."""
+        wheres = set(wheres)
+        found = {defense for where, _, defense in self.cells if where in wheres}
+        return sorted(found, key=lambda name: (name not in self.undefended, name in self.needs, name))
+
+    def teams(self, defenses: Sequence[str]) -> list[int | None]:
+        return [None if name in self.undefended else int(name in self.needs) for name in defenses]
+
+    def titles(self, defenses: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name + (" †" if name in self.needs else "") for name in defenses)
+
+
+def _means(runs: pd.DataFrame) -> dict[tuple[Where, str], Entry]:
+    over = over_attacks(runs).reset_index()
+    return {
+        ((dataset, victim, protocol, ratio), defense): accuracy(mean, std, n, 0)
+        for dataset, victim, protocol, ratio, defense, mean, std, n in zip(
+            *(over[name].tolist() for name in (*GROUP, "defense", "mean", "std", "n")), strict=True
+        )
+    }
+
+
+def accuracy(mean: float, std: float, n: int, failed: int) -> Entry:
+    """The entry of an accuracy, a share: in % with its spread; ``failed``, or ``-`` if it is absent; ``*`` if some seeds failed."""
+    there = not math.isnan(mean)
+    text = percent(mean, std) + ("*" if failed else "") if there else "failed" if failed else ABSENT
+    numbers = ["" if math.isnan(value) else f"{value:.6f}" for value in (mean, std)]
+    return Entry(text, (*numbers, str(n), str(failed)))
+
+
+def _attack_table(cells: _Cells, where: Where, norms: Mapping[str, str], name: str) -> PaperTable:
+    """Attacks as rows, under their norms if these are known, and defenses as columns."""
+    defenses, attacks = cells.defenses([where]), cells.attacks([where])
+    teams = cells.teams(defenses)
+
+    def line(label: str, entry: Callable[[Where, str, str], Entry], of: str) -> tuple[str, tuple[Entry, ...]]:
+        return label, _marked([entry(where, of, defense) for defense in defenses], teams)
+
+    grouped = {norm: [attack for attack in attacks if cells.norms[attack] == norm] for norm in NORMS} if norms else {"": attacks}
+    grouped = {norm: members for norm, members in grouped.items() if members}
+    blocks = [Block("", (line(CLEAN, cells.at, clean),)) for clean in cells.cleans([where])]
+    for norm, members in grouped.items():
+        means = [line(MEAN, cells.mean, norm)] if len(grouped) > 1 and len(members) > 1 else []
+        blocks.append(Block(NORMS.get(norm, ""), (*(line(attack, cells.at, attack) for attack in members), *means)))
+    if len(attacks) > 1:
+        blocks.append(Block("", (line(f"{MEAN} over attacks", cells.mean, ""),)))
+    dataset, victim, protocol, ratio = where
+    return PaperTable(
+        name,
+        _caption(f"on {dataset}, victim {victim}, protocol {protocol}{_ratio(ratio)}", blocks, "row"),
+        ("norm", "attack") if norms else ("attack",),
+        cells.titles(defenses),
+        tuple(f"{defense} {number}" for defense in defenses for number in NUMBERS),
+        tuple(blocks),
+        _notes(blocks, cells.needs.intersection(defenses)),
+    )
+
+
+def _axis_tables(cells: _Cells, axis: str) -> list[PaperTable]:
+    """Tables with the values of one axis of ``Where`` as columns, for each choice of the others that has two or more."""
+    at = {"victims": 1, "ratios": 3}[axis]
+    families: dict[tuple[Any, ...], list[Where]] = {}
+    for where in cells.wheres:
+        families.setdefault((*where[:at], *where[at + 1 :]), []).append(where)
+    wanted = [family for family in families.values() if len(family) > 1 and cells.attacks(family)]
+    return [_axis_table(cells, axis, family, _numbered(axis, index)) for index, family in enumerate(wanted)]
+
+
+def _axis_table(cells: _Cells, axis: str, family: Sequence[Where], name: str) -> PaperTable:
+    """Defenses under each attack as rows, and the victims or the poison ratios of ``family`` as columns."""
+    defenses, attacks, cleans = cells.defenses(family), cells.attacks(family), cells.cleans(family)
+    teams = cells.teams(defenses)
+    dataset, victim, protocol, ratio = family[0]
+    if axis == "victims":
+        columns, of = [where[1] for where in family], f"protocol {protocol}{_ratio(ratio)}, by victim"
+    else:
+        columns, of = [f"{where[3]:g}" for where in family], f"victim {victim}, protocol {protocol}, by poison ratio"
+    clean_first = axis == "ratios" and bool(cleans)
+    if clean_first:
+        columns.insert(0, "0 (clean)")
+
+    def block(title: str, entry: Callable[[Where, Any, str], Entry], of: str | Sequence[str]) -> Block:
+        down = [[entry(where, of, defense) for defense in defenses] for where in family]
+        if clean_first:
+            down.insert(0, [cells.at(family[0], cleans[0], defense) for defense in defenses])
+        return Block(
+            title, tuple(zip(cells.titles(defenses), zip(*(_marked(entries, teams) for entries in down), strict=True), strict=True))
+        )
+
+    blocks = [block(CLEAN, cells.at, clean) for clean in cleans if not clean_first]
+    blocks += [block(attack, cells.at, attack) for attack in attacks]
+    if len(attacks) > 1:
+        blocks.append(block(f"{MEAN} over attacks", cells.shared_mean, attacks))
+    return PaperTable(
+        name,
+        _caption(f"on {dataset}, {of}", blocks, "column of an attack"),
+        ("attack", "defense"),
+        tuple(columns),
+        tuple(f"{column} {number}" for column in columns for number in NUMBERS),
+        tuple(blocks),
+        _notes(blocks, cells.needs.intersection(defenses)),
+    )
+
+
+def _marked(entries: Sequence[Entry], teams: Sequence[int | None]) -> tuple[Entry, ...]:
+    marks: list[Mark] = best_two([float(entry.values[0] or "nan") for entry in entries], teams)
+    return tuple(entry.marked(mark) for entry, mark in zip(entries, marks, strict=True))
+
+
+def _numbered(name: str, index: int) -> str:
+    return name if index == 0 else f"{name}-{index + 1}"
+
+
+def _ratio(ratio: float) -> str:
+    return "" if ratio == 1 else f", poison ratio {ratio:g}"
+
+
+def _caption(what: str, blocks: Sequence[Block], line: str) -> str:
+    entries = [entry for block in blocks for _, entries in block.lines for entry in entries]
+    counts = sorted({int(entry.values[2]) for entry in entries} - {0})
+    seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seeds" if counts else ""
+    spread = "one seed" if counts == [1] else f"mean ± standard deviation over {seeds}" if counts else "nothing has finished"
+    marks = f" Best defense of each {line} in bold, second underlined." if any(entry.mark for entry in entries) else ""
+    return f"Test accuracy in % {what}; {spread}.{marks}"
+
+
+def _notes(blocks: Sequence[Block], with_needs: Collection[str]) -> tuple[str, ...]:
+    """Explains every sign that the table shows, and no other."""
+    texts = {entry.text for block in blocks for _, entries in block.lines for entry in entries}
+    notes = {
+        "Dagger: needs clean data or pretrained weights; such defenses are compared among themselves.": bool(with_needs),
+        "Star: some seeds failed; the number is that of the others.": any(text.endswith("*") for text in texts),
+        "Failed: was run without a result.": "failed" in texts,
+        "Dash: was not run, or is a mean over attacks of which one is lacking.": ABSENT in texts,
+    }
+    return tuple(note for note, shown in notes.items() if shown)

@@ -1,0 +1,72 @@
+"""What a long method has done so far, kept in its scratch folder, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from benchmark.api import Context
+from benchmark.atomic import publish
+
+SAVE_EVERY = 30.0  # seconds; a killed run loses no more than this and the round that was under way
+
+
+class Checkpoint:
+    """The state of one loop over rounds, as tensors.
+
+    A method asks for it before its loop, starts at ``done`` with ``tensors``, and calls ``save`` after each round. Draws must depend on the
+    round, as ``ctx.generator(f"round {number}")``, or on a generator whose state is saved, so that a resumed run gives the same result.
+    Without a scratch folder nothing is kept.
+
+    Attributes:
+        done: rounds that were finished when the run was stopped; 0 in a fresh run.
+        tensors: what was saved with them, on the CPU; empty in a fresh run.
+    """
+
+    def __init__(self, ctx: Context, name: str = "state") -> None:
+        self.path = None if ctx.scratch is None else ctx.scratch / f"{name}.safetensors"
+        self.done = 0
+        self.tensors: dict[str, Tensor] = {}
+        self._last = time.monotonic()
+        if self.path is not None and self.path.is_file():
+            self._read(ctx)
+
+    def _read(self, ctx: Context) -> None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        assert self.path is not None
+        try:
+            tensors = load(self.path.read_bytes())
+            self.done = int(tensors.pop("done"))
+            self.tensors = tensors
+        except (SafetensorError, ValueError, KeyError, OSError) as error:
+            ctx.log(f"{self.path.name} cannot be read ({error}); starting anew")
+            return
+        ctx.log(f"going on after round {self.done}")
+
+    def save(self, done: int, tensors: Mapping[str, Tensor], now: bool = False) -> None:
+        """Keeps the state after ``done`` rounds, if the last one is old enough; with ``now`` in any case.
+
+        Raises:
+            OSError: if the disk is full.
+        """
+        from safetensors.torch import save
+
+        if self.path is None or (not now and time.monotonic() - self._last < SAVE_EVERY):
+            return
+        kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        publish(self.path, save({**kept, "done": torch.tensor(done)}))
+        self._last = time.monotonic()
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with ``prefix`` and a dot, without it: for example a network's state."""
+        return {name.removeprefix(f"{prefix}."): value for name, value in self.tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under ``prefix.name``, for ``Checkpoint.part`` to read back."""
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}

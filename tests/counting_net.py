@@ -1,0 +1,31 @@
+"""A surrogate that is quick to train and counts the images that go through it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.data import DatasetInfo
+from benchmark.registry import Registry
+
+
+class CountingNet(nn.Module):
+    """Convolution, BatchNorm, ReLU, pooling, one linear layer. ``images`` counts what it saw since it was last set to 0."""
+
+    def __init__(self, info: DatasetInfo) -> None:
+        super().__init__()
+        self.images = 0
+        self.features = nn.Sequential(nn.Conv2d(info.channels, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(4))
+        self.head = nn.Linear(8 * 16, info.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.images += len(x)
+        logits: Tensor = self.head(self.features(x).flatten(1))
+        return logits
+
+
+def build_counting_net(name: str, info: DatasetInfo, seed: int, registry: Registry | None = None) -> CountingNet:
+    """In the place of ``benchmark.train.build_victim``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CountingNet(info).to(memory_format=torch.channels_last)

@@ -1,0 +1,524 @@
+"""A defense against a reference: numbers worked out by hand or by naive counting, and what is said of them."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import DIM, FAILING, Call, plugin, watch
+from rich.console import Console
+from scipy.stats import bootstrap
+
+from benchmark import comparison as statistics
+from benchmark.comparison import COVERAGE, DRAWS, Comparison, SignFlip, bca_interval, comparisons, sign_flip
+from benchmark.record import Record
+from benchmark.registry import ROOT
+from benchmark.report.comparison import html, latex, markdown, print_comparison, statements, verdict
+from benchmark.results import to_table
+from benchmark.store import Store
+
+GOLDEN = Path(__file__).parent / "golden"
+NASTY = '<b>"x" & $y_1$ | *z*</b>'
+Accs = Mapping[str, Mapping[str, Sequence[float | None]]]
+
+
+def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **values: Any) -> Record:
+    fields: dict[str, Any] = {
+        "key": f"{attack}/{defense}/{seed}/{sorted(values.items())}",
+        "dataset": "made-up",
+        "victim": "net",
+        "protocol": "quick",
+        "seconds": {"purify": 5.0 if defense == "mine" else 0.0, "train": 10.0},
+        "environment": {"device": "cpu", "threads": 1, "git": f"commit {seed}"},
+        "status": "failed" if acc is None else "ok",
+        "date": "2025-11-26T12:00:00+00:00",
+    }
+    return Record(**fields | {"attack": attack, "defense": defense, "test_acc": acc, "seed": seed} | values)
+
+
+def records(accs: Accs, **values: Any) -> list[Record]:
+    """attack -> defense -> one accuracy a seed."""
+    return [
+        record(attack, defense, acc, seed=seed, **values)
+        for attack, row in accs.items()
+        for defense, seeds in row.items()
+        for seed, acc in enumerate(seeds)
+    ]
+
+
+def compared(made: Sequence[Record], ours: str = "mine", reference: str = "other") -> Comparison:
+    (found,) = comparisons(to_table(made), ours, reference)
+    return found
+
+
+def with_differences(**points: Sequence[float]) -> Comparison:
+    """attack -> differences in points, one a seed; the reference has 0.5 throughout."""
+    return compared(records({attack: {"mine": [0.5 + d / 100 for d in row], "other": [0.5] * len(row)} for attack, row in points.items()}))
+
+
+BY_HAND: Accs = {
+    "none": {"none": (0.92, 0.90, 0.91), "mine": (0.90, 0.88, 0.89), "other": (0.86, 0.85, 0.87)},
+    "em": {"none": (0.10, 0.12, 0.14), "mine": (0.70, 0.72, 0.77), "other": (0.66, 0.70, 0.71)},
+    "lsp": {"none": (0.30, 0.30, 0.30), "mine": (0.60, 0.61, 0.62), "other": (0.61, 0.61, 0.61)},
+}
+
+
+def example() -> list[Record]:
+    """What docs/compare.md and the golden files show: made-up numbers, with six seeds."""
+    points = {
+        "none": (-1.1, -0.3, -0.9, -1.6, -0.2, -1.4),
+        "em": (3.1, 2.2, 4.0, 3.6, 2.7, 3.3),
+        "lsp": (1.9, 0.8, 1.2, 2.3, 1.6, 1.1),
+        "ops": (-0.6, 1.2, -0.8, 1.3, -0.9, 0.3),
+    }
+    levels = {"none": (0.91, 0.88), "em": (0.10, 0.71), "lsp": (0.15, 0.66), "ops": (0.20, 0.60)}
+    accs: dict[str, dict[str, list[float | None]]] = {}
+    for attack, (undefended, level) in levels.items():
+        other = [level + 0.004 * (seed * 7 % 5) for seed in range(6)]
+        mine = [acc + d / 100 for acc, d in zip(other, points[attack], strict=True)]
+        accs[attack] = {"none": [undefended] * 6, "mine": [*mine], "other": [*other]}
+    return records(accs)
+
+
+# The numbers
+
+
+def test_a_comparison_by_hand() -> None:
+    c = compared(records(BY_HAND))
+    em, lsp = c.attacks
+    assert (em.column, lsp.column) == ("em", "lsp")
+    assert em.points == pytest.approx((4, 2, 6))
+    assert lsp.points == pytest.approx((-1, 0, 1))
+    assert (em.undefended, em.ours, em.reference, em.difference) == pytest.approx((0.12, 0.73, 0.69, 4))
+    assert c.mean.points == pytest.approx((1.5, 1, 3.5))
+    assert (c.mean.undefended, c.mean.ours, c.mean.reference, c.mean.difference) == pytest.approx((0.21, 0.67, 0.65, 2))
+    assert c.clean.points == pytest.approx((4, 3, 2))
+    assert (c.price_ours, c.price_reference) == pytest.approx((2, 5))
+    assert (c.seconds_ours, c.seconds_reference, c.cost_ratio) == pytest.approx((15, 10, 1.5))
+    assert (c.seeds, c.craft_seeds, c.pairs, c.compared) == (3, 1, 6, 2)
+    assert (c.of("win"), c.of("tie"), c.of("loss"), c.of("undecided")) == (["em"], ["lsp"], [], [])
+    assert c.by_pair.p == naive_p(em.points + lsp.points)
+    assert not c.by_seed.decidable
+    assert c.notes == ()
+
+
+def test_the_mean_weighs_attacks_alike_whatever_their_seeds() -> None:
+    c = with_differences(a=(2, 2, 2, 2), b=(6,))
+    assert c.mean.difference == pytest.approx(4)
+    assert (c.mean.points, c.mean.interval) == ((), None)
+    assert c.mean.remark == "no interval: not every seed has every attack"
+
+
+def test_swapping_the_two_mirrors_everything() -> None:
+    one, two = compared(records(BY_HAND)), compared(records(BY_HAND), "other", "mine")
+    assert two.mean.difference == pytest.approx(-one.mean.difference)
+    assert two.by_pair == one.by_pair
+    assert two.of("loss") == one.of("win")
+    assert (two.price_ours, two.seconds_ours) == (one.price_reference, one.seconds_reference)
+
+
+def test_other_defenses_and_the_order_of_records_do_not_matter() -> None:
+    made = records(BY_HAND)
+    more = [record("em", "third", 0.99), record("em", "third", 0.99, seed=7), record("new", "third", 0.5)]
+    assert compared([*more, *reversed(made)]) == compared(made)
+
+
+def test_only_runs_of_the_same_seed_are_pairs() -> None:
+    made = [record("em", "mine", 0.6, seed=seed) for seed in (0, 1, 2)] + [record("em", "other", 0.5, seed=seed) for seed in (1, 2, 3)]
+    made += [record("em", "mine", 0.9, seed=1, craft_seed=5), record("em", "other", 0.6, seed=1, craft_seed=5)]
+    c = compared(made)
+    assert c.attacks[0].points == pytest.approx((10, 30, 10))
+    assert (c.seeds, c.craft_seeds, c.pairs) == (2, 2, 3)
+    assert c.notes == ("On em, 3 of 5 seeds have a result of both defenses.",)
+    assert "One craft seed" not in verdict(c)
+
+
+def test_groups_are_compared_apart_and_share_no_number() -> None:
+    found = comparisons(to_table([*records(BY_HAND), *records({"em": {"mine": (0.5,), "other": (0.6,)}}, victim="net2")]), "mine", "other")
+    assert [(c.victim, c.pairs) for c in found] == [("net", 6), ("net2", 1)]
+    assert math.isnan(found[1].price_ours)
+
+
+def test_clean_data_are_those_of_every_poison_ratio() -> None:
+    made = records({"none": BY_HAND["none"]})
+    made += [one for ratio in (0.5, 1.0) for one in records({"em": BY_HAND["em"]}, ratio=ratio)]
+    found = comparisons(to_table(made), "mine", "other")
+    assert [(c.ratio, round(c.price_ours, 9)) for c in found] == [(0.5, 2), (1, 2)]
+    assert "(net, quick, poison ratio 0.5)" in verdict(found[0])
+
+
+# The sign-flip test
+
+
+def naive_p(values: Sequence[float]) -> float:
+    observed = abs(sum(values))
+    sums = [
+        abs(sum(sign * value for sign, value in zip(signs, values, strict=True)))
+        for signs in itertools.product((1, -1), repeat=len(values))
+    ]
+    return sum(total >= observed - 1e-9 for total in sums) / len(sums)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1, 1, 1, 1, 1, 1),
+        (1, -1, 1, -1, 1, -1),
+        (0, 0, 0, 0, 0, 0),
+        (0, 0, 0, 1, 2, 3),
+        (0.1, 0.2, 0.3, 0.3, 0.2, 0.1, 0.7),
+        (-3.1, 2.4, 0.6, 0.1, -0.9, 5.5, 1.2, 1.2, -0.1),
+        tuple(np.random.default_rng(3).normal(0.5, 1, 11)),
+    ],
+)
+def test_p_is_that_of_naive_counting(values: Sequence[float]) -> None:
+    assert sign_flip(values) == SignFlip(len(values), naive_p(values))
+
+
+def test_six_equal_signs_are_the_least_that_can_be_significant() -> None:
+    assert sign_flip([1.0] * 6).p == 2 / 64 < statistics.ALPHA
+    assert math.isnan(sign_flip([100.0] * 5).p)
+    assert not sign_flip([]).decidable
+
+
+def test_forty_pairs_are_still_exact() -> None:
+    test = sign_flip([1.0] * 39 + [0.5])
+    assert test == SignFlip(40, 2 / 2**40)
+
+
+def test_beyond_it_random_patterns_come_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(1).normal(0.4, 1, 18).tolist()
+    exact = sign_flip(values)
+    monkeypatch.setattr(statistics, "EXACT_UP_TO", 10)
+    drawn = sign_flip(values)
+    assert drawn == sign_flip(values)
+    assert 0 < drawn.error == pytest.approx(math.sqrt(exact.p * (1 - exact.p) / DRAWS), rel=0.1)
+    assert abs(drawn.p - exact.p) < 4 * drawn.error
+    assert sign_flip([5.0] * 60).p == 1 / (DRAWS + 1)  # never 0, since the observed pattern is one of them
+
+
+# The interval
+
+
+def naive_bca(points: Sequence[float]) -> tuple[float, float]:
+    """BCa after Efron 1987, from all n**n resamples instead of random ones."""
+    from scipy.stats import norm
+
+    x = np.array(points)
+    n = len(x)
+    means = np.array(list(itertools.product(x, repeat=n))).mean(axis=1).round(9)
+    centre = (np.mean(means < x.mean().round(9)) + np.mean(means <= x.mean().round(9))) / 2
+    z0 = norm.ppf(centre)
+    deviations = x.mean() - np.array([np.delete(x, i).mean() for i in range(n)])
+    a = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
+    shifted = [norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z))) for z in norm.ppf((0.025, 0.975))]
+    low, high = np.quantile(means, shifted)
+    return float(low), float(high)
+
+
+@pytest.mark.parametrize("points", [(0.1, 0.35, 0.2, 1.2, 4.0), (-1.3, 0.4, 0.9, 2.1, 7.7), (1.0, 2.2, 3.1, 2.9, 0.6, -4.5)])
+def test_the_interval_is_that_of_all_resamples(points: Sequence[float]) -> None:
+    assert bca_interval(points) == pytest.approx(naive_bca(points), abs=0.03 * (max(points) - min(points)))
+    assert bca_interval(points) == bca_interval(points)
+
+
+@pytest.mark.parametrize("n", [3, 5, 9])
+def test_the_stated_coverage_is_the_measured_one(n: int) -> None:
+    x = np.random.default_rng(n).normal(size=(2000, n))
+    ends = bootstrap(
+        (x,), np.mean, axis=1, method="BCa", n_resamples=999, batch=100, random_state=np.random.default_rng(0)
+    ).confidence_interval
+    assert 100 * np.mean((ends.low <= 0) & (ends.high >= 0)) == pytest.approx(COVERAGE[n], abs=3)
+
+
+@pytest.mark.parametrize(
+    ("points", "outcome", "remark"),
+    [
+        ((5.0,), "undecided", "no interval: 1 pair, and at least 3 are needed"),
+        ((5.0, 5.1), "undecided", "no interval: 2 pairs, and at least 3 are needed"),
+        ((0.0, 0.0, 0.0), "tie", "no interval: all 3 differences are equal, so that resampling shows no spread"),
+        ((2.0, 2.0, 2.0), "win", "no interval: all 3 differences are equal, so that resampling shows no spread"),
+        ((0.4, 0.4, 0.4), "tie", "no interval: all 3 differences are equal, so that resampling shows no spread"),
+        ((2.0, 2.1, 2.3), "win", ""),
+        ((-2.0, -2.1, -2.3), "loss", ""),
+        ((0.3, 0.4, 0.5), "tie", ""),  # shown, but below the margin
+        ((-4.0, 2.0, 9.0), "tie", ""),  # above the margin, but the interval covers 0
+    ],
+)
+def test_outcomes(points: Sequence[float], outcome: str, remark: str) -> None:
+    (contrast,) = with_differences(em=points).attacks
+    assert (contrast.outcome, contrast.remark) == (outcome, remark)
+    assert (contrast.interval is None) == bool(remark)
+
+
+# What is said
+
+
+SIX = (2.0, 2.3, 1.8, 2.2, 2.1, 1.9)
+
+
+@pytest.mark.parametrize(
+    ("points", "finding", "said"),
+    [
+        ({"em": SIX, "lsp": SIX}, "better", "mine is better than other by 2.1 points in the mean over 2 attacks (6 seeds, 12 pairs, sign-"),
+        (
+            {"em": [-d for d in SIX]},
+            "worse",
+            "mine is worse than other by 2.1 points on em (6 seeds, 6 pairs, sign-flip test p = 0.031, by ",
+        ),
+        ({"em": [d / 5 for d in SIX]}, "small", "mine and other differ by +0.4 points on em"),
+        ({"em": [3 * d for d in SIX], "lsp": [-d for d in SIX]}, "depends", "mine is better on em and worse on lsp."),
+        ({"em": (3.0, -2.0, 1.0, -1.5, 2.0, -1.0)}, "not shown", "That is no evidence that they are equal. One craft seed"),
+        ({"em": SIX[:3], "lsp": (4.0, -2.0, 1.0)}, "not shown", "no evidence that they are equal: mine is better on em. One"),
+        (
+            {"em": SIX[:3]},
+            "too little",
+            "too little evidence to tell mine from other: +2.0 points on em (3 seeds, 3 pairs). At least 6 pairs",
+        ),
+    ],
+)
+def test_findings(points: dict[str, Sequence[float]], finding: str, said: str) -> None:
+    c = with_differences(**points)
+    assert c.finding == finding
+    assert said in verdict(c)
+    assert verdict(c).startswith("On made-up (net, quick), ")
+
+
+def test_a_better_one_that_loses_somewhere_is_said_to() -> None:
+    c = with_differences(a=[9 * d for d in SIX], b=[9 * d for d in SIX], c=[8 * d for d in SIX], d=[-d for d in SIX])
+    assert c.finding == "better"
+    assert "with 3 wins, 0 ties, 1 loss. It is worse on d." in verdict(c)
+
+
+def test_luck_that_the_attacks_of_a_seed_share_is_no_evidence() -> None:
+    by_seed = (5.0, 5.0, 5.0, 5.0, -4.0, -4.0)
+    c = with_differences(**{attack: [d + i / 10 for d in by_seed] for i, attack in enumerate("abcd")})
+    assert c.by_pair.p < 0.05 < c.by_seed.p
+    assert c.finding == "not shown"
+    assert f"by whole seeds p = {c.by_seed.p:.3f})" in verdict(c)
+
+
+def test_few_seeds_are_told() -> None:
+    one = with_differences(**dict.fromkeys("abcdefgh", (2.0,)))
+    assert one.finding == "better"
+    assert one.of("undecided") == list("abcdefgh")
+    said = verdict(one)
+    assert "The test takes the attacks of one seed as independent of each other; 6 seeds would check that." in said
+    assert "One victim seed: how results vary with initial weights and batches is not covered." in said
+    assert "One craft seed" in said
+    narrow = "Intervals of 3 pairs are too narrow: where differences are normal they cover 72 %."
+    assert ("Note", narrow) in statements(with_differences(em=SIX[:3]))
+
+
+def test_failed_and_absent_cells_are_named_and_the_mean_counts_the_rest() -> None:
+    made = records({"em": {"mine": SIX_HIGH, "other": [0.5] * 6}, "lsp": {"mine": [None] * 6, "other": [0.5] * 6}, "ops": {"mine": [0.5]}})
+    made += records({"none": {"none": [0.9], "mine": [0.8]}})
+    c = compared(made)
+    assert [contrast.remark for contrast in c.attacks] == ["", "no pair: mine failed", "no pair: other was not run"]
+    assert "points in the mean over 1 of 3 attacks (6 seeds, 6 pairs" in verdict(c)
+    assert c.of("undecided") == []
+    assert ("Price on clean data", "mine 10.0 points, other not known.") in statements(c)
+    assert ("Note", "ops, clean data: no pair: other was not run.") in statements(c)
+
+
+SIX_HIGH = [0.5 + d / 100 for d in SIX]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [[record("em", "mine", 0.5)], [record("em", "third", 0.5)], [record("none", "none", 0.9)], [record("em", "mine", math.nan)]],
+    ids=["one side", "neither", "clean only", "NaN"],
+)
+def test_nothing_to_compare_is_said(made: list[Record]) -> None:
+    c = compared(made)
+    assert c.finding == "nothing"
+    assert verdict(c).endswith("nothing can be compared: there is no attack on which both mine and other have a result.")
+    assert "not known" in dict(statements(c))["Cost"]
+    for text in (markdown([c], "t", {}), latex([c]), html([c], "t", {}), printed(c)):
+        assert "nothing can be compared" in " ".join(text.split())
+
+
+def test_the_undefended_victims_can_be_the_reference() -> None:
+    c = compared(records(BY_HAND), "mine", "none")
+    assert c.attacks[0].difference == pytest.approx(61)
+    assert (c.price_ours, c.price_reference) == pytest.approx((2, 0))
+
+
+def test_privileges_and_machines_are_noted() -> None:
+    made = [record("em", "mine", 0.5, needs=("clean:500",)), record("em", "other", 0.5, environment={"device": "gpu"})]
+    assert compared(made).notes == (
+        "mine needs clean:500.",
+        "The records were made on several kinds of machine: their seconds differ for that reason, and accuracies may.",
+    )
+
+
+# How it is written
+
+
+def printed(c: Comparison, **console: Any) -> str:
+    file = io.StringIO()
+    print_comparison(c, Console(file=file, **console))
+    return "\n".join(line.rstrip() for line in file.getvalue().strip().splitlines())
+
+
+def test_texts_equal_the_golden_files() -> None:
+    """``UEBENCH_REGENERATE=1 pytest tests/test_comparison.py`` writes them anew; look at the difference before committing it."""
+    c = compared(example())
+    for name, text in (("comparison.md", markdown([c], "mine against other", {"command": "compare"})), ("comparison.tex", latex([c]))):
+        if os.environ.get("UEBENCH_REGENERATE") == "1":
+            (GOLDEN / name).write_text(text, encoding="utf-8")
+        assert text == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def baseline() -> Comparison:
+    """D-VAE against JPEG in the records that come with the repository."""
+    folder = ROOT / "results" / "baselines"
+    keys = json.loads((folder / "cifar10-lite" / "selection.json").read_text(encoding="utf-8"))["cells"]
+    return compared([replace(Store(folder / "store").record(key), dataset="CIFAR-10 (JPEG copy)") for key in keys], "dvae", "jpeg")
+
+
+def test_the_page_shows_what_is_printed() -> None:
+    """Regenerated as the golden files are."""
+    page = ROOT / "docs" / "compare.md"
+    for name, c in (("made-up", compared(example())), ("baseline", baseline())):
+        text = page.read_text(encoding="utf-8")
+        block = re.search(rf"(<!-- {name} -->\n```text\n)(.*?)(\n```\n)", text, re.S)
+        assert block is not None
+        if os.environ.get("UEBENCH_REGENERATE") == "1":
+            page.write_text(text.replace(block[0], block[1] + printed(c, width=80) + block[3]), encoding="utf-8")
+        else:
+            assert block[2] == printed(c, width=80)
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_the_page_loads_nothing_and_draws_each_row() -> None:
+    page = Page(html([compared(example()), compared(records(BY_HAND))], "mine against other", {"command": "compare"}))
+    assert page.links == ["data:,"]
+    assert "script" not in page.tags
+    assert page.tags.count("section") == 4
+    assert page.tags.count("tr") == (1 + 5) + (1 + 4)
+    text = html([compared(records(BY_HAND))], "t", {})
+    dots = [float(place) for place in re.findall(r'class="dot" style="left:([\d.]+)%"', text)]
+    assert dots == pytest.approx([50 + 45 * d / 6 for d in (4, 0, 2, 3)], abs=0.01)  # 6 is the widest: the upper end of em
+
+
+def nasty() -> Comparison:
+    return compared(
+        records({f"{NASTY}\\": {f"[{NASTY}": SIX_HIGH, f"*{NASTY}": [0.5] * 6}}, dataset=f"ünï {NASTY} 数"), f"[{NASTY}", f"*{NASTY}"
+    )
+
+
+def test_names_are_only_text_in_every_form() -> None:
+    c = nasty()
+    page = html([c], NASTY, {NASTY: NASTY})
+    assert "<b>" not in page
+    assert f"[{NASTY}" in Page(page).texts
+    shown = markdown([c], NASTY, {NASTY: NASTY})
+    assert "<b>" not in shown
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 8 for line in shown.splitlines() if line.startswith("|"))
+    assert NASTY in printed(c, width=400)
+    assert NASTY in printed(c, width=400, force_terminal=True, color_system=None)
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    print_comparison(c, Console(file=file, width=200))
+    assert b"to purify and train (1.00x)" in raw.getvalue()
+
+
+def test_a_file_gets_whole_lines_and_a_narrow_terminal_loses_no_number() -> None:
+    c = compared(example())
+    assert "em                       10.0  74.8   71.7        +3.2  [+2.7, +3.6]   win" in printed(c, width=20)
+    narrow = printed(c, width=40, force_terminal=True, color_system=None)
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert "…" not in narrow
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
+def test_the_latex_compiles(tmp_path: Path) -> None:
+    body = latex([compared(example()), nasty()])
+    head = "\\documentclass{article}\n\\usepackage{booktabs,multirow}\n\\begin{document}\n"
+    (tmp_path / "page.tex").write_text(f"{head}{body}\\end{{document}}\n", encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+# The command
+
+
+def test_a_plugin_is_compared_and_then_read_from_records(call: Call, tiny: str, tmp_path: Path) -> None:
+    mine = plugin(tmp_path, "dim", DIM)
+    args = ("compare", "dim[share=0.25]", "--against", "grayscale", "--suite", tiny, "--plugin", mine, "--attacks", "lsp")
+    first = call(*args, "--executor", "inline")
+    assert first.code == 0, first.out + first.err
+    assert "dim[share=0.25] against grayscale: 6 cells in 12 stages" in first.out  # (lsp and clean data) x 3 defenses
+    assert "there is too little evidence to tell dim[share=0.25] from grayscale" in first.out
+    assert "points on lsp (1 seed, 1 pair). At least 6 pairs are needed; run more seeds." in first.out
+    assert "dim[share=0.25] needs clean:3." in first.out
+    assert {file.name for file in (tmp_path / "results" / "tiny").iterdir()} == {"compare-dim-share-0.25-c9a6d5-vs-grayscale"}
+    (folder,) = (tmp_path / "results" / "tiny").iterdir()
+    assert {file.name for file in folder.iterdir()} == {"comparison.html", "comparison.md", "comparison.tex", "events.jsonl"}
+    before = (folder / "comparison.tex").read_bytes()
+    again = call(*args, "--policy", "collect")
+    assert again.code == 0
+    assert "0 done, 12 cached" in again.out + again.err
+    assert (folder / "comparison.tex").read_bytes() == before
+    assert "--policy collect" in (folder / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_a_failing_defense_is_said_to_have_failed(call: Call, tiny: str, tmp_path: Path) -> None:
+    mine = plugin(tmp_path, "failing", FAILING)
+    result = call("compare", "failing", "--against", "none", "--suite", tiny, "--plugin", mine, "--executor", "inline")
+    assert result.code == 1
+    assert "nothing can be compared" in result.out
+    assert "lsp, clean data: no pair: failing failed." in result.out
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("grayscale", "--against", "jpeg", "--policy", "collect"), 1, "6 of 6 cells have no result yet"),
+        (("grayscal", "--against", "jpeg"), 2, 'unknown defense "grayscal"; did you mean "grayscale"?'),
+        (("jpeg", "--against", "jpeg[quality=10]"), 2, '"jpeg" and "jpeg[quality=10]" are one defense with the same parameters'),
+        (("jpeg", "--against", "jpeg[quality=0]"), 2, "1 problem"),
+        (("jpeg",), 2, "Missing option '--against'"),
+    ],
+)
+def test_what_cannot_be_compared_says_why(call: Call, tiny: str, args: tuple[str, ...], code: int, message: str) -> None:
+    result = call("compare", *args, "--suite", tiny)
+    assert result.code == code
+    assert message in result.err
+
+
+@pytest.mark.e2e
+def test_help_loads_nothing_heavy(tmp_path: Path, data_root: Path) -> None:
+    found, printed_ = watch(tmp_path, data_root, ["compare", "--help"])
+    assert found == [(0, [])]
+    assert "--against" in printed_
