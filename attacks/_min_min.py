@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmark.api import Context
 from benchmark.data import ImageSet, chunks, to_float
 from benchmark.gradients import frozen, input_gradient
-from benchmark.resume import Checkpoint, named
+from benchmark.resume import Checkpoint, restore_training, training_state
 from benchmark.train import build_victim, check_finite
 
 Turn = Callable[[int], None]  # gets the number of the round, from 1
@@ -146,20 +146,15 @@ class MinMin:
         return self.data.with_x(out)
 
     def _state(self, error: float) -> dict[str, Tensor]:
-        state = self.optimizer.state  # without weights that do not learn
-        momentum = {name: state[weight]["momentum_buffer"] for name, weight in self.model.named_parameters() if weight in state}
         game = {"noise": self.noise, "error": torch.tensor(error, dtype=torch.float64)}
-        return {**game, **named("model", self.model.state_dict()), **named("momentum", momentum)}
+        return {**game, **training_state(self.model, self.optimizer)}
 
     def _restore(self, kept: Checkpoint) -> float:
         """Goes back to a kept state, if there is one; returns its error, or infinity."""
         if not kept.done:
             return float("inf")
         self.noise.copy_(kept.tensors["noise"])
-        self.model.load_state_dict(kept.part("model"))
-        weights = dict(self.model.named_parameters())
-        for name, momentum in kept.part("momentum").items():  # in the weight's memory format, as SGD itself makes it
-            self.optimizer.state[weights[name]]["momentum_buffer"] = torch.empty_like(weights[name]).copy_(momentum)
+        restore_training(self.model, self.optimizer, kept)
         return float(kept.tensors["error"])
 
 

@@ -25,7 +25,7 @@ from attacks._eot import draw_views, views
 from benchmark import Attack, Context, ImageSet
 from benchmark.data import DatasetInfo, chunks, to_float
 from benchmark.gradients import frozen, input_gradient
-from benchmark.resume import Checkpoint, named
+from benchmark.resume import Checkpoint, restore_training, training_state
 from benchmark.train import build_victim, check_finite
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
@@ -84,8 +84,7 @@ class RobustMin(Attack):
         losses = torch.zeros(self.steps, device=ctx.device)
         saved = Checkpoint(ctx)
         if saved.done:
-            model.load_state_dict(saved.part("model"))
-            _set_momentum(model, optimizer, saved.part("momentum"))
+            restore_training(model, optimizer, saved)
             noise.copy_(saved.tensors["noise"])
             losses.copy_(saved.tensors["losses"])
             saved.tensors.clear()  # the noise of a large set need not exist twice
@@ -100,8 +99,7 @@ class RobustMin(Attack):
                     check_finite(model, f"after the last step ({self.steps})")
                 part = parts[number - self.steps]
                 noise[part] = self.descend(model, *_batch(data, part, ctx), data.info, f"final {number - self.steps}", ctx).to(noise.device)
-            surrogate = {**named("model", model.state_dict()), **named("momentum", _momentum(model, optimizer))}
-            saved.save(number + 1, {**surrogate, "noise": noise, "losses": losses})
+            saved.save(number + 1, {**training_state(model, optimizer), "noise": noise, "losses": losses})
             ctx.progress((number + 1) / rounds, f"round {number + 1} of {rounds}, the last {len(parts)} for the final noise")
         ctx.note(robust_loss=float(losses[-LOG_EVERY:].mean()), stale=len(data) - sum(map(len, parts)))
         return data.with_x(_add_(noise, data.x))
@@ -199,14 +197,3 @@ def _add_(noise: Tensor, x: Tensor) -> Tensor:
     for part in chunks(len(x), 256):
         out[part] = (x[part].to(torch.int16) + noise[part]).clamp_(0, 255).to(torch.uint8)
     return out
-
-
-def _momentum(model: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
-    state = optimizer.state  # without weights that do not learn
-    return {name: state[weight]["momentum_buffer"] for name, weight in model.named_parameters() if weight in state}
-
-
-def _set_momentum(model: nn.Module, optimizer: torch.optim.SGD, kept: dict[str, Tensor]) -> None:
-    weights = dict(model.named_parameters())
-    for name, momentum in kept.items():
-        optimizer.state[weights[name]]["momentum_buffer"] = torch.empty_like(weights[name]).copy_(momentum)

@@ -1,4 +1,4 @@
-"""The command line: run, plan, list, report, check, poison, purify. Heavy imports happen inside the commands that need them."""
+"""The command line. Some commands are in ``commands``. Heavy imports happen inside the commands that need them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmark.commands.compare import compare
+from benchmark.commands.merge import merge
 from benchmark.commands.regress import baseline, regress
+from benchmark.commands.table import table
 from benchmark.options import (
     Axis,
     ChosenExecutor,
@@ -21,11 +23,13 @@ from benchmark.options import (
     DataRoot,
     Device,
     Download,
+    Every,
     Executor,
     Format,
     Kind,
     Plugins,
     Policy,
+    Published,
     Results,
     Seeds,
     Settings,
@@ -45,6 +49,7 @@ from benchmark.spec import did_you_mean
 if TYPE_CHECKING:
     from benchmark.plan import Plan
     from benchmark.record import Record
+    from benchmark.registry import Registry
     from benchmark.store import Store
 
 app = typer.Typer(
@@ -124,7 +129,7 @@ def run(
         events=folder / "events.jsonl",
     )
     save_selection(folder, plan)
-    _report([cell.key for cell in plan.cells], store, folder)
+    _report([cell.key for cell in plan.cells], store, folder, registry)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -190,7 +195,8 @@ def report(
     results: Results = Path("results"),
     data_root: DataRoot = None,
     device: Device = "auto",
-    every: Annotated[bool, typer.Option("--all", help="all records of the store, whatever suite they belong to")] = False,
+    every: Every = False,
+    published: Published = None,
 ) -> None:
     """Write leaderboard, tables and plots from the records that are there. Runs nothing.
 
@@ -202,7 +208,7 @@ def report(
 
     store = store_of(results)
     if every:
-        shown = _show(list(store.records()), store, results / "all", "all records")
+        shown = _show(list(store.records()), store, results / "all", "all records", registry_of(plugin), published or ())
         raise typer.Exit(0 if shown else 1)
     axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
     folder = results / str(read_suite(suite)[0]["name"])
@@ -210,7 +216,7 @@ def report(
     if keys is None:
         made = plan_of(suite, axes, settings, registry_of(plugin), data_root_of(data_root), choose_device(device), False, errors)
         keys = [cell.key for cell in made.cells]
-    raise typer.Exit(0 if _report(keys, store, folder) else 1)
+    raise typer.Exit(0 if _report(keys, store, folder, registry_of(plugin), published or ()) else 1)
 
 
 @app.command()
@@ -286,45 +292,57 @@ def _skipped(plan: Plan) -> str:
     return f", {len(plan.skips)} combinations skipped (`plan` says why)" if plan.skips else ""
 
 
-def _report(keys: Sequence[str], store: Store, folder: Path) -> bool:
-    """Shows the records of these cells. One that failed only in a later, forced attempt keeps its result."""
-    from benchmark.record import Record
+def _report(keys: Sequence[str], store: Store, folder: Path, registry: Registry, published: Sequence[str] = ()) -> bool:
+    """Shows the records of these cells, and says which of them are missing."""
+    from benchmark.selection import records_of
 
-    records: list[Record] = []
-    again = 0
-    for key in keys:
-        failure = store.failure(key)
-        if store.has_record(key):
-            records.append(store.record(key))
-            again += failure is not None
-        elif failure is not None and failure.get("record"):
-            records.append(Record.from_json(failure["record"]))
+    records = records_of(store, keys)
     if absent := len(keys) - len(records):
         errors.print(f"{absent} of {len(keys)} cells have no result yet", highlight=False)
-    if again:
+    if again := sum(store.has_record(key) and store.failure(key) is not None for key in keys):
         errors.print(f"[yellow]{again} cells failed when they were computed again;[/yellow] their earlier results are shown")
-    return _show(records, store, folder, folder.name)
+    return _show(records, store, folder, folder.name, registry, published)
 
 
-def _show(records: list[Record], store: Store, folder: Path, title: str) -> bool:
+def _show(records: list[Record], store: Store, folder: Path, title: str, registry: Registry, published: Sequence[str] = ()) -> bool:
     if not records:
         errors.print("no results yet; run the suite first")
         return False
-    from benchmark.report import write_report
+    from benchmark.beside import beside
+    from benchmark.published import load_published
+    from benchmark.report import STATE, write_report
+    from benchmark.report.published import agreement, published_tables
     from benchmark.report.strips import Strips
-    from benchmark.report.terminal import print_leaderboard
+    from benchmark.report.terminal import print_leaderboard, say
     from benchmark.results import to_table
 
-    table = to_table(records)
-    print_leaderboard(table, console)
-    context = {"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])}
-    written = write_report(table, folder, title, context=context, pictures=Strips(table, store))
+    long = to_table(records)
+    cards = {kind: registry.cards(kind) for kind in ("attack", "defense")}
+    rows = load_published() if published else ()
+    besides = [one for source in published for one in beside(long, rows, source, cards)]
+    print_leaderboard(long, console)
+    written = write_report(
+        long,
+        folder,
+        title,
+        context={"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])},
+        pictures=Strips(long, store),
+        norms={name: card.norm for name, card in cards["attack"].items()},
+        more=published_tables(besides),
+    )
+    for one in besides:
+        say(console, f"{one.source} beside {one.dataset}, {len(one.pairs)} numbers. {' '.join(agreement(one))}")
+    if written.left_out:
+        left_out = ", ".join(reason.partition(":")[0] for reason in written.left_out)
+        say(console, f"figures left out for lack of data: {left_out}; {written.folder / STATE} says what each needs", "dim")
     console.print(f"report: {escape(str(written.html))} and {len(written.files) - 1} more files beside it", highlight=False, soft_wrap=True)
     return True
 
 
 app.command()(compare)
 app.command()(regress)
+app.command()(table)
+app.command()(merge)
 app.add_typer(baseline, name="baseline")
 
 

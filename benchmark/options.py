@@ -72,6 +72,15 @@ Settings = Annotated[
 ]
 DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets; default $UEBENCH_DATA or the user's cache", show_default=False)]
 Results = Annotated[Path, typer.Option("--results", help="folder of results: the store and one folder a suite")]
+Every = Annotated[bool, typer.Option("--all", help="all records of the store, whatever suite they belong to")]
+Published = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="a paper whose numbers to put beside ours: bridgepure2025, or bridgepure2025\\[dataset=cifar10] if our data set has "
+        "another name; results/published.md lists them; may be given again",
+        show_default=False,
+    ),
+]
 Download = Annotated[bool, typer.Option("--download", help="fetch a data set that is not there")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0")]
 Slots = Annotated[int, typer.Option(help="workers; 0 means one a CPU core, or one a GPU share", min=0)]

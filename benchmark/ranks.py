@@ -69,10 +69,10 @@ def rank_test(scores: Mapping[str, Sequence[float]]) -> RankTest:
     """
     from scipy.stats import f, rankdata, studentized_range
 
-    table: Floats = np.array(list(scores.values()), dtype=float).reshape(len(scores), -1)  # (names, blocks)
-    k, n = table.shape
+    k, n = len(scores), min((len(values) for values in scores.values()), default=0)
     if k < FEWEST_NAMES or n < FEWEST_BLOCKS:
         raise ValueError(f"{n} attacks and {k} defenses that cover them, at least {FEWEST_BLOCKS} and {FEWEST_NAMES} are needed")
+    table: Floats = np.array(list(scores.values()), dtype=float)  # (names, blocks)
     ranks: Floats = rankdata(-table, axis=0)
     spread = float(((ranks - (k + 1) / 2) ** 2).sum())  # corrects for ties: without any it is n k (k^2 - 1) / 12
     between = n * float(((ranks.mean(axis=1) - (k + 1) / 2) ** 2).sum())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.api import Context
 from benchmark.atomic import publish
@@ -70,3 +70,18 @@ class Checkpoint:
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under ``prefix.name``, for ``Checkpoint.part`` to read back."""
     return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def training_state(model: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
+    """Weights, buffers and momentum of a training, for ``restore_training`` to read back."""
+    state = optimizer.state  # without weights that do not learn
+    momentum = {name: state[weight]["momentum_buffer"] for name, weight in model.named_parameters() if weight in state}
+    return {**named("model", model.state_dict()), **named("momentum", momentum)}
+
+
+def restore_training(model: nn.Module, optimizer: torch.optim.SGD, kept: Checkpoint) -> None:
+    """Puts a training back to where a checkpoint has it."""
+    model.load_state_dict(kept.part("model"))
+    weights = dict(model.named_parameters())
+    for name, momentum in kept.part("momentum").items():  # in the weight's memory format, as SGD itself makes it
+        optimizer.state[weights[name]]["momentum_buffer"] = torch.empty_like(weights[name]).copy_(momentum)

@@ -1,12 +1,15 @@
-"""Which cells the last run of a suite had: written beside its report, so that reporting needs records alone."""
+"""Which cells the last run of a suite had, written beside its report so that reporting needs records alone; and their records."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from benchmark.atomic import publish, read_object
 from benchmark.plan import Plan
+from benchmark.record import Record
+from benchmark.store import Store
 
 FILE = "selection.json"
 
@@ -36,3 +39,18 @@ def last_selection(folder: Path) -> list[str] | None:
     if not isinstance(cells, list) or not all(isinstance(key, str) for key in cells):
         raise ValueError(f"{folder / FILE} is damaged (it lists no cells); {advice}")
     return cells
+
+
+def records_of(store: Store, keys: Iterable[str]) -> list[Record]:
+    """The records of these cells, of failed ones too. One that failed only in a later, forced attempt keeps its result.
+
+    Raises:
+        ValueError: if one of them is damaged or of a newer schema.
+    """
+    records = []
+    for key in keys:
+        if store.has_record(key):
+            records.append(store.record(key))
+        elif (failure := store.failure(key)) is not None and failure.get("record"):
+            records.append(Record.from_json(failure["record"]))
+    return records

@@ -128,6 +128,26 @@ class Store:
             if other.name not in waiting:
                 other.unlink(missing_ok=True)
 
+    def take_artifact(self, key: str, source: Store) -> None:
+        """Copies the artifact ``key`` of another store, each file of it checked, in place of one that is here.
+
+        Raises:
+            FileNotFoundError, OSError: as ``load_images`` and ``publish`` do; nothing half-written is left.
+            ValueError: if a file is damaged, or its name in the manifest is none that ``publish`` gives.
+        """
+        manifest, folder = source.manifest(key), self._folder(key)
+        waiting: dict[str, Path] = {}
+        try:
+            for name in manifest["files"]:
+                if not _NAME.fullmatch(name) or not name.endswith(".safetensors"):
+                    raise ValueError(f'the manifest of {key} in {source.root} lists the file "{name}", expected a plain name.safetensors')
+                waiting[name] = write_temporary(folder / name, source._checked(key, name, manifest).read_bytes())
+            waiting[MANIFEST] = write_temporary(folder / MANIFEST, _json_bytes(manifest, folder / MANIFEST))
+            self._replace_artifact(folder, waiting)
+        finally:
+            for path in waiting.values():
+                path.unlink(missing_ok=True)
+
     def load_images(self, key: str) -> ImageSet:
         """The images published under ``key``, on the CPU.
 

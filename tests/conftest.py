@@ -17,7 +17,7 @@ from benchmark.check import toy_set
 from benchmark.data import DatasetInfo
 from benchmark.datasets import fingerprint
 from benchmark.registry import Registry
-from benchmark.report import plots
+from benchmark.report import figures, plots
 from benchmark.spec import Spec
 from benchmark.store import Store
 
@@ -102,6 +102,7 @@ def call(tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setenv("UEBENCH_DATA", str(data_root))
     for plot in ("heatmap", "curves"):
         monkeypatch.setattr(plots, plot, lambda section: {"png": b"-", "pdf": b"-"})
+    monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
     monkeypatch.setattr(cli, "console", Console(width=300))
     monkeypatch.setattr(cli, "errors", Console(width=300, stderr=True))
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmark.record import Record
-from benchmark.report import is_current, plots, report_digest, write_report
+from benchmark.report import figures, is_current, plots, report_digest, write_report
 from benchmark.report.terminal import print_leaderboard
 from benchmark.report.view import number, percent, sections, shade, times
 from benchmark.results import to_table
@@ -98,7 +98,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Coarse PNG files and no PDF, where a test is about something else: embedding fonts takes a while."""
+    """Coarse PNG files, no PDF, no further figures, where a test is about something else: embedding fonts takes a while."""
 
     def coarse(figure: Figure) -> dict[str, bytes]:
         png = io.BytesIO()
@@ -106,6 +106,7 @@ def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"png": png.getvalue()}
 
     monkeypatch.setattr(plots, "files", coarse)
+    monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +126,11 @@ def test_texts_equal_the_golden_files(name: str, written: Path) -> None:
 
 
 def test_the_report_is_complete(written: Path) -> None:
-    plotted = {f"{name}{number}.{ending}" for name in ("heatmap", "curves") for number in ("", "-2") for ending in ("png", "pdf")}
+    names = ("heatmap", "curves", "bars", "cost")
+    plotted = {f"{name}{number}.{ending}" for name in names for number in ("", "-2") for ending in ("png", "pdf")}
+    tables = {f"table-{name}.{ending}" for name in ("attacks", "attacks-2", "victims") for ending in ("tex", "md", "csv")}
     texts = {"leaderboard.md", "leaderboard.csv", "leaderboard.html", "cells.csv", "report.json"}
-    assert {path.name for path in written.iterdir()} == plotted | texts
+    assert {path.name for path in written.iterdir()} == plotted | tables | texts
     assert (written / "heatmap.png").read_bytes().startswith(b"\x89PNG")
     assert (written / "curves-2.pdf").read_bytes().startswith(b"%PDF")
 

@@ -1,4 +1,4 @@
-"""From the long table to files: leaderboard.md, .csv, .html, cells.csv, and the plots as PNG and PDF.
+"""From the long table to files: leaderboard.md, .csv, .html, cells.csv, papers' tables, and the plots as PNG and PDF.
 
 Importing this package and asking ``is_current`` load neither pandas nor matplotlib, so that a run in which everything was
 cached stays quick.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -24,16 +24,21 @@ if TYPE_CHECKING:
 
     from benchmark.record import Record
     from benchmark.report.strips import Key
+    from benchmark.report.typeset import PaperTable
 
 STATE = "report.json"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What ``write_report`` wrote: the folder and, beside ``report.json``, every file in it. ``rewritten`` is False if all were current."""
+    """What ``write_report`` wrote: the folder and, beside ``report.json``, every file in it. ``rewritten`` is False if all were current.
+
+    ``left_out`` says which figures there are no data for, and why.
+    """
 
     folder: Path
     files: tuple[Path, ...]
+    left_out: tuple[str, ...]
     rewritten: bool = True
 
     @property
@@ -48,11 +53,14 @@ def write_report(
     *,
     context: Mapping[str, str] | None = None,
     pictures: Mapping[Key, bytes] | None = None,
+    norms: Mapping[str, str] | None = None,
+    more: Sequence[PaperTable] = (),
 ) -> Report:
     """Writes the report of a long table (``results.to_table``) into ``folder``; does nothing if it stands there already.
 
     The same table, title and context give the same bytes. Several groups (data set, victim, protocol, poison ratio) become
-    sections of one page; the plots of the second and later ones are ``heatmap-2.png``, ``curves-2.png`` and so on.
+    sections of one page; the plots of the second and later ones are ``heatmap-2.png``, ``curves-2.png`` and so on. Tables are
+    ``table-NAME`` as ``.tex``, ``.md`` and ``.csv``; see ``tables.paper_tables`` for the names, and ``figures.figures``.
 
     Args:
         table: what ``to_table`` returns.
@@ -61,6 +69,8 @@ def write_report(
         context: further facts to show, for example ``{"command": "run_benchmark.py run quick"}``.
         pictures: ``strips.Strips`` of the same table. Which there are decides with the rest whether the report is current; what they show
             follows from the records, which hold the sha256 of the images, so that none is drawn for a report that stands.
+        norms: of the attacks, by registered name, to group the rows of tables by.
+        more: further tables to write, such as ``published.published_tables``.
 
     Raises:
         ValueError: if the table is empty.
@@ -68,13 +78,14 @@ def write_report(
     """
     from benchmark.report.view import sections
 
-    context, pictures = dict(context or {}), pictures or {}
+    context, pictures, norms = dict(context or {}), pictures or {}, dict(norms or {})
     groups = sections(table)
-    wanted = _digest(table["record"], title, context, pictures)
+    wanted = _digest(table["record"], title, context, pictures, norms, more)
     if is_current(wanted, folder):
-        return Report(folder, tuple(folder / name for name in sorted(_state(folder)[1])), rewritten=False)
+        _, sizes, left_out = _state(folder)
+        return Report(folder, tuple(folder / name for name in sorted(sizes)), tuple(left_out), rewritten=False)
 
-    from benchmark.report import page, plots, text
+    from benchmark.report import figures, page, plots, tables, text, typeset
 
     files: dict[str, bytes] = {}
     shown: list[dict[str, bytes]] = []
@@ -88,55 +99,74 @@ def write_report(
     files["leaderboard.csv"] = text.leaderboard_csv(table).encode()
     files["cells.csv"] = text.cells_csv(table).encode()
     files["leaderboard.html"] = page.page(table, groups, title, context, shown, pictures).encode()
-    _publish(folder, files, wanted)
-    return Report(folder, tuple(folder / name for name in sorted(files)))
+    for one in [*tables.paper_tables(table, norms), *more]:
+        files |= {f"table-{one.name}.{ending}": form(one).encode() for ending, form in typeset.FORMS.items()}
+    further, left_out = figures.figures(table, groups)
+    files |= {f"{name}.{ending}": content for name, formats in further.items() for ending, content in formats.items()}
+    _publish(folder, files, left_out, wanted)
+    return Report(folder, tuple(folder / name for name in sorted(files)), tuple(left_out))
 
 
-def report_digest(records: Iterable[Record], title: str, context: Mapping[str, str] | None = None, pictures: Iterable[Key] = ()) -> str:
+def report_digest(
+    records: Iterable[Record],
+    title: str,
+    context: Mapping[str, str] | None = None,
+    pictures: Iterable[Key] = (),
+    norms: Mapping[str, str] | None = None,
+    more: Sequence[PaperTable] = (),
+) -> str:
     """Names the report that ``write_report`` would make of these records, with this code. Order and repetition do not matter."""
-    return _digest((record_digest(record) for record in records), title, dict(context or {}), pictures)
+    return _digest((record_digest(record) for record in records), title, dict(context or {}), pictures, dict(norms or {}), more)
 
 
 def is_current(digest: str, folder: Path) -> bool:
     """Whether ``folder`` holds the report that ``digest`` (of ``report_digest``) names, whole."""
-    found, files = _state(folder)
+    found, files, _ = _state(folder)
     if found != digest:
         return False
     return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in files.items())
 
 
-def _digest(records: Iterable[str], title: str, context: Mapping[str, str], pictures: Iterable[Key]) -> str:
-    return digest([sorted(set(records)), title, dict(context), sorted(pictures), __version__, _sources()])
+def _digest(
+    records: Iterable[str],
+    title: str,
+    context: Mapping[str, str],
+    pictures: Iterable[Key],
+    norms: Mapping[str, str],
+    more: Sequence[PaperTable],
+) -> str:
+    tables = [asdict(table) for table in more]
+    return digest([sorted(set(records)), title, dict(context), sorted(pictures), dict(norms), tables, __version__, _sources()])
 
 
 @cache
 def _sources() -> str:
     """sha256 of the code that makes the report: this package and the modules of its numbers and commands."""
     here = Path(__file__).parent
-    core = [here.parent / name for name in ("results.py", "reproduce.py", "protocol.py")]
+    core = [here.parent / name for name in ("results.py", "reproduce.py", "protocol.py", "ranks.py")]
     sources = [*sorted(path for ending in ("py", "j2", "css", "js") for path in here.glob(f"*.{ending}")), *core]
     return sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
 
 
-def _state(folder: Path) -> tuple[str, dict[str, int]]:
-    """What ``report.json`` says: the digest, and the files with their sizes; empty ones if it is missing or not a report's."""
+def _state(folder: Path) -> tuple[str, dict[str, int], list[str]]:
+    """What ``report.json`` says: digest, files with their sizes, what was left out. Nothing if it is missing or not a report's."""
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        return str(state["digest"]), {str(name): int(size) for name, size in state["files"].items()}
+        return str(state["digest"]), {str(name): int(size) for name, size in state["files"].items()}, [*map(str, state.get("left_out", ()))]
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return "", {}
+        return "", {}, []
 
 
-def _publish(folder: Path, files: Mapping[str, bytes], digest: str) -> None:
+def _publish(folder: Path, files: Mapping[str, bytes], left_out: Sequence[str], digest: str) -> None:
     """Writes each file whole, and ``report.json`` last: while it is missing, the report does not count as current."""
     folder.mkdir(parents=True, exist_ok=True)
-    _, old = _state(folder)
+    _, old, _ = _state(folder)
     (folder / STATE).unlink(missing_ok=True)
     for name in set(old) - set(files):
         if Path(name).name == name:  # the file could have been edited to name others
             (folder / name).unlink(missing_ok=True)
     sizes = {name: len(content) for name, content in files.items()}
-    state = json.dumps({"digest": digest, "files": sizes}, indent=1, sort_keys=True).encode() + b"\n"
+    state = json.dumps({"digest": digest, "files": sizes, "left_out": left_out}, indent=1, sort_keys=True).encode() + b"\n"
     for name, content in {**files, STATE: state}.items():
         part = folder / f".{name}.part"
         part.write_bytes(content)

@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 from benchmark.ranks import RankTest, rank_test
 from benchmark.report import plots
 from benchmark.report.plots import INK, MUTED, PALETTE, RULE, Line, Panel
+from benchmark.report.svg import pareto
 from benchmark.report.view import Cell, Row, Section
 from benchmark.results import FAMILY, GROUP, comparable, grid
 
@@ -151,15 +152,6 @@ def draw_cost(section: Section) -> Figure | str:
     )
     axes.text(1, 1.02, "; ".join(notes), transform=axes.transAxes, ha="right", fontsize=7, color=MUTED)
     return figure
-
-
-def pareto(rows: Sequence[Row]) -> list[Row]:
-    """The rows that no other is at least as cheap and as good as, and better in one of the two; cheapest first."""
-    front: list[Row] = []
-    for row in sorted(rows, key=lambda row: (row.cost, -row.mean)):
-        if not front or row.mean > front[-1].mean or (row.mean, row.cost) == (front[-1].mean, front[-1].cost):
-            front.append(row)
-    return front
 
 
 def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -> None:

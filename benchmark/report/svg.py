@@ -19,7 +19,7 @@ SCORES: dict[Score, str] = {"mean": "mean accuracy over attacks, %", "worst": "a
 # In units of the drawing, which are pixels where there is room.
 CURVE_W, CURVE_H, LEFT, TOP, BOTTOM = 220, 96, 26, 6, 18
 COST_W, COST_H, COST_LEFT, COST_RIGHT, COST_TOP, COST_BOTTOM = 640, 360, 44, 14, 12, 44
-LETTER, LINE = 6.8, 15  # of a label: width and height
+LETTER, LINE = 7.4, 15  # of a label: width and height
 
 
 def curve(seeds: Sequence[Sequence[float]]) -> Markup:
@@ -116,7 +116,7 @@ def scatter(section: Section, score: Score) -> Scatter | None:
     return Scatter(score, drawing, tuple(front), tuple(row for row in section.rows if row not in rows))
 
 
-def pareto(rows: Sequence[Row], score: Score) -> list[Row]:
+def pareto(rows: Sequence[Row], score: Score = "mean") -> list[Row]:
     """The rows that no other is at least as cheap and as good as, and better in one of the two; cheapest first."""
     front: list[Row] = []
     for row in sorted(rows, key=lambda row: (row.cost, -getattr(row, score))):
