@@ -66,9 +66,13 @@ class Record:
             raise ValueError(f"not a uebench record: schema is {schema!r}, expected a number from 1 to {SCHEMA}")
         if schema > SCHEMA:
             raise ValueError(f"record of schema {schema}, but this uebench reads up to {SCHEMA}; update uebench to read it")
-        known = {item.name for item in fields(cls)}
-        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items() if name in known}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items() if name in _FIELDS
+        }
         try:
             return cls(**values)
         except TypeError as error:
             raise ValueError(f"incomplete record: {error}") from error
+
+
+_FIELDS = frozenset(item.name for item in fields(Record))

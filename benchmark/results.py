@@ -89,7 +89,8 @@ def to_table(records: Iterable[Record]) -> pd.DataFrame:
     import pandas as pd
 
     unique = {record.key: record for record in records}
-    rows = [_row(record) for record in unique.values()]
+    commands: dict[str, str] = {}
+    rows = [_row(record, commands) for record in unique.values()]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
     for column in ("dataset", "attack", "defense"):
         table[column] = _one_label(table[column], table[f"{column}_spec"])
@@ -238,14 +239,15 @@ def _missing(cells: pd.DataFrame, defenses: list[str]) -> list[str]:
     return [", ".join(lacking[defense]) for defense in defenses]
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: Record, commands: dict[str, str]) -> dict[str, Any]:
+    """``commands`` remembers them by all that they depend on, since the seeds of a cell share one."""
     acc = math.nan if record.test_acc is None or record.status != "ok" else float(record.test_acc)
     if acc < 0 or acc > 1:
         raise ValueError(f"record {record.key}: test_acc is {acc}, expected a share in [0, 1]; delete the record and run the cell again")
     ok = math.isfinite(acc)
     values = {name: getattr(record, name) for name in _AS_RECORDED}
     protocol = {**record.protocol_spec, "precision": record.precision}  # the resolved one: fp32 and bf16 are not seeds of each other
-    return values | {
+    row = values | {
         "status": "ok" if ok else "failed",
         "needs": ", ".join(record.needs),
         "is_clean": record.attack_spec.get("name", record.attack) == ANCHOR,
@@ -263,14 +265,21 @@ def _row(record: Record) -> dict[str, Any]:
         "facts": _json(record.facts),
         "artifacts": _json(record.artifacts),
         "environment": _json(record.environment),
-        "command": command(record),
         "record": record_digest(record),
     }
+    deciding = [str(row[name]) for name in (*GROUP, "craft_seed", "dataset_spec", "protocol_spec", "attack_spec", "defense_spec")]
+    settings = "\n".join([*deciding, _json(record.dataset_params), *record.sources])
+    if settings not in commands:
+        commands[settings] = command(record)
+    return row | {"command": commands[settings]}
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
 
 
 def _json(value: Mapping[str, Any]) -> str:
     # Facts may hold infinities, such as the PSNR of unchanged images, so this is not canonical_json.
-    return json.dumps(dict(value), sort_keys=True, separators=(",", ":"), default=dict)
+    return _ENCODER.encode(dict(value))
 
 
 def _one_label(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]:

@@ -273,7 +273,7 @@ class Store:
 
     def records(self) -> Iterator[Record]:
         """All records of finished cells, sorted by key. Raises as ``record`` does."""
-        for path in sorted((self.root / "records").glob("*/*.json")):
+        for path in sorted((self.root / "records").glob("*/*.json"), key=str):
             yield self.record(path.stem)
 
     # Failures

@@ -120,7 +120,7 @@ def test_the_surrogate_is_trained_on_views(toy: ImageSet, monkeypatch: pytest.Mo
     monkeypatch.setattr("benchmark.train.build_victim", build_counting_net)
     attack = AAP(surrogate_protocol="quick", surrogate_epochs=10, strength=0.3)
     train_surrogate(attack, toy, Context())
-    assert calls == [(32, 0.3, False)] * 10  # mirroring is the protocol's; an incomplete batch is dropped
+    assert calls == [(60, 0.3, False)] * 10  # mirroring is the protocol's; the 60 images are one batch
     assert len(states) == 10
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from counting_net import build_counting_net
+from counting_net import build_counting_net, short_protocol
 from tiny_bench import torch_settings_kept
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,6 +30,7 @@ def small_nets() -> Iterator[None]:
         torch.set_num_threads(1)
         for module in (surrogate, train):
             patch.setattr(module, "build_victim", build_counting_net)
+        patch.setattr(surrogate, "get_protocol", short_protocol)
         yield
 
 

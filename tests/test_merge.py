@@ -19,6 +19,7 @@ from test_report import record
 from benchmark.description import MEANINGS, long_csv
 from benchmark.merge import merge_store
 from benchmark.record import SCHEMA, Record
+from benchmark.registry import ROOT
 from benchmark.results import COLUMNS, to_table
 from benchmark.store import Store
 
@@ -237,6 +238,8 @@ def test_a_table_of_nothing_says_what_to_do(call: Call) -> None:
 
 
 def test_every_column_has_a_meaning() -> None:
+    page = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    assert "\n".join(f"| `{name}` | {meaning} |" for name, meaning in MEANINGS.items()) in page
     assert list(MEANINGS) == [*COLUMNS, "superseded"]
     assert next(csv.reader(long_csv(to_table([])).splitlines())) == list(MEANINGS)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import random_set
-from counting_net import build_counting_net
+from counting_net import build_counting_net, short_protocol
 from tiny_bench import torch_settings_kept
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,6 +32,7 @@ def small_nets() -> Iterator[None]:
         torch.set_num_threads(1)
         for module in (surrogate, train):
             patch.setattr(module, "build_victim", build_counting_net)
+        patch.setattr(surrogate, "get_protocol", short_protocol)
         yield
 
 

@@ -81,8 +81,7 @@ def draw_bars(section: Section) -> Figure:
         _frame_bars(
             axes, _short(column.title, 34), names if index % across == 0 else [""] * len(names), index + across >= len(section.columns)
         )
-        for place, row in enumerate(section.rows):
-            _draw_bar(axes, place, row.cells[index], INK if row.is_undefended else PALETTE[0])
+        _draw_bars(axes, [(row.cells[index], INK if row.is_undefended else PALETTE[0]) for row in section.rows])
     if any(cell.n and cell.failed for row in section.rows for cell in row.cells):
         figure.text(1 - 0.12 / width, 0.1 / height, "* some seeds failed", fontsize=7, color=MUTED, ha="right")
     return figure
@@ -104,15 +103,19 @@ def _frame_bars(axes: Axes, title: str, names: Sequence[str], last: bool) -> Non
         axes.set_xlabel("test accuracy, %", fontsize=7.5, color=MUTED, x=0.38)
 
 
-def _draw_bar(axes: Axes, place: int, cell: Cell, colour: str) -> None:
-    if not cell.n:
-        axes.text(1.5, place, cell.text, va="center", fontsize=7, color="#a1232b" if cell.failed else MUTED)
-        return
-    value, spread = 100 * cell.mean, 0.0 if math.isnan(cell.std) else 100 * cell.std
-    axes.barh(place, value, height=0.66, color=colour, alpha=0.85)
-    if spread:
-        axes.errorbar(value, place, xerr=spread, color="#8b949e", linewidth=1.1, capsize=2, capthick=1.1)
-    axes.text(value + spread + 2, place, cell.text + ("*" if cell.failed else ""), va="center", fontsize=7, color=INK)
+def _draw_bars(axes: Axes, bars: Sequence[tuple[Cell, str]]) -> None:
+    """A bar a cell, from top to bottom, in its colour."""
+    there = [(place, cell, colour) for place, (cell, colour) in enumerate(bars) if cell.n]
+    places, values = [place for place, _, _ in there], [100 * cell.mean for _, cell, _ in there]
+    spreads = [0.0 if math.isnan(cell.std) else 100 * cell.std for _, cell, _ in there]
+    axes.barh(places, values, height=0.66, color=[colour for _, _, colour in there], alpha=0.85)
+    if any(spreads):
+        axes.errorbar(values, places, xerr=spreads, fmt="none", ecolor="#8b949e", elinewidth=1.1, capsize=2, capthick=1.1)
+    for (place, cell, _), value, spread in zip(there, values, spreads, strict=True):
+        axes.text(value + spread + 2, place, cell.text + ("*" if cell.failed else ""), va="center", fontsize=7, color=INK)
+    for place, (cell, _) in enumerate(bars):
+        if not cell.n:
+            axes.text(1.5, place, cell.text, va="center", fontsize=7, color="#a1232b" if cell.failed else MUTED)
 
 
 def _short(name: str, length: int) -> str:
@@ -155,7 +158,7 @@ def draw_cost(section: Section) -> Figure | str:
 
 
 def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -> None:
-    """Writes each name beside its point, at the first of eight places where it covers no point and no other name."""
+    """Writes each name beside its point, at the first of ten places where it covers no point and no other name."""
     first, last = (math.log(limit) for limit in axes.get_xlim())
     points = {row.defense: (width * (math.log(row.cost) - first) / (last - first), height * row.mean) for row in rows}  # inches
     taken = [(x - 0.05, y - 0.05, x + 0.05, y + 0.05) for x, y in points.values()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Literal
 
@@ -29,27 +30,33 @@ def curve(seeds: Sequence[Sequence[float]]) -> Markup:
         line[: len(seed)] = seed
     epochs, mean = values.shape[1], np.nanmean(values, axis=0)
     spread = np.nanstd(values, axis=0, ddof=1) if len(seeds) > 1 else np.zeros(epochs)
-    right, base = CURVE_W - 4, CURVE_H - BOTTOM
+    right = CURVE_W - 4
     x = np.linspace(LEFT, right, epochs) if epochs > 1 else np.array([(LEFT + right) / 2])
     said = f"Test accuracy over {epochs} epochs: {percent(mean[0])} % after the first, {percent(mean[-1])} % after the last"
-    grid = Markup("").join(
-        Markup('<path class="rule" d="M{} {}H{}"/><text class="tick end" x="{}" y="{}">{}</text>').format(
-            LEFT, y, right, LEFT - 4, y + 3, share
-        )
-        for share in (0, 50, 100)
-        for y in (base - (base - TOP) * share // 100,)
-    )
     band = [*zip(x, mean + spread, strict=True), *reversed(list(zip(x, mean - spread, strict=True)))] if len(seeds) > 1 else []
     return Markup(
         '<svg class="curve" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}<text class="tick" x="{}" y="{}">epoch 1</text>'
         '<text class="tick end" x="{}" y="{}">{}</text></svg>'
     ).format(
-        *(CURVE_W, CURVE_H, said, grid),
+        *(CURVE_W, CURVE_H, said, _rules()),
         Markup('<polygon class="band" points="{}"/>').format(_points(band)) if band else "",
         Markup('<polyline class="line" points="{}"/>').format(_points(list(zip(x, mean, strict=True))))
         if epochs > 1
         else Markup('<circle class="dot" cx="{:.0f}" cy="{:.1f}" r="3"/>').format(x[0], _height(mean[0])),
         *(LEFT, CURVE_H - 4, right, CURVE_H - 4, epochs if epochs > 1 else ""),
+    )
+
+
+@cache
+def _rules() -> Markup:
+    """The same in every curve."""
+    base = CURVE_H - BOTTOM
+    return Markup("").join(
+        Markup('<path class="rule" d="M{} {}H{}"/><text class="tick end" x="{}" y="{}">{}</text>').format(
+            LEFT, y, CURVE_W - 4, LEFT - 4, y + 3, share
+        )
+        for share in (0, 50, 100)
+        for y in (base - (base - TOP) * share // 100,)
     )
 
 
