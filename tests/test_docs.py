@@ -179,7 +179,9 @@ def check_invocation(arguments: list[str], plugin_files: dict[str, Path]) -> Non
     given = group.commands[arguments[0]].make_context(arguments[0], arguments[1:]).params
     files = given.get("plugin") or ()
     registry = Registry(plugins=tuple(plugin_files.get(file.name, file) for file in files))
-    if "suite" in given:
+    if arguments[0] == "table":  # of a whole suite, or of everything
+        load_suite(given["suite"] or "quick", registry)
+    elif "suite" in given:
         defenses = given["defenses"] if "defenses" in given else f"{given['defense']},{given['against']}"  # those of `compare`
         texts = {"attacks": given["attacks"], "defenses": defenses, "datasets": given["dataset"]}
         texts |= {"victims": given["victim"], "protocols": given["protocol"]}

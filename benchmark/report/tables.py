@@ -49,7 +49,7 @@ def norm_of(spec: str, norms: Mapping[str, str]) -> str:
     part: Mapping[str, Any] | None = json.loads(spec)
     while part:
         norm = part.get("params", {}).get("ball", norms.get(part.get("name", "")))
-        found.add(norm if norm in NORMS else "unknown")
+        found.add(norm if isinstance(norm, str) and norm in NORMS else "unknown")
         part = part.get("then")
     return found.pop() if len(found) == 1 else "mixed" if found else "unknown"
 
