@@ -20,7 +20,7 @@ from test_report import NASTY, Page, record, records
 
 from benchmark import ImageSet, report
 from benchmark.record import Record
-from benchmark.report import plots, write_report
+from benchmark.report import figures, plots, write_report
 from benchmark.report.page import page
 from benchmark.report.runs import cell_runs
 from benchmark.report.strips import GAP, Key, Strips
@@ -280,6 +280,7 @@ class Undrawn(dict[Key, bytes]):
 def test_pictures_are_drawn_only_for_a_report_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for plot in ("heatmap", "curves"):
         monkeypatch.setattr(plots, plot, lambda section: {"png": PNG})
+    monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
     table, places = to_table(records()), [("toy", "em", ""), ("toy", "em", "slow")]
     assert write_report(table, tmp_path, "t", pictures=dict.fromkeys(places, PNG)).rewritten
     assert not write_report(table, tmp_path, "t", pictures=Undrawn.fromkeys(places, b"")).rewritten
