@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attacks._l2 import rounded_within
 from benchmark.api import Context
 from benchmark.data import ImageSet, chunks, to_float, to_uint8
 from benchmark.resume import Checkpoint
-from benchmark.verify import L2_AIM
 
 PIXELS = 128 * 32 * 32  # of a chunk: ResNet-18 then holds less than 1 GB of activations (fp32, images up to 362 pixels)
 
@@ -76,15 +76,8 @@ class Ball:
         return self.project(chunk.x + self.eps * noise.to(chunk.x.device), chunk.x)
 
     def rounded(self, images: Tensor, x: Tensor) -> Tensor:
-        """The images as uint8. L2 changes that rounding makes too long are shortened by 1 % until they fit."""
-        while True:
-            out = to_uint8(images)
-            if self.norm != "l2":
-                return out
-            long = _lengths(to_float(out) - x) > L2_AIM * self.eps
-            if not bool(long.any()):
-                return out
-            images = torch.where(long, x + 0.99 * (images - x), images)
+        """The images as uint8, L2 changes still within the ball."""
+        return rounded_within(x, images - x, self.eps) if self.norm == "l2" else to_uint8(images)
 
 
 def parts_of(data: ImageSet) -> Iterator[slice]:

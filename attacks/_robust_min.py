@@ -16,6 +16,7 @@ Departures of both attacks from the released codes:
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ LOG_EVERY = 100  # model steps
 LARGEST_EPS = 127 / 255  # noise is stored as int8 levels
 
 
-class RobustMin(Attack):
+class RobustMin(Attack, ABC):
     """The algorithm. A subclass declares the parameters and says with ``attacked`` what the noise has to withstand."""
 
     eps: float
@@ -65,9 +66,9 @@ class RobustMin(Attack):
         if self.batch_size < 2 or not self.lr > 0:
             raise ValueError(f"batch_size={self.batch_size} and lr={self.lr:g}, expected at least 2 images and a positive number")
 
+    @abstractmethod
     def attacked(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context) -> Tensor:
         """Images within ``radius`` of ``x``, float (B, C, H, W) in [0, 1], on which the noise has to lower the loss."""
-        raise NotImplementedError
 
     def craft(self, data: ImageSet, ctx: Context) -> ImageSet:
         """The protected images: ``steps`` model steps, then the final noise, part by part. A killed run goes on after its last saved part.

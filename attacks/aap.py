@@ -17,14 +17,13 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from attacks._augment import augment
-from attacks._descent import Ball, Chunk, craft, cross_entropy, descend, gradient_of, logits_of, targets
+from attacks._descent import Ball, Chunk, drive
 from benchmark import Attack, Context, ImageSet, attack
 from benchmark.spec import Value
 from benchmark.surrogate import surrogates
@@ -81,25 +80,10 @@ class AAP(Attack):
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         (model,) = surrogates(self, data, ctx)
-        ball = Ball("linf", self.eps)
-        sign = 1 if self.targeted else -1
+        shift = self.shift if self.targeted else None
 
-        def goal(chunk: Chunk) -> Tensor:
-            return targets(chunk.y, self.shift, data.info.num_classes) if self.targeted else chunk.y
+        def view(chunk: Chunk, step: int) -> Callable[[Tensor], Tensor]:
+            generator = ctx.generator(f"views {chunk.name} {step}")
+            return lambda x: augment(x, self.strength, generator, data.info.hflip)
 
-        def change(chunk: Chunk) -> Tensor:
-            label = goal(chunk)
-
-            def gradient(images: Tensor, step: int) -> Tensor:
-                generator = ctx.generator(f"views {chunk.name} {step}")
-                return gradient_of(
-                    lambda x: sign * cross_entropy(model, augment(x, self.strength, generator, data.info.hflip), label, ctx), images
-                )
-
-            return descend(chunk, gradient, ball, self.steps, self.step_share * self.eps)
-
-        def judge(chunk: Chunk, images: Tensor) -> tuple[Tensor, Tensor]:
-            label, logits = goal(chunk), logits_of(model, images, ctx)
-            return sign * F.cross_entropy(logits, label, reduction="none"), (logits.argmax(1) == label) == self.targeted
-
-        return craft(data, ctx, ball, change, judge)
+        return drive(data, ctx, model, Ball("linf", self.eps), view, self.steps, self.step_share * self.eps, shift)

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attacks._l2 import rounded_within
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.data import CHUNK, chunks
-from benchmark.verify import L2_AIM
+from benchmark.data import CHUNK, chunks, to_float
 
 TILE = 32  # pixels; the largest square that one process fills
 MARGIN = 4  # rows and columns that the process fills and that are cut off, the two random ones among them
@@ -70,19 +70,9 @@ class AR(Attack):
             process = signal_map(kernel, TILE)
             for part in chunks(len(members), max(4, CHUNK * 3072 // data.info.size)):  # memory stays flat for large images
                 noise = self.noise(data.info, process, len(members[part]), generator)
-                out[members[part]] = self._within(data.select(members[part]), noise)
+                out[members[part]] = rounded_within(to_float(data.x[members[part]]), noise, self.budget(data.info))
             ctx.progress((label + 1) / len(kernels), f"class {label + 1} of {len(kernels)}")
         return data.with_x(out)
-
-    def _within(self, clean: ImageSet, noise: Tensor) -> Tensor:
-        """The images with their noise, uint8; noise that rounding makes too long is shortened by 1 % until it fits."""
-        while True:
-            x = clean.perturb(noise).x
-            change: Tensor = (x.float() - clean.x.float()).flatten(1).norm(dim=1)
-            long = change > 255 * L2_AIM * self.budget(clean.info)
-            if not long.any():
-                return x
-            noise[long] *= 0.99
 
     def noise(self, info: DatasetInfo, process: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """``count`` draws of one class, float32 (count, C, H, W), each of the length of the budget.

@@ -38,6 +38,7 @@ from benchmark.options import (
     SuiteName,
     What,
     axes_of,
+    check_cells,
     data_root_of,
     machine_of,
     plan_of,
@@ -104,7 +105,6 @@ def run(
     from benchmark.hardware import choose_device
     from benchmark.scheduler import run_plan
     from benchmark.selection import save_selection
-    from benchmark.suite import check_values
 
     device = choose_device(device)
     registry, data = registry_of(plugin), data_root_of(data_root)
@@ -112,9 +112,7 @@ def run(
     plan = plan_of(suite, axes, settings, registry, data, device, download, errors)
     store = store_of(results)
     folder = results / plan.suite.name
-    if policy is not Policy.collect:
-        to_run = [cell for cell in plan.cells if policy is Policy.force or not store.has_record(cell.key)]
-        check_values(plan.suite.name, [(kind, getattr(cell, kind)) for cell in to_run for kind in ("attack", "defense")], registry)
+    check_cells(plan, store, registry, policy)
     console.print(
         f"[bold]{escape(plan.suite.name)}[/bold]: {len(plan.cells)} cells in {len(plan.stages)} stages" + _skipped(plan), highlight=False
     )

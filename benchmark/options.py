@@ -147,3 +147,16 @@ def plan_of(
     suite = load_suite(name, registry, axes, settings or ())
     tell_broken(registry, errors)
     return plan_suite(suite, registry, data, device, download, errors)
+
+
+def check_cells(plan: Plan, store: Store, registry: Registry, policy: Policy) -> None:
+    """Builds the methods of the cells that are about to run, so that a value one of them refuses is told at once.
+
+    Raises:
+        SuiteError: with every method that refuses its values.
+    """
+    from benchmark.suite import check_values
+
+    if policy is not Policy.collect:
+        to_run = [cell for cell in plan.cells if policy is Policy.force or not store.has_record(cell.key)]
+        check_values(plan.suite.name, [(kind, getattr(cell, kind)) for cell in to_run for kind in ("attack", "defense")], registry)

@@ -100,8 +100,10 @@ def _poison(stage: Stage, store: Store, machine: Machine, registry: Registry, ct
         poisoned = attack.poison(clean, ctx)
         seconds = time.perf_counter() - started
     facts = {**verify_poison(clean, poisoned, attack), **ctx.notes, **({"dataset": splits.notes} if splits.notes else {})}
-    if on is not None:
-        facts.update(measure(splits.train, poisoned))  # of all attacks together
+    if on is None:
+        facts["norm"] = attack.norm  # this instance's: it may depend on parameters
+    else:
+        facts.update(measure(splits.train, poisoned))  # the change by all attacks together, which has no one norm
     store.publish_images(stage.key, poisoned, _manifest(stage, seconds, facts, registry, "attack"), ctx.kept)
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import Call, Result
+from counting_net import build_counting_net, short_protocol
 from rich.console import Console
 from tiny_bench import Bench, save_images, torch_settings_kept
 
-from benchmark import Context, ImageSet, cli
+from benchmark import Context, ImageSet, cli, surrogate, train
 from benchmark.check import toy_set
 from benchmark.data import DatasetInfo
 from benchmark.datasets import fingerprint
@@ -38,6 +39,32 @@ def toy() -> ImageSet:
 def toy10() -> ImageSet:
     """60 images of 10 classes, 32x32 pixels."""
     return toy_set()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small work is done sooner by one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def faint(toy: ImageSet) -> ImageSet:
+    """Classes that differ by little more than the budget."""
+    return toy.map(lambda x: (128 + 0.1 * (x.float() - 128)).round().to(torch.uint8))
+
+
+@pytest.fixture(scope="module")
+def small_nets() -> Iterator[None]:
+    """Surrogates that train in a fraction of a second, on one thread, in the tests of a module."""
+    with torch_settings_kept(), pytest.MonkeyPatch.context() as patch:
+        torch.set_num_threads(1)
+        for module in (surrogate, train):
+            patch.setattr(module, "build_victim", build_counting_net)
+        patch.setattr(surrogate, "get_protocol", short_protocol)
+        yield
 
 
 @pytest.fixture

@@ -2,96 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import json
 import math
-import os
-import re
-import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from html.parser import HTMLParser
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from command_line import DIM, FAILING, Call, plugin, watch
-from rich.console import Console
+from made_up_records import BY_HAND, SIX, SIX_HIGH, compared, printed, record, records, with_differences
 from scipy.stats import bootstrap
 
 from benchmark import comparison as statistics
-from benchmark.comparison import COVERAGE, DRAWS, Comparison, SignFlip, bca_interval, comparisons, sign_flip
+from benchmark.comparison import COVERAGE, DRAWS, SignFlip, bca_interval, comparisons, sign_flip
 from benchmark.record import Record
-from benchmark.registry import ROOT
-from benchmark.report.comparison import html, latex, markdown, print_comparison, statements, verdict
+from benchmark.report.comparison import html, latex, markdown, statements, verdict
 from benchmark.results import to_table
-from benchmark.store import Store
-
-GOLDEN = Path(__file__).parent / "golden"
-NASTY = '<b>"x" & $y_1$ | *z*</b>'
-Accs = Mapping[str, Mapping[str, Sequence[float | None]]]
-
-
-def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **values: Any) -> Record:
-    fields: dict[str, Any] = {
-        "key": f"{attack}/{defense}/{seed}/{sorted(values.items())}",
-        "dataset": "made-up",
-        "victim": "net",
-        "protocol": "quick",
-        "seconds": {"purify": 5.0 if defense == "mine" else 0.0, "train": 10.0},
-        "environment": {"device": "cpu", "threads": 1, "git": f"commit {seed}"},
-        "status": "failed" if acc is None else "ok",
-        "date": "2025-11-26T12:00:00+00:00",
-    }
-    return Record(**fields | {"attack": attack, "defense": defense, "test_acc": acc, "seed": seed} | values)
-
-
-def records(accs: Accs, **values: Any) -> list[Record]:
-    """attack -> defense -> one accuracy a seed."""
-    return [
-        record(attack, defense, acc, seed=seed, **values)
-        for attack, row in accs.items()
-        for defense, seeds in row.items()
-        for seed, acc in enumerate(seeds)
-    ]
-
-
-def compared(made: Sequence[Record], ours: str = "mine", reference: str = "other") -> Comparison:
-    (found,) = comparisons(to_table(made), ours, reference)
-    return found
-
-
-def with_differences(**points: Sequence[float]) -> Comparison:
-    """attack -> differences in points, one a seed; the reference has 0.5 throughout."""
-    return compared(records({attack: {"mine": [0.5 + d / 100 for d in row], "other": [0.5] * len(row)} for attack, row in points.items()}))
-
-
-BY_HAND: Accs = {
-    "none": {"none": (0.92, 0.90, 0.91), "mine": (0.90, 0.88, 0.89), "other": (0.86, 0.85, 0.87)},
-    "em": {"none": (0.10, 0.12, 0.14), "mine": (0.70, 0.72, 0.77), "other": (0.66, 0.70, 0.71)},
-    "lsp": {"none": (0.30, 0.30, 0.30), "mine": (0.60, 0.61, 0.62), "other": (0.61, 0.61, 0.61)},
-}
-
-
-def example() -> list[Record]:
-    """What docs/compare.md and the golden files show: made-up numbers, with six seeds."""
-    points = {
-        "none": (-1.1, -0.3, -0.9, -1.6, -0.2, -1.4),
-        "em": (3.1, 2.2, 4.0, 3.6, 2.7, 3.3),
-        "lsp": (1.9, 0.8, 1.2, 2.3, 1.6, 1.1),
-        "ops": (-0.6, 1.2, -0.8, 1.3, -0.9, 0.3),
-    }
-    levels = {"none": (0.91, 0.88), "em": (0.10, 0.71), "lsp": (0.15, 0.66), "ops": (0.20, 0.60)}
-    accs: dict[str, dict[str, list[float | None]]] = {}
-    for attack, (undefended, level) in levels.items():
-        other = [level + 0.004 * (seed * 7 % 5) for seed in range(6)]
-        mine = [acc + d / 100 for acc, d in zip(other, points[attack], strict=True)]
-        accs[attack] = {"none": [undefended] * 6, "mine": [*mine], "other": [*other]}
-    return records(accs)
-
 
 # The numbers
 
@@ -267,9 +191,6 @@ def test_outcomes(points: Sequence[float], outcome: str, remark: str) -> None:
 # What is said
 
 
-SIX = (2.0, 2.3, 1.8, 2.2, 2.1, 1.9)
-
-
 @pytest.mark.parametrize(
     ("points", "finding", "said"),
     [
@@ -334,9 +255,6 @@ def test_failed_and_absent_cells_are_named_and_the_mean_counts_the_rest() -> Non
     assert ("Note", "ops, clean data: no pair: other was not run.") in statements(c)
 
 
-SIX_HIGH = [0.5 + d / 100 for d in SIX]
-
-
 @pytest.mark.parametrize(
     "made",
     [[record("em", "mine", 0.5)], [record("em", "third", 0.5)], [record("none", "none", 0.9)], [record("em", "mine", math.nan)]],
@@ -363,162 +281,3 @@ def test_privileges_and_machines_are_noted() -> None:
         "mine needs clean:500.",
         "The records were made on several kinds of machine: their seconds differ for that reason, and accuracies may.",
     )
-
-
-# How it is written
-
-
-def printed(c: Comparison, **console: Any) -> str:
-    file = io.StringIO()
-    print_comparison(c, Console(file=file, **console))
-    return "\n".join(line.rstrip() for line in file.getvalue().strip().splitlines())
-
-
-def test_texts_equal_the_golden_files() -> None:
-    """``UEBENCH_REGENERATE=1 pytest tests/test_comparison.py`` writes them anew; look at the difference before committing it."""
-    c = compared(example())
-    for name, text in (("comparison.md", markdown([c], "mine against other", {"command": "compare"})), ("comparison.tex", latex([c]))):
-        if os.environ.get("UEBENCH_REGENERATE") == "1":
-            (GOLDEN / name).write_text(text, encoding="utf-8")
-        assert text == (GOLDEN / name).read_text(encoding="utf-8")
-
-
-def baseline() -> Comparison:
-    """D-VAE against JPEG in the records that come with the repository."""
-    folder = ROOT / "results" / "baselines"
-    keys = json.loads((folder / "cifar10-lite" / "selection.json").read_text(encoding="utf-8"))["cells"]
-    return compared([replace(Store(folder / "store").record(key), dataset="CIFAR-10 (JPEG copy)") for key in keys], "dvae", "jpeg")
-
-
-def test_the_page_shows_what_is_printed() -> None:
-    """Regenerated as the golden files are."""
-    page = ROOT / "docs" / "compare.md"
-    for name, c in (("made-up", compared(example())), ("baseline", baseline())):
-        text = page.read_text(encoding="utf-8")
-        block = re.search(rf"(<!-- {name} -->\n```text\n)(.*?)(\n```\n)", text, re.S)
-        assert block is not None
-        if os.environ.get("UEBENCH_REGENERATE") == "1":
-            page.write_text(text.replace(block[0], block[1] + printed(c, width=80) + block[3]), encoding="utf-8")
-        else:
-            assert block[2] == printed(c, width=80)
-
-
-class Page(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.texts: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-
-def test_the_page_loads_nothing_and_draws_each_row() -> None:
-    page = Page(html([compared(example()), compared(records(BY_HAND))], "mine against other", {"command": "compare"}))
-    assert page.links == ["data:,"]
-    assert "script" not in page.tags
-    assert page.tags.count("section") == 4
-    assert page.tags.count("tr") == (1 + 5) + (1 + 4)
-    text = html([compared(records(BY_HAND))], "t", {})
-    dots = [float(place) for place in re.findall(r'class="dot" style="left:([\d.]+)%"', text)]
-    assert dots == pytest.approx([50 + 45 * d / 6 for d in (4, 0, 2, 3)], abs=0.01)  # 6 is the widest: the upper end of em
-
-
-def nasty() -> Comparison:
-    return compared(
-        records({f"{NASTY}\\": {f"[{NASTY}": SIX_HIGH, f"*{NASTY}": [0.5] * 6}}, dataset=f"ünï {NASTY} 数"), f"[{NASTY}", f"*{NASTY}"
-    )
-
-
-def test_names_are_only_text_in_every_form() -> None:
-    c = nasty()
-    page = html([c], NASTY, {NASTY: NASTY})
-    assert "<b>" not in page
-    assert f"[{NASTY}" in Page(page).texts
-    shown = markdown([c], NASTY, {NASTY: NASTY})
-    assert "<b>" not in shown
-    assert all(len(re.findall(r"(?<!\\)\|", line)) == 8 for line in shown.splitlines() if line.startswith("|"))
-    assert NASTY in printed(c, width=400)
-    assert NASTY in printed(c, width=400, force_terminal=True, color_system=None)
-    raw = io.BytesIO()
-    file = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
-    print_comparison(c, Console(file=file, width=200))
-    assert b"to purify and train (1.00x)" in raw.getvalue()
-
-
-def test_a_file_gets_whole_lines_and_a_narrow_terminal_loses_no_number() -> None:
-    c = compared(example())
-    assert "em                       10.0  74.8   71.7        +3.2  [+2.7, +3.6]   win" in printed(c, width=20)
-    narrow = printed(c, width=40, force_terminal=True, color_system=None)
-    assert max(map(len, narrow.splitlines())) <= 40
-    assert "…" not in narrow
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
-def test_the_latex_compiles(tmp_path: Path) -> None:
-    body = latex([compared(example()), nasty()])
-    head = "\\documentclass{article}\n\\usepackage{booktabs,multirow}\n\\begin{document}\n"
-    (tmp_path / "page.tex").write_text(f"{head}{body}\\end{{document}}\n", encoding="utf-8")
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
-
-
-# The command
-
-
-def test_a_plugin_is_compared_and_then_read_from_records(call: Call, tiny: str, tmp_path: Path) -> None:
-    mine = plugin(tmp_path, "dim", DIM)
-    args = ("compare", "dim[share=0.25]", "--against", "grayscale", "--suite", tiny, "--plugin", mine, "--attacks", "lsp")
-    first = call(*args, "--executor", "inline")
-    assert first.code == 0, first.out + first.err
-    assert "dim[share=0.25] against grayscale: 6 cells in 12 stages" in first.out  # (lsp and clean data) x 3 defenses
-    assert "there is too little evidence to tell dim[share=0.25] from grayscale" in first.out
-    assert "points on lsp (1 seed, 1 pair). At least 6 pairs are needed; run more seeds." in first.out
-    assert "dim[share=0.25] needs clean:3." in first.out
-    assert {file.name for file in (tmp_path / "results" / "tiny").iterdir()} == {"compare-dim-share-0.25-c9a6d5-vs-grayscale"}
-    (folder,) = (tmp_path / "results" / "tiny").iterdir()
-    assert {file.name for file in folder.iterdir()} == {"comparison.html", "comparison.md", "comparison.tex", "events.jsonl"}
-    before = (folder / "comparison.tex").read_bytes()
-    again = call(*args, "--policy", "collect")
-    assert again.code == 0
-    assert "0 done, 12 cached" in again.out + again.err
-    assert (folder / "comparison.tex").read_bytes() == before
-    assert "--policy collect" in (folder / "comparison.md").read_text(encoding="utf-8")
-
-
-def test_a_failing_defense_is_said_to_have_failed(call: Call, tiny: str, tmp_path: Path) -> None:
-    mine = plugin(tmp_path, "failing", FAILING)
-    result = call("compare", "failing", "--against", "none", "--suite", tiny, "--plugin", mine, "--executor", "inline")
-    assert result.code == 1
-    assert "nothing can be compared" in result.out
-    assert "lsp, clean data: no pair: failing failed." in result.out
-
-
-@pytest.mark.parametrize(
-    ("args", "code", "message"),
-    [
-        (("grayscale", "--against", "jpeg", "--policy", "collect"), 1, "6 of 6 cells have no result yet"),
-        (("grayscal", "--against", "jpeg"), 2, 'unknown defense "grayscal"; did you mean "grayscale"?'),
-        (("jpeg", "--against", "jpeg[quality=10]"), 2, '"jpeg" and "jpeg[quality=10]" are one defense with the same parameters'),
-        (("jpeg", "--against", "jpeg[quality=0]"), 2, "1 problem"),
-        (("jpeg",), 2, "Missing option '--against'"),
-    ],
-)
-def test_what_cannot_be_compared_says_why(call: Call, tiny: str, args: tuple[str, ...], code: int, message: str) -> None:
-    result = call("compare", *args, "--suite", tiny)
-    assert result.code == code
-    assert message in result.err
-
-
-@pytest.mark.e2e
-def test_help_loads_nothing_heavy(tmp_path: Path, data_root: Path) -> None:
-    found, printed_ = watch(tmp_path, data_root, ["compare", "--help"])
-    assert found == [(0, [])]
-    assert "--against" in printed_

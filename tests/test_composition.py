@@ -64,6 +64,8 @@ def test_images_budgets_and_record(two: Bench) -> None:
     record = records["shade+corner + none"]
     assert [record.attack_spec["name"], record.attack_spec["then"]["name"], record.attack_spec["then"]["version"]] == ["shade", "corner", 5]
     assert sorted(name for name in record.sources if name in ("shade.py", "corner.py")) == ["corner.py", "shade.py"]
+    assert "norm" not in record.facts["poison"]
+    assert records["shade + none"].facts["poison"]["norm"] == "linf"
     assert record.facts["poison"]["l0_max"] == int((both != clean).any(1).sum((1, 2)).max())  # of both together, from the clean images
 
 

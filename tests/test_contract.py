@@ -7,7 +7,7 @@ import pytest
 from benchmark.check import check_method
 from benchmark.registry import Registry
 
-NEED_A_FILE = {"file"}  # tests/test_file.py gives it one
+NEED_A_FILE = {"file"}  # tests/test_file_planned.py gives it one
 METHODS = [(kind, name) for kind in ("attack", "defense") for name in Registry().cards(kind)]
 
 

@@ -1,122 +1,40 @@
-"""The attack that reads others' files: every form they come in, what is refused, and that nothing in a file can run."""
+"""The attack that reads others' files: every form they come in, and what is refused."""
 
 from __future__ import annotations
 
-import os
-import pickle
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from command_line import Call
 from conftest import random_set
-from numpy.typing import NDArray
-from tiny_bench import Bench
+from perturbation_files import (  # noqa: F401  two are fixtures
+    FORMS,
+    Array,
+    added,
+    as_npy,
+    as_npz,
+    as_old_pickle,
+    as_old_pt,
+    as_pickle,
+    as_pt,
+    as_pt_dictionary,
+    poisoned,
+    refused,
+    save,
+    some_changes,
+    some_images,
+)
 
-import attacks._perturbation_file as forms
 import attacks.file as module
 from attacks._perturbation_file import read
 from attacks.file import File
-from benchmark import Context, ImageSet
-from benchmark.check import check_method
-from benchmark.data import Splits
-from benchmark.datasets import open_dataset
-from benchmark.export import export
-from benchmark.files import sha256
-from benchmark.plan import make_plan
-from benchmark.registry import Registry
-from benchmark.scheduler import run_plan
-from benchmark.spec import Spec
-from benchmark.suite import Suite
-from benchmark.verify import verify_poison
+from benchmark import ImageSet
 
-Array = NDArray[Any]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small work is done sooner by one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def data() -> ImageSet:
-    return random_set(40, 4, 3, 8, 6)
-
-
-@pytest.fixture
-def delta(data: ImageSet) -> Array:
-    """Changes in levels, -8..8, int16 (N, C, H, W); both ends occur."""
-    return np.random.default_rng(0).integers(-8, 9, data.x.shape).astype(np.int16)
-
-
-def added(data: ImageSet, delta: Array) -> torch.Tensor:
-    """What adding whole levels gives."""
-    return (data.x.short() + torch.from_numpy(delta.astype(np.int16))).clamp(0, 255).to(torch.uint8)
-
-
-def save(path: Path, array: Array) -> str:
-    np.save(path, array)
-    return str(path)
-
-
-def poisoned(data: ImageSet, path: str, **params: Any) -> tuple[torch.Tensor, dict[str, Any], str]:
-    """The images, the notes and the log."""
-    lines: list[str] = []
-    ctx = Context(on_log=lines.append)
-    return File(path=path, **params).poison(data, ctx).x, ctx.notes, "\n".join(lines)
-
-
-def refused(data: ImageSet, path: str, message: str, **params: Any) -> None:
-    with pytest.raises(ValueError, match=message):
-        poisoned(data, path, **params)
-
-
-# Forms of files
-
-
-def as_npy(path: Path, array: Array) -> None:
-    with path.open("wb") as handle:  # given a name, NumPy would add .npy to it
-        np.save(handle, array)
-
-
-def as_npz(path: Path, array: Array) -> None:
-    with path.open("wb") as handle:
-        np.savez(handle, some_name=array)
-
-
-def as_pt(path: Path, array: Array) -> None:
-    torch.save(torch.from_numpy(array).requires_grad_(array.dtype.kind == "f"), path)
-
-
-def as_old_pt(path: Path, array: Array) -> None:
-    torch.save(torch.from_numpy(array), path, _use_new_zipfile_serialization=False)
-
-
-def as_pt_dictionary(path: Path, array: Array) -> None:
-    torch.save({"perturbation": torch.from_numpy(array), "other": torch.zeros(2)}, path)
-
-
-def as_pickle(protocol: int) -> Callable[[Path, Array], Any]:
-    return lambda path, array: path.write_bytes(pickle.dumps(array, protocol=protocol))
-
-
-def as_old_pickle(path: Path, array: Array) -> None:
-    path.write_bytes(pickle.dumps(array, protocol=0).replace(b"numpy._core", b"numpy.core"))
-
-
-FORMS: dict[str, Callable[[Path, Array], Any]] = {
-    **{"npy": as_npy, "npz": as_npz, "pt": as_pt, "old pt": as_old_pt, "dictionary": as_pt_dictionary, "old pickle": as_old_pickle},
-    **{f"pickle {protocol}": as_pickle(protocol) for protocol in range(6)},
-    "pickled dictionary": lambda path, array: path.write_bytes(pickle.dumps({"noise": array, "labels": array[:, 0, 0, 0]})),
-}
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -369,234 +287,3 @@ def test_chunks_change_nothing(data: ImageSet, delta: Array, tmp_path: Path, mon
     monkeypatch.setattr(module, "CHUNK", 7)
     for name, array in (("delta", delta), ("images", added(data, delta).numpy())):
         assert torch.equal(poisoned(data, save(tmp_path / f"{name}.npy", array))[0], added(data, delta))
-
-
-# Nothing in a file runs
-
-
-class Runs:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, (f"touch {self.marker}",)
-
-
-def hostile(path: Path, marker: Path, form: str) -> None:
-    if form.startswith("pickle"):
-        path.write_bytes(pickle.dumps(Runs(marker), protocol=int(form[-1])))
-    elif form == "instance":
-        path.write_bytes(f"(S'touch {marker}'\niposix\nsystem\n.".encode())
-    elif form == "inside":  # after a good array
-        path.write_bytes(pickle.dumps({"perturbation": np.zeros(3), "more": Runs(marker)}))
-    elif form == "npy":
-        as_npy(path, np.array([Runs(marker)], dtype=object))
-    elif form == "npz":
-        as_npz(path, np.array([Runs(marker)], dtype=object))
-    else:
-        torch.save({"perturbation": torch.zeros(3), "more": Runs(marker)}, path, _use_new_zipfile_serialization=form == "pt")
-
-
-@pytest.mark.parametrize("form", ["pickle 0", "pickle 2", "pickle 4", "pickle 5", "instance", "inside", "npy", "npz", "pt", "old pt"])
-def test_a_file_with_code_is_refused_and_runs_nothing(form: str, data: ImageSet, tmp_path: Path) -> None:
-    path, marker = tmp_path / "file", tmp_path / "ran"
-    hostile(path, marker, form)
-    reason = "bject" if form.startswith("np") else r"it asks for posix\.system, and only numbers are taken from strangers' files"
-    refused(data, str(path), f"cannot read .*{reason}.*; expected numbers in .npy, .npz, .pt or .pkl")
-    assert not marker.exists()
-    if not form.startswith("np") and form != "old pt":
-        with path.open("rb") as handle:
-            torch.load(handle, weights_only=False) if form == "pt" else pickle.load(handle)  # noqa: S301 - the file is a real threat
-        assert marker.exists()
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"cbuiltins\neval\n(S'1'\ntR.", r"it asks for builtins\.eval"),
-        (b"\x80\x04\x8c\x05numpy\x8c\x07f2py.os\x93.", r"it asks for numpy\.f2py\.os"),
-        (b"\x80\x04\x8c\x05numpy\x8c\x10ndarray.__init__\x93.", r"it asks for numpy\.ndarray\.__init__"),
-        (b"cnumpy.core.multiarray\n_reconstruct\n.", "it holds a partial, expected an array"),
-        (b"ccopyreg\n_reconstructor\n.", r"it asks for copyreg\._reconstructor"),
-        (b"c_codecs\nencode\n(S'abc'\nS'zlib'\ntR.", "encodes bytes as zlib, expected latin1"),
-        (b"\x80\x02\x82\x07.", "unregistered extension code 7"),
-        (b"Pname\n.", "persistent"),
-        (b"\x80\x04]\x94.", "it holds a list, expected an array or a dictionary of arrays"),
-        (pickle.dumps(np.array([print], dtype=object), protocol=2), "its pickled array holds Python objects, not integers or floats"),
-        (pickle.dumps(np.array([{}], dtype=object), protocol=5), "its pickled array holds Python objects"),
-        (pickle.dumps(np.zeros(2, "i4,f4")), 'its pickled array holds "V8"'),
-        (pickle.dumps(np.zeros(9))[:-20], "cannot read"),
-        (pickle.dumps(torch.zeros(3)), r"it asks for torch\._utils\._rebuild_tensor_v2"),
-        (b"cnumpy\nndarray\n(tR.", "it holds a NoneType"),
-        (b"", "cannot read .*: Ran out of input"),
-        (b"words", "cannot read .*: invalid load key"),
-        (b"PK\x03\x04 and no more", "cannot read .*: File is not a zip file"),
-        (b"\x93NUMPY and no more", "cannot read"),
-    ],
-)
-def test_what_is_no_array_of_numbers_is_refused(body: bytes, message: str, tmp_path: Path) -> None:
-    (tmp_path / "file.pkl").write_bytes(body)
-    with pytest.raises(ValueError, match=message):
-        read(tmp_path / "file.pkl")
-
-
-def test_a_forged_dtype_cannot_make_objects_of_bytes(tmp_path: Path) -> None:
-    """NumPy's own ``dtype.__setstate__`` takes flags from the pickle; here only the byte order is looked at."""
-    good = pickle.dumps(np.arange(3, dtype=np.int64), protocol=2)
-    assert good.count(b"i8") == 1
-    (tmp_path / "file.pkl").write_bytes(good.replace(b"i8", b"O8"))
-    with pytest.raises(ValueError, match="Python objects"):
-        read(tmp_path / "file.pkl")
-
-
-def test_a_pickle_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "file.pkl").write_bytes(b"c_codecs\nencode\n(N(dS'__defaults__'\n(S'x'\ntstb.")  # sets an attribute of what it is given
-    with pytest.raises(ValueError, match="cannot read"):
-        read(tmp_path / "file.pkl")
-    assert forms._encode.__defaults__ is None
-
-
-def test_scalars_beside_an_array_are_read(data: ImageSet, delta: Array, tmp_path: Path) -> None:
-    for protocol in range(6):
-        (tmp_path / "file.pkl").write_bytes(pickle.dumps({"perturbation": delta, "eps": np.float32(8)}, protocol=protocol))
-        assert torch.equal(poisoned(data, str(tmp_path / "file.pkl"))[0], added(data, delta))
-
-
-# The harness around it
-
-
-@pytest.mark.parametrize("form", ["pt", "npz"])
-def test_what_export_writes_comes_back_byte_for_byte(form: str, data: ImageSet, delta: Array, tmp_path: Path) -> None:
-    protected = data.with_x(added(data, 5 * delta))
-    export(tmp_path / "out", form, protected, Splits(data, data), {})
-    path = str(tmp_path / "out" / {"pt": "perturbation.pt", "npz": "images.npz"}[form])
-    assert torch.equal(poisoned(data, path)[0], protected.x)
-    if form == "npz":
-        assert torch.equal(poisoned(data, path, array="images")[0], protected.x)
-
-
-def test_a_poison_that_was_written_is_the_same_poison_again(bench: Bench, tmp_path: Path) -> None:
-    """Through plan, stages and store, as the command ``poison`` does it."""
-
-    def poison(attack: str) -> ImageSet:
-        stage, _ = bench.plan(attacks=attack).stages
-        assert run_plan([stage], bench.store, bench.machine, executor="inline", display="none").exit_code == 0
-        return bench.store.load_images(stage.key)
-
-    source = open_dataset(Spec("folder", {"path": str(bench.images), "size": 16}), bench.data_root, bench.registry)
-    first = poison("lsp[patch=4]")
-    export(tmp_path / "out", "pt", first, source, {})
-    assert poison(f"file[path={tmp_path}/out/perturbation.pt]").fingerprint == first.fingerprint != source.train.fingerprint
-
-
-def test_the_command_line_tells_a_missing_file_before_the_work(call: Call, images: Path) -> None:
-    missing = call("poison", "file[path=nowhere.pt]", "--dataset", f"folder[path={images},size=16]", "--out", "third")
-    assert missing.code == 2
-    assert "error: nowhere.pt does not exist; a path that does not start with / is looked up from" in missing.err
-
-
-def test_a_bound_is_verified_after_rounding(data: ImageSet, delta: Array, tmp_path: Path) -> None:
-    path = save(tmp_path / "delta.npy", delta)
-    free, bounded, tight = File(path=path), File(path=path, eps=8 / 255), File(path=path, eps=7 / 255)
-    result = free.poison(data, Context())
-    assert (free.norm, bounded.norm, File.norm) == ("none", "linf", "none")
-    verify_poison(data, result, free)
-    verify_poison(data, result, bounded)
-    with pytest.raises(ValueError, match=r"breaks its budget: .* L-inf 8\.0/255, allowed L-inf 7\.5/255"):
-        verify_poison(data, result, tight)
-
-
-@pytest.mark.parametrize("eps", [0.0, 8 / 255])
-def test_the_contract_is_kept_with_a_file(eps: float, tmp_path: Path, registry: Registry) -> None:
-    path = save(tmp_path / "delta.npy", np.random.default_rng(0).integers(-8, 9, (10, 3, 32, 32)).astype(np.int8))
-    results = check_method("attack", "file", registry, {"path": path, "eps": eps})
-    assert [result.detail for result in results if not result.passed] == []
-    assert [result.name for result in results] == ["build", "card", "documentation", "units", "poison", "seed"]
-
-
-def test_without_a_file_the_contract_is_checked_in_part(registry: Registry) -> None:
-    results = check_method("attack", "file", registry)
-    assert [(result.name, result.passed) for result in results] == [("build", True), ("card", True), ("documentation", True)]
-    assert results[0].detail == "not built, since it needs path and toy does not say; only its card and documentation are checked"
-
-
-# Keys
-
-
-def keys(registry: Registry, *attacks: str, **more: Any) -> dict[str, str]:
-    """Attack -> key of its poison."""
-    suite = Suite(name="s", datasets=("embedded",), attacks=attacks, defenses=("none", "grayscale"), protocols=("quick",))
-    plan = make_plan(suite, registry, str, "fp32", **more)
-    return {str(stage.payload["attack"]["label"]): stage.key for stage in plan.stages if stage.kind == "poison"}
-
-
-def test_the_content_of_a_file_is_in_the_key(registry: Registry, delta: Array, tmp_path: Path) -> None:
-    save(tmp_path / "a.npy", delta)
-    (tmp_path / "b.npy").write_bytes((tmp_path / "a.npy").read_bytes())
-    a, b = f"file[path={tmp_path}/a.npy]", f"file[path={tmp_path}/b.npy]"
-    first = keys(registry, a)[a]
-    assert keys(registry, b)[b] == first  # moved or renamed: the same
-    assert keys(registry, f"file[path={tmp_path}/a.npy,kind=delta]").popitem()[1] != first
-    save(tmp_path / "a.npy", delta + 1)
-    assert keys(registry, a)[a] != first
-
-
-def test_the_content_of_the_index_map_is_in_the_key(registry: Registry, delta: Array, tmp_path: Path) -> None:
-    spec = f"file[path={save(tmp_path / 'a.npy', delta)},index={save(tmp_path / 'i.npy', np.arange(40))}]"
-    first = keys(registry, spec)[spec]
-    save(tmp_path / "i.npy", np.arange(40)[::-1])
-    assert keys(registry, spec)[spec] != first
-
-
-def test_a_file_is_read_once_a_plan_and_named_in_the_record(registry: Registry) -> None:
-    asked: list[str] = []
-
-    def content(path: str) -> str:
-        asked.append(path)
-        return f"content of {path}"
-
-    attacks = ("none", "file[path=a.pt]+ops", "file[path=b.pt,index=c]")
-    suite = Suite(name="s", datasets=("embedded",), attacks=attacks, defenses=("none", "grayscale"), protocols=("quick",))
-    cells = [cell for cell in (stage.payload.get("cell") for stage in make_plan(suite, registry, str, "fp32", content).stages) if cell]
-    assert asked == ["a.pt", "b.pt", "c"]
-    specs = [cell["attack_spec"] for cell in cells]
-    assert len(specs) == 6
-    assert specs[2]["files"] == {"path": "content of a.pt"}
-    assert specs[2]["params"]["path"] == "a.pt"
-    assert specs[4]["files"] == {"path": "content of b.pt", "index": "content of c"}
-    assert all("files" not in spec for spec in (specs[0], specs[2]["then"]))
-
-
-def test_a_missing_file_is_told_when_planning(registry: Registry) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.pt does not exist"):
-        keys(registry, "file[path=nowhere.pt]")
-
-
-def test_a_file_that_changes_after_planning_is_refused(bench: Bench, tmp_path: Path) -> None:
-    save(tmp_path / "delta.npy", np.ones((2, 3, 16, 16), np.int8))
-    attack = f"file[path={tmp_path}/delta.npy]"
-    plan = bench.plan(attacks=attack)
-    save(tmp_path / "delta.npy", np.full((2, 3, 16, 16), 2, np.int8))
-    outcome = run_plan(plan.stages[:1], bench.store, bench.machine, executor="inline", display="none")
-    assert f"{tmp_path}/delta.npy changed since this run was planned; run again" in outcome.failures[0].error
-    stage = bench.plan(attacks=attack).stages[0]
-    assert run_plan([stage], bench.store, bench.machine, executor="inline", display="none").exit_code == 0
-    facts = bench.store.manifest(stage.key)["facts"]
-    assert (facts["positive_only"], facts["highest"], facts["linf"]) == (True, 2.0, pytest.approx(2 / 255))
-
-
-def test_files_that_are_no_parameters_are_told(tmp_path: Path) -> None:
-    source = (
-        'from benchmark import Attack, attack\n\n@attack(version=1, cite="x")\nclass Mine(Attack):\n    """Mine."""\n    files = ("pat",)\n'
-    )
-    (tmp_path / "mine.py").write_text(source + "    path: str\n")
-    registry = Registry((tmp_path / "mine.py",))
-    with pytest.raises(ValueError, match="files of class Mine names pat, which is no parameter"):
-        registry.resolve("attack", Spec("mine", {"path": "a"}))
-
-
-def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert sha256(str(tmp_path / "a")) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from counting_net import build_counting_net, short_protocol
-from tiny_bench import torch_settings_kept
 from torch import Tensor
 from torch.nn import functional as F
 
 from attacks.hypo import Hypo
-from benchmark import Attack, Context, ImageSet, surrogate, train
+from benchmark import Attack, Context, ImageSet
 from benchmark.data import to_float
 from benchmark.surrogate import surrogates, train_surrogate
 from benchmark.verify import verify_poison
+
+pytestmark = pytest.mark.usefixtures("small_nets")
 
 SMALL = Hypo(surrogate="resnet8_w16_s2", surrogate_protocol="quick", surrogate_epochs=150, steps=20)
 SMALL_L2 = replace(SMALL, ball="l2", eps=0.5)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_nets() -> Iterator[None]:
-    """Surrogates that train in a fraction of a second, on one thread."""
-    with torch_settings_kept(), pytest.MonkeyPatch.context() as patch:
-        torch.set_num_threads(1)
-        for module in (surrogate, train):
-            patch.setattr(module, "build_victim", build_counting_net)
-        patch.setattr(surrogate, "get_protocol", short_protocol)
-        yield
-
-
 @pytest.fixture(scope="module")
-def states(toy: ImageSet) -> tuple[dict[str, Tensor], ...]:
+def states(small_nets: None, toy: ImageSet) -> tuple[dict[str, Tensor], ...]:
     return tuple(train_surrogate(SMALL, toy, Context()))
 
 

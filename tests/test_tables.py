@@ -157,18 +157,19 @@ def test_marks(values: list[float], teams: list[int | None], marks: list[str]) -
 
 
 @pytest.mark.parametrize(
-    ("spec", "norm"),
+    ("spec", "facts", "norm"),
     [
-        ('{"name": "em"}', "linf"),
-        ('{"name": "em", "params": {"ball": "l2"}}', "l2"),
-        ('{"name": "em", "then": {"name": "ops"}}', "mixed"),
-        ('{"name": "em", "then": {"name": "tap"}}', "linf"),
-        ('{"name": "plugin"}', "unknown"),
-        ("{}", "unknown"),
+        ('{"name": "em"}', "{}", "linf"),
+        ('{"name": "em"}', '{"poison": {"norm": "l2"}}', "l2"),
+        ('{"name": "em"}', '{"poison": {"norm": "of my own"}}', "linf"),
+        ('{"name": "em", "then": {"name": "ops"}}', '{"poison": {"l0_max": 3}}', "mixed"),
+        ('{"name": "em", "then": {"name": "tap"}}', "{}", "linf"),
+        ('{"name": "plugin"}', "{}", "unknown"),
+        ("{}", "{}", "unknown"),
     ],
 )
-def test_the_norm_of_an_attack(spec: str, norm: str) -> None:
-    assert norm_of(spec, NORMS) == norm
+def test_the_norm_of_an_attack(spec: str, facts: str, norm: str) -> None:
+    assert norm_of(spec, facts, NORMS) == norm
 
 
 # LaTeX and Markdown

@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from counting_net import build_counting_net, short_protocol
-from tiny_bench import torch_settings_kept
 from torch import Tensor
 from torch.nn import functional as F
 
 from attacks import _descent
 from attacks.tap import TAP, shifts
-from benchmark import Context, ImageSet, surrogate, train
+from benchmark import Context, ImageSet
 from benchmark.data import to_float
 from benchmark.surrogate import surrogates, train_surrogate
 from benchmark.verify import verify_poison
+
+pytestmark = pytest.mark.usefixtures("small_nets")
 
 SMALL = TAP(surrogate="resnet8_w16_s2", surrogate_protocol="quick", surrogate_epochs=150, steps=20, step_share=0.1, restarts=1)
 BRIEF = replace(SMALL, steps=4)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_nets() -> Iterator[None]:
-    """Surrogates that train in a fraction of a second, on one thread."""
-    with torch_settings_kept(), pytest.MonkeyPatch.context() as patch:
-        torch.set_num_threads(1)
-        for module in (surrogate, train):
-            patch.setattr(module, "build_victim", build_counting_net)
-        patch.setattr(surrogate, "get_protocol", short_protocol)
-        yield
-
-
 @pytest.fixture(scope="module")
-def faint(toy: ImageSet) -> ImageSet:
-    """Classes that differ by little more than the budget."""
-    return toy.map(lambda x: (128 + 0.1 * (x.float() - 128)).round().to(torch.uint8))
-
-
-@pytest.fixture(scope="module")
-def states(faint: ImageSet) -> tuple[dict[str, Tensor], ...]:
+def states(small_nets: None, faint: ImageSet) -> tuple[dict[str, Tensor], ...]:
     return tuple(train_surrogate(SMALL, faint, Context()))
 
 

@@ -29,6 +29,7 @@ from benchmark.options import (
     Slots,
     SlotsPerGpu,
     axes_of,
+    check_cells,
     data_root_of,
     machine_of,
     registry_of,
@@ -73,7 +74,6 @@ def compare(
     from benchmark.hardware import choose_device
     from benchmark.prepare import plan_suite, tell_broken
     from benchmark.scheduler import run_plan
-    from benchmark.suite import check_values
 
     defense, against, device = defense.strip(), against.strip(), choose_device(device)
     registry, data, store = registry_of(plugin), data_root_of(data_root), store_of(results)
@@ -81,9 +81,7 @@ def compare(
     reduced = _reduced(suite, defense, against, axes_of(attacks, None, dataset, victim, protocol, seeds), settings or [], registry)
     plan = plan_suite(reduced, registry, data, device, download, cli.errors)
     folder = results / plan.suite.name / f"compare-{_file_name(defense)}-vs-{_file_name(against)}"
-    if policy is not Policy.collect:
-        to_run = [cell for cell in plan.cells if policy is Policy.force or not store.has_record(cell.key)]
-        check_values(plan.suite.name, [(kind, getattr(cell, kind)) for cell in to_run for kind in ("attack", "defense")], registry)
+    check_cells(plan, store, registry, policy)
     cli.console.print(
         f"[bold]{escape(defense)}[/bold] against [bold]{escape(against)}[/bold]: {len(plan.cells)} cells in {len(plan.stages)} stages",
         highlight=False,
@@ -127,15 +125,11 @@ def _reduced(name: str, defense: str, against: str, axes: dict[str, object], set
 
 def _records(plan: Plan, store: Store) -> Iterator[Record]:
     """The results of the plan's cells, failed ones too, labelled as the plan labels them whatever they were called when made."""
-    from benchmark.record import Record
+    from benchmark.selection import records_of
 
-    for cell in plan.cells:
-        if store.has_record(cell.key):
-            record = store.record(cell.key)
-        elif (failure := store.failure(cell.key)) and failure.get("record"):
-            record = Record.from_json(failure["record"])
-        else:
-            continue
+    cells = {cell.key: cell for cell in plan.cells}
+    for record in records_of(store, cells):
+        cell = cells[record.key]
         yield replace(record, dataset=str(cell.dataset), attack=str(cell.attack), defense=str(cell.defense))
 
 

@@ -40,16 +40,23 @@ def paper_tables(table: pd.DataFrame, norms: Mapping[str, str]) -> list[PaperTab
     return [*groups, *_axis_tables(cells, "victims"), *_axis_tables(cells, "ratios")]
 
 
-def norm_of(spec: str, norms: Mapping[str, str]) -> str:
-    """The norm of an attack's budget from its ``attack_spec`` (JSON): linf, l2, l0, none, ``mixed`` or ``unknown``.
+def norm_of(spec: str, facts: str, norms: Mapping[str, str]) -> str:
+    """The norm of an attack's budget: linf, l2, l0, none, ``mixed`` or ``unknown``.
 
-    An attack whose norm is a parameter calls it ``ball``, which goes before ``norms``.
+    The facts of the poison say it, since it may depend on parameters; where they do not, ``norms`` does.
+
+    Args:
+        spec, facts: of the record, as JSON.
+        norms: an attack's registered name -> its norm.
     """
+    noted = json.loads(facts).get("poison", {}).get("norm")
+    if noted in NORMS:
+        return str(noted)
     found: set[str] = set()
     part: Mapping[str, Any] | None = json.loads(spec)
     while part:
-        norm = part.get("params", {}).get("ball", norms.get(part.get("name", "")))
-        found.add(norm if isinstance(norm, str) and norm in NORMS else "unknown")
+        norm = norms.get(part.get("name", ""), "unknown")
+        found.add(norm if norm in NORMS else "unknown")
         part = part.get("then")
     return found.pop() if len(found) == 1 else "mixed" if found else "unknown"
 
@@ -70,7 +77,10 @@ class _Cells:
         self.clean = set(cells.loc[cells["is_clean"], "attack"])
         self.undefended = set(cells.loc[cells["is_undefended"], "defense"])
         self.needs = set(cells.loc[cells["needs"] != "", "defense"])
-        self.norms = dict(zip(runs["attack"], (norm_of(spec, norms) for spec in runs["attack_spec"]), strict=True))
+        self.norms = {
+            attack: norm_of(spec, facts, norms)
+            for attack, spec, facts in zip(runs["attack"], runs["attack_spec"], runs["facts"], strict=True)
+        }
         self.means = {"": _means(runs)}
         if norms:
             shown = runs["attack"].map(self.norms)
