@@ -39,10 +39,13 @@ def augment(x: Tensor, strength: float, generator: torch.Generator, flip: bool =
     if x.shape[1] not in (1, 3):
         raise ValueError(f"images have {x.shape[1]} channels, expected 1 (gray) or 3 (red, green, blue); strength=0 takes any")
     height, width = x.shape[2:]
-    top, left, tall, wide = draw_boxes(len(x), height, width, strength, generator).to(x)
-    mirror, change, fade = torch.rand(3, len(x), 1, 1, 1, generator=generator).to(x)
-    jitter = strength * (2 * torch.rand(4, len(x), 1, 1, 1, generator=generator).to(x) - 1)
+    boxes = draw_boxes(len(x), height, width, strength, generator)
+    chances = torch.rand(3, len(x), 1, 1, 1, generator=generator)
+    jitter = strength * (2 * torch.rand(4, len(x), 1, 1, 1, generator=generator) - 1)
     order = torch.randperm(4, generator=generator).tolist()
+    (top, left, tall, wide), (mirror, change, fade), jitter = (
+        drawn.to(x.device, x.dtype, non_blocking=True) for drawn in (boxes, chances, jitter)
+    )
     rows, columns = _sampling(height, top, tall), _sampling(width, left, wide)
     columns = torch.where(mirror < 0.5 * flip, columns.flip(2), columns)
     with torch.autocast(x.device.type, enabled=False):  # bf16 would round images to eight bits
@@ -108,4 +111,5 @@ def _luma(x: Tensor) -> Tensor:
     """The luminance, (B, 1, H, W)."""
     if x.shape[1] == 1:
         return x
-    return (x * (x.new_tensor(LUMA) / sum(LUMA))[:, None, None]).sum(1, keepdim=True)
+    red, green, blue = (weight / sum(LUMA) for weight in LUMA)
+    return red * x[:, :1] + green * x[:, 1:2] + blue * x[:, 2:]

@@ -33,7 +33,7 @@ def views(x: Tensor, drawn: Tensor) -> Tensor:
         drawn: of ``draw_views``, (J * B, 3).
     """
     batch, _, height, width = x.shape
-    top, left, flip = drawn.to(x.device).unbind(1)
+    top, left, flip = drawn.to(x.device, non_blocking=True).unbind(1)
     down = top[:, None] + torch.arange(height, device=x.device)  # (J * B, H)
     along = left[:, None] + torch.arange(width, device=x.device)  # (J * B, W)
     along = torch.where(flip[:, None] == 1, along.flip(1), along)

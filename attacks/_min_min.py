@@ -84,8 +84,12 @@ class MinMin:
 
     def images(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The clean images at ``batch``, float (B, C, H, W) in [0, 1] in channels-last memory, and their labels, on the device."""
-        x = to_float(self.data.x[batch].to(self.ctx.device)).to(memory_format=torch.channels_last)
-        return x, self.data.y[batch].to(self.ctx.device)
+        x = to_float(self.data.x[batch].to(self.ctx.device, non_blocking=True)).to(memory_format=torch.channels_last)
+        return x, self.data.y[batch].to(self.ctx.device, non_blocking=True)
+
+    def noise_of(self, batch: Tensor) -> Tensor:
+        """The noise of the images at ``batch``, float16 (B, C, H, W)."""
+        return self.noise[self.index[batch].to(self.ctx.device, non_blocking=True)]
 
     def model_step(self, batch: Tensor, max_norm: float = 0.0, clipped: bool = False) -> None:
         """One step of the surrogate on the poisoned images at ``batch``.
@@ -95,7 +99,7 @@ class MinMin:
             clipped: whether the poisoned images are clipped to [0, 1].
         """
         x, y = self.images(batch)
-        x = x + self.noise[self.index[batch]]
+        x = x + self.noise_of(batch)
         self.seen.train()
         with self.ctx.autocast():
             logits = self.seen(x.clamp_(0, 1) if clipped else x)
@@ -134,7 +138,7 @@ class MinMin:
             batch = torch.arange(part.start, part.stop)
             x, y = self.images(batch)
             with self.ctx.autocast():
-                logits = self.model((x + self.noise[self.index[batch]]).clamp(0, 1))
+                logits = self.model((x + self.noise_of(batch)).clamp(0, 1))
             wrong += int((logits.argmax(1) != y).sum())
         return wrong / len(self.data)
 
@@ -142,7 +146,7 @@ class MinMin:
         out = torch.empty_like(self.data.x)
         for part in chunks(len(self.data)):  # noise of a class is not copied for each of its images at once
             batch = torch.arange(part.start, part.stop)
-            out[part] = self.data.select(batch).perturb(self.noise[self.index[batch]]).x
+            out[part] = self.data.select(batch).perturb(self.noise_of(batch)).x
         return self.data.with_x(out)
 
     def _state(self, error: float) -> dict[str, Tensor]:

@@ -183,13 +183,14 @@ class RobustMin(Attack, ABC):
 
 
 def _batch(data: ImageSet, index: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
-    x = to_float(data.x[index].to(ctx.device)).to(memory_format=torch.channels_last)
-    return x, data.y[index].to(ctx.device)
+    x = to_float(data.x[index].to(ctx.device, non_blocking=True)).to(memory_format=torch.channels_last)
+    return x, data.y[index].to(ctx.device, non_blocking=True)
 
 
 def _uniform_like(x: Tensor, bound: float, generator: torch.Generator) -> Tensor:
     """Uniform numbers in +-``bound``, drawn on the CPU, in the shape and place of ``x``."""
-    return torch.empty(x.shape).uniform_(-bound, bound, generator=generator).to(x.device, memory_format=torch.channels_last)
+    drawn = torch.empty(x.shape).uniform_(-bound, bound, generator=generator)
+    return drawn.to(x.device, memory_format=torch.channels_last, non_blocking=True)
 
 
 def _add_(noise: Tensor, x: Tensor) -> Tensor:

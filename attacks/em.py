@@ -24,7 +24,7 @@ from attacks._min_min import MinMin, batches
 from benchmark import Attack, Context, ImageSet, attack
 from benchmark.spec import Value
 
-NOISE_BATCH = 250  # eval-mode BatchNorm makes images independent, so the size is free; this one stays in a CPU's cache
+NOISE_BATCH = 125  # eval-mode BatchNorm makes images independent, so the size is free; this one stays in a CPU's cache
 
 
 @attack(version=1, cite="arXiv:2101.04898")

@@ -96,7 +96,7 @@ def shifts(x: Tensor, flip: bool, generator: torch.Generator) -> tuple[Tensor, T
     Returns:
         ``rows`` (B, 1, H, H) and ``columns`` (B, 1, W, W): ``rows @ x @ columns`` is x, sampled bilinearly, 0 beyond its border.
     """
-    draws = torch.rand(3, len(x), generator=generator).to(x.device)
+    draws = torch.rand(3, len(x), generator=generator).to(x.device, non_blocking=True)
     down, along = SHIFT * (2 * draws[:2] - 1)
     rows, columns = _sampling(x.shape[2], down), _sampling(x.shape[3], along)
     if flip:

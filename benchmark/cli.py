@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from benchmark.plan import Plan
     from benchmark.record import Record
     from benchmark.registry import Registry
+    from benchmark.selection import Selection
     from benchmark.store import Store
 
 app = typer.Typer(
@@ -104,7 +105,7 @@ def run(
     """Run a suite and report. Running the same command again continues where it stopped."""
     from benchmark.hardware import choose_device
     from benchmark.scheduler import run_plan
-    from benchmark.selection import save_selection
+    from benchmark.selection import save_selection, selection_of
 
     device = choose_device(device)
     registry, data = registry_of(plugin), data_root_of(data_root)
@@ -126,8 +127,9 @@ def run(
         policy=policy.value,
         events=folder / "events.jsonl",
     )
-    save_selection(folder, plan)
-    _report([cell.key for cell in plan.cells], store, folder, registry)
+    selection = selection_of(plan)
+    save_selection(folder, selection)
+    _report(selection, store, folder, registry)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -201,7 +203,7 @@ def report(
     Without axes or settings it shows the cells of the suite's last run, and needs neither data nor plugins.
     """
     from benchmark.hardware import choose_device
-    from benchmark.selection import last_selection
+    from benchmark.selection import last_selection, selection_of
     from benchmark.suite import read_suite
 
     store = store_of(results)
@@ -210,11 +212,11 @@ def report(
         raise typer.Exit(0 if shown else 1)
     axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
     folder = results / str(read_suite(suite)[0]["name"])
-    keys = None if axes or settings else last_selection(folder)
-    if keys is None:
+    selection = None if axes or settings else last_selection(folder)
+    if selection is None:
         made = plan_of(suite, axes, settings, registry_of(plugin), data_root_of(data_root), choose_device(device), False, errors)
-        keys = [cell.key for cell in made.cells]
-    raise typer.Exit(0 if _report(keys, store, folder, registry_of(plugin), published or ()) else 1)
+        selection = selection_of(made)
+    raise typer.Exit(0 if _report(selection, store, folder, registry_of(plugin), published or ()) else 1)
 
 
 @app.command()
@@ -290,14 +292,14 @@ def _skipped(plan: Plan) -> str:
     return f", {len(plan.skips)} combinations skipped (`plan` says why)" if plan.skips else ""
 
 
-def _report(keys: Sequence[str], store: Store, folder: Path, registry: Registry, published: Sequence[str] = ()) -> bool:
+def _report(selection: Selection, store: Store, folder: Path, registry: Registry, published: Sequence[str] = ()) -> bool:
     """Shows the records of these cells, and says which of them are missing."""
     from benchmark.selection import records_of
 
-    records = records_of(store, keys)
-    if absent := len(keys) - len(records):
-        errors.print(f"{absent} of {len(keys)} cells have no result yet", highlight=False)
-    if again := sum(store.has_record(key) and store.failure(key) is not None for key in keys):
+    records = records_of(store, selection)
+    if absent := len(selection) - len(records):
+        errors.print(f"{absent} of {len(selection)} cells have no result yet", highlight=False)
+    if again := sum(store.has_record(key) and store.failure(key) is not None for key in selection):
         errors.print(f"[yellow]{again} cells failed when they were computed again;[/yellow] their earlier results are shown")
     return _show(records, store, folder, folder.name, registry, published)
 

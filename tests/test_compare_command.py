@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from rich.console import Console
 from benchmark.comparison import Comparison
 from benchmark.registry import ROOT
 from benchmark.report.comparison import html, latex, markdown, print_comparison
+from benchmark.selection import last_selection, records_of
 from benchmark.store import Store
 
 # How it is written
@@ -37,8 +37,10 @@ def test_texts_equal_the_golden_files() -> None:
 def baseline() -> Comparison:
     """D-VAE against JPEG in the records that come with the repository."""
     folder = ROOT / "results" / "baselines"
-    keys = json.loads((folder / "cifar10-lite" / "selection.json").read_text(encoding="utf-8"))["cells"]
-    return compared([replace(Store(folder / "store").record(key), dataset="CIFAR-10 (JPEG copy)") for key in keys], "dvae", "jpeg")
+    selection = last_selection(folder / "cifar10-lite")
+    assert selection is not None
+    records = records_of(Store(folder / "store"), selection)
+    return compared([replace(record, dataset="CIFAR-10 (JPEG copy)") for record in records], "dvae", "jpeg")
 
 
 def test_the_page_shows_what_is_printed() -> None:

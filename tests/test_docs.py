@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib.util
-import json
 import re
 import shlex
 import subprocess
@@ -23,7 +22,9 @@ from benchmark.check import check_method
 from benchmark.check import toy_set as make_toy_set
 from benchmark.cli import app
 from benchmark.protocol import PROTOCOLS, Protocol
+from benchmark.record import Record
 from benchmark.registry import ROOT, Registry
+from benchmark.selection import last_selection, records_of
 from benchmark.spec import format_value, parse_seeds, split_list
 from benchmark.store import Store
 from benchmark.suite import load_suite
@@ -323,17 +324,39 @@ def test_the_lookup_of_tests_finds_mistakes() -> None:
     assert not is_test("tests/test_docs.py::test_that_is_not_there")
 
 
+def baseline_records(suite: str) -> list[Record]:
+    """The records that come with the repository of a suite."""
+    baselines = ROOT / "results" / "baselines"
+    selection = last_selection(baselines / suite)
+    assert selection is not None
+    return records_of(Store(baselines / "store"), selection)
+
+
+def rows_below(heading: str, first: str) -> list[list[str]]:
+    """The cells of those table rows of ``results.md`` that follow a heading, up to the next one, and whose first cell matches."""
+    section = (DOCS / "results.md").read_text(encoding="utf-8").partition(heading + "\n")[2].partition("\n#")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| ")]
+    return [row for row in rows if re.fullmatch(first, row[0])]
+
+
 def test_the_table_of_cifar10_lite_is_that_of_its_records() -> None:
     """The records that come with the repository still load, and the page shows them."""
-    baselines = ROOT / "results" / "baselines"
-    keys = json.loads((baselines / "cifar10-lite" / "selection.json").read_text(encoding="utf-8"))["cells"]
-    records = [Store(baselines / "store").record(key) for key in keys]
+    records = baseline_records("cifar10-lite")
     columns = ["none", "em", "em[granularity=class,class_share=1.0]", "lsp", "ops"]
     expected: dict[str, dict[str, str]] = {}
     for record in records:
         expected.setdefault(record.defense, {})[record.attack] = f"{100 * (record.test_acc or 0):.1f}"
-    section = (DOCS / "results.md").read_text(encoding="utf-8").partition("## `cifar10-lite`")[2].partition("###")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if re.match(r"\| [\d-]+ \|", line)]
-    shown = {row[1]: dict(zip(columns, row[2:7], strict=True)) for row in rows}
+    rows = rows_below("## `cifar10-lite`, CIFAR-10 (JPEG copy)", r"[\d-]+")
     assert len(records) == 35
-    assert shown == expected
+    assert {row[1]: dict(zip(columns, row[2:7], strict=True)) for row in rows} == expected
+
+
+def test_the_strength_of_every_attack_is_that_of_its_records() -> None:
+    expected: dict[str, str] = {}
+    for record in baseline_records("cifar10-attacks"):
+        name = record.attack.replace("em[granularity=class,class_share=1.0]", "em, class-wise")
+        expected[name] = f"{100 * (record.test_acc or 0):.1f}"
+    clean = expected.pop("none")
+    rows = rows_below("### Every attack, undefended", r"\*?[a-z]+.*")[1:16]
+    shown = {re.sub(r"\*|, weak by design", "", row[0]): row[1:3] for row in rows}
+    assert shown == {name: [value, f"{float(clean) - float(value):.1f}"] for name, value in expected.items()}

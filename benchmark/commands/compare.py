@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,10 +37,8 @@ from benchmark.options import (
 from benchmark.spec import digest, parse_spec
 
 if TYPE_CHECKING:
-    from benchmark.plan import Plan
     from benchmark.record import Record
     from benchmark.registry import Registry
-    from benchmark.store import Store
     from benchmark.suite import Suite
 
 
@@ -74,6 +71,7 @@ def compare(
     from benchmark.hardware import choose_device
     from benchmark.prepare import plan_suite, tell_broken
     from benchmark.scheduler import run_plan
+    from benchmark.selection import records_of, selection_of
 
     defense, against, device = defense.strip(), against.strip(), choose_device(device)
     registry, data, store = registry_of(plugin), data_root_of(data_root), store_of(results)
@@ -96,7 +94,7 @@ def compare(
         policy=policy.value,
         events=folder / "events.jsonl",
     )
-    records = list(_records(plan, store))
+    records = records_of(store, selection_of(plan))
     if absent := len(plan.cells) - len(records):
         cli.errors.print(f"{absent} of {len(plan.cells)} cells have no result yet", highlight=False)
     if records:
@@ -121,16 +119,6 @@ def _reduced(name: str, defense: str, against: str, axes: dict[str, object], set
     if any(parse_spec(attack).name == ANCHOR for attack in suite.attacks):
         return suite
     return suite.model_copy(update={"attacks": (ANCHOR, *suite.attacks)})
-
-
-def _records(plan: Plan, store: Store) -> Iterator[Record]:
-    """The results of the plan's cells, failed ones too, labelled as the plan labels them whatever they were called when made."""
-    from benchmark.selection import records_of
-
-    cells = {cell.key: cell for cell in plan.cells}
-    for record in records_of(store, cells):
-        cell = cells[record.key]
-        yield replace(record, dataset=str(cell.dataset), attack=str(cell.attack), defense=str(cell.defense))
 
 
 def _show(records: list[Record], defense: str, against: str, folder: Path) -> None:

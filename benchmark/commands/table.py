@@ -35,7 +35,7 @@ def table(
     folder = results / name
     if suite is None:
         failed = [failure["key"] for failure in store.failures() if not store.has_record(failure["key"])]
-        records = [*store.records(), *records_of(store, failed)]
+        records = [*store.records(), *records_of(store, {key: {} for key in failed})]
     elif (selected := last_selection(folder)) is not None:
         records = records_of(store, selected)
     else:
