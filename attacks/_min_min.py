@@ -30,6 +30,7 @@ class MinMin:
         seen: the surrogate behind ``view``, through which both turns look.
         optimizer: of the surrogate, SGD with momentum 0.9.
         chunk: images handled at once in the noise's turn and when the error is counted.
+        positive: whether the poisoned set gets the positive part of the noise alone; the game itself is played with all of it.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class MinMin:
         weight_decay: float,
         chunk: int,
         view: nn.Module | None = None,
+        positive: bool = False,
     ) -> None:
-        self.data, self.ctx, self.eps, self.chunk = data, ctx, eps, chunk
+        self.data, self.ctx, self.eps, self.chunk, self.positive = data, ctx, eps, chunk, positive
         slots = data.info.num_classes if by_class else len(data)
         self.noise = torch.zeros(slots, *data.x.shape[1:], dtype=torch.float16, device=ctx.device)
         self.index = data.y if by_class else torch.arange(len(data))
@@ -146,7 +148,8 @@ class MinMin:
         out = torch.empty_like(self.data.x)
         for part in chunks(len(self.data)):  # noise of a class is not copied for each of its images at once
             batch = torch.arange(part.start, part.stop)
-            out[part] = self.data.select(batch).perturb(self.noise_of(batch)).x
+            noise = self.noise_of(batch)
+            out[part] = self.data.select(batch).perturb(noise.clamp_min(0) if self.positive else noise).x
         return self.data.with_x(out)
 
     def _state(self, error: float) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ Source: Huang, Ma, Erfani, Bailey, Wang, "Unlearnable Examples: Making Personal 
 arXiv:2101.04898. Constants are those of the released CIFAR-10 scripts.
 
 Departures:
-- Noise is signed. The released poison data sets add only its positive part (issue 13 of the release).
+- Noise is signed. The released poison data sets add only its positive part (issue 13 of the release); ``preset=official`` does the same.
 - The surrogate's batches follow one seeded permutation instead of the order of the files, which for a folder of classes
   would show the surrogate one class at a time.
 - Class-wise, too, the surrogate's batches keep one order; the source shuffles anew in every pass. A batch of one image is left out.
@@ -43,9 +43,11 @@ class EM(Attack):
         batch_size: of the surrogate's training.
         lr: of the surrogate's SGD, constant.
         class_share: share of the set that updates the class-wise noise in a round.
+        preset: clean; or official, where images get only the positive part of their noise, as in the released data sets.
     """
 
     norm = "linf"
+    later = ("preset",)
     effort: ClassVar[Mapping[str, float]] = {"": 60.0}  # some five rounds of 20 noise steps; class-wise it is far less
     toy: ClassVar[Mapping[str, Value]] = {
         "surrogate": "resnet10_w16",
@@ -65,10 +67,13 @@ class EM(Attack):
     batch_size: int = 512
     lr: float = 0.1
     class_share: float = 0.2
+    preset: str = "clean"
 
     def __post_init__(self) -> None:
         if self.granularity not in ("sample", "class"):
             raise ValueError(f'granularity="{self.granularity}", expected sample or class')
+        if self.preset not in ("clean", "official"):
+            raise ValueError(f'preset="{self.preset}", expected clean or official')
         if not 0 < self.eps < 1 or not 0 < self.step < 1:
             raise ValueError(f"eps={self.eps} and step={self.step} are in [0, 1] units; write 8/255, not 8")
         if min(self.model_steps, self.max_rounds, self.batch_size) < 1 or self.noise_steps < 0:
@@ -85,6 +90,7 @@ class EM(Attack):
             lr=self.lr,
             weight_decay=5e-4,
             chunk=NOISE_BATCH,
+            positive=self.preset == "official",
         )
         parts = batches(torch.randperm(len(data), generator=ctx.generator("order")), self.batch_size)
 

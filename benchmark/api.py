@@ -112,6 +112,8 @@ class Method:
     ``effort`` tells the planner what a method costs, in passes of the victim over the training set per unit of a parameter:
     ``{"epochs": 3.0}`` is three passes for each of its epochs; the key ``""`` is a fixed part. For a defense that acts during
     training it counts extra passes for each epoch of the victim. ``toy`` holds parameters small enough for the contract tests.
+    ``later`` names parameters that came after results had been published, with defaults that leave those results as they are:
+    at its default such a parameter is not part of a result's key.
     """
 
     name: ClassVar[str] = ""
@@ -119,6 +121,7 @@ class Method:
     cite: ClassVar[str] = ""
     effort: ClassVar[Mapping[str, float]] = {}
     toy: ClassVar[Mapping[str, Value]] = {}
+    later: ClassVar[tuple[str, ...]] = ()
 
 
 class Attack(Method):

@@ -29,7 +29,7 @@ FOLDERS = {
     "victim": ROOT / "benchmark" / "victims",
 }
 BASES = {"attack": "Attack", "defense": "Defense", "dataset": "Dataset"}
-CLASS_VARS = ("norm", "needs", "filters", "effort", "trained_surrogate", "files")
+CLASS_VARS = ("norm", "needs", "filters", "effort", "trained_surrogate", "files", "later")
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,)}
 
 
@@ -63,6 +63,7 @@ class Card:
     effort: Mapping[str, float] = field(default_factory=dict)
     trained_surrogate: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
 
     def unknown(self, params: Iterable[str]) -> list[str]:
         """A message for each name among ``params`` that is no parameter of the method."""
@@ -149,6 +150,8 @@ class Registry:
     def resolve(self, kind: str, spec: Spec, defaults: Mapping[str, Value] | None = None) -> Spec:
         """The spec with every parameter of its method, checked; ``defaults`` override the method's own.
 
+        Parameters that the method has as ``later`` are left out at their default, so that results from before they came keep their keys.
+
         An attack's parameter called ``surrogate`` names a victim, one called ``surrogate_protocol`` a protocol.
 
         Raises:
@@ -165,7 +168,9 @@ class Registry:
         full = {name: _typed(kind, spec.name, param, given.get(name, param.default)) for name, param in card.params.items()}
         if kind == "attack":
             self._check_surrogate(spec.name, full)
-        return spec.with_params(full)
+        return spec.with_params(
+            {name: value for name, value in full.items() if name not in card.later or value != card.params[name].default}
+        )
 
     def _check_surrogate(self, name: str, params: Mapping[str, Value]) -> None:
         for param, what, find in (
@@ -253,8 +258,14 @@ def _class_card(kind: str, file: Path, name: str, module: str, node: ast.ClassDe
     params = {**_base_params(kind), **fields}
     docs = ast.get_docstring(node) or ""
     needs = class_vars.get("needs", ())
-    if unknown := [name for name in class_vars.get("files", ()) if name not in params]:
-        raise ValueError(f"files of class {node.name} names {', '.join(unknown)}, which is no parameter")
+    for variable in ("files", "later"):
+        if unknown := [name for name in class_vars.get(variable, ()) if name not in params]:
+            raise ValueError(f"{variable} of class {node.name} names {', '.join(unknown)}, which is no parameter")
+    always = {*class_vars.get("files", ()), *class_vars.get("trained_surrogate", ()), *(name for name in params if params[name].required)}
+    if unfit := [name for name in class_vars.get("later", ()) if name in always]:
+        raise ValueError(
+            f"later of class {node.name} names {', '.join(unfit)}, which is required, a file or decides a surrogate's training"
+        )
     return Card(
         kind=kind,
         name=name,
@@ -270,6 +281,7 @@ def _class_card(kind: str, file: Path, name: str, module: str, node: ast.ClassDe
         effort=class_vars.get("effort", {}),
         trained_surrogate=tuple(class_vars.get("trained_surrogate", ())),
         files=tuple(class_vars.get("files", ())),
+        later=tuple(class_vars.get("later", ())),
     )
 
 

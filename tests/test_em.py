@@ -14,6 +14,7 @@ from attacks._min_min import MinMin, batches
 from attacks.em import EM
 from benchmark import Context, ImageSet, resume
 from benchmark.registry import Registry
+from benchmark.spec import Spec
 from benchmark.verify import verify_poison
 
 SMALL = EM(surrogate="resnet10_w16", max_rounds=3, model_steps=4, noise_steps=4, batch_size=20, lr=0.05)
@@ -168,3 +169,18 @@ def test_a_killed_run_goes_on_to_the_same_bytes(granularity: str, toy: ImageSet,
 def test_a_surrogate_that_diverges_is_named(toy: ImageSet) -> None:
     with pytest.raises(FloatingPointError, match="not finite in round 1; the training diverged, lower lr"):
         replace(SMALL, lr=1e30).poison(toy, Context())
+
+
+def test_official_adds_the_positive_part_of_the_same_noise(toy: ImageSet, sample_wise: tuple[ImageSet, Context]) -> None:
+    official = replace(SMALL, preset="official").poison(toy, Context(seed_axes=("em", 0)))
+    signed = sample_wise[0].x.int() - toy.x.int()
+    assert torch.equal(official.x.int() - toy.x.int(), signed.clamp_min(0))
+
+
+def test_the_preset_came_later_and_moved_no_key() -> None:
+    registry = Registry()
+    assert "preset" not in registry.resolve("attack", Spec("em", {})).params
+    assert registry.resolve("attack", Spec("em", {"preset": "clean"})).params == registry.resolve("attack", Spec("em", {})).params
+    assert registry.resolve("attack", Spec("em", {"preset": "official"})).params["preset"] == "official"
+    with pytest.raises(ValueError, match='preset="released", expected clean or official'):
+        registry.build("attack", Spec("em", {"preset": "released"}))

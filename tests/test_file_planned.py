@@ -178,6 +178,20 @@ def test_files_that_are_no_parameters_are_told(tmp_path: Path) -> None:
         registry.resolve("attack", Spec("mine", {"path": "a"}))
 
 
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        ('("stpes",)', "later of class Mine names stpes, which is no parameter"),
+        ('("steps", "path")', "later of class Mine names path, which is required, a file or decides a surrogate's training"),
+    ],
+)
+def test_parameters_that_cannot_come_later_are_told(later: str, message: str, tmp_path: Path) -> None:
+    head = 'from benchmark import Attack, attack\n\n@attack(version=1, cite="x")\nclass Mine(Attack):\n    """Mine."""\n'
+    (tmp_path / "mine.py").write_text(f"{head}    later = {later}\n    path: str\n    steps: int = 1\n")
+    with pytest.raises(ValueError, match=message):
+        Registry((tmp_path / "mine.py",)).resolve("attack", Spec("mine", {"path": "a"}))
+
+
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(str(tmp_path / "a")) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
