@@ -22,6 +22,8 @@ from benchmark.report import figures, plots
 from benchmark.spec import Spec
 from benchmark.store import Store
 
+torch.set_num_threads(1)  # small work is done sooner by one thread, and two would keep a second file of tests from its core
+
 
 @pytest.fixture(scope="session")
 def registry() -> Registry:
@@ -41,15 +43,6 @@ def toy10() -> ImageSet:
     return toy_set()
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Small work is done sooner by one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def faint(toy: ImageSet) -> ImageSet:
     """Classes that differ by little more than the budget."""
@@ -58,9 +51,8 @@ def faint(toy: ImageSet) -> ImageSet:
 
 @pytest.fixture(scope="module")
 def small_nets() -> Iterator[None]:
-    """Surrogates that train in a fraction of a second, on one thread, in the tests of a module."""
-    with torch_settings_kept(), pytest.MonkeyPatch.context() as patch:
-        torch.set_num_threads(1)
+    """Surrogates that train in a fraction of a second, in the tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
         for module in (surrogate, train):
             patch.setattr(module, "build_victim", build_counting_net)
         patch.setattr(surrogate, "get_protocol", short_protocol)

@@ -164,7 +164,7 @@ def test_one_setting_written_in_two_ways_is_one_column(call: Call, tiny: str, tm
     assert run_tiny(call, tiny, "--attacks", "lsp", "--defenses", "none").code == 0
     assert run_tiny(call, tiny, "--attacks", "lsp[patch=4]", "--defenses", "none,grayscale").code == 0
     rows = read_csv(tmp_path / "results" / "tiny" / "cells.csv")
-    assert [(row["attack"], row["defense"]) for row in rows] == [("lsp", "grayscale"), ("lsp", "none")]
+    assert [(row["attack"], row["defense"]) for row in rows] == [("lsp[patch=4]", "grayscale"), ("lsp[patch=4]", "none")]
 
 
 def test_a_result_outlives_a_failed_second_attempt(call: Call, tiny: str, tmp_path: Path) -> None:

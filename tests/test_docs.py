@@ -351,6 +351,15 @@ def test_the_table_of_cifar10_lite_is_that_of_its_records() -> None:
     assert {row[1]: dict(zip(columns, row[2:7], strict=True)) for row in rows} == expected
 
 
+def test_pages_of_attacks_tell_the_measured_strength() -> None:
+    records = {record.attack: record for record in baseline_records("cifar10-attacks")}
+    clean = 100 * (records["none"].test_acc or 0)
+    for name, record in records.items():
+        if name != "none" and name.isidentifier():
+            said = f"leaves a small undefended victim {100 * (record.test_acc or 0):.1f} %, where clean data give {clean:.1f} "
+            assert said in (DOCS / "methods" / f"{name}.md").read_text(encoding="utf-8")
+
+
 def test_the_strength_of_every_attack_is_that_of_its_records() -> None:
     expected: dict[str, str] = {}
     for record in baseline_records("cifar10-attacks"):

@@ -34,8 +34,6 @@ from attacks._perturbation_file import read
 from attacks.file import File
 from benchmark import ImageSet
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["int8", "float32"])

@@ -42,9 +42,6 @@ from benchmark.spec import Spec
 from benchmark.suite import Suite
 from benchmark.verify import verify_poison
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # The harness around it
 
 

@@ -32,9 +32,6 @@ import attacks._perturbation_file as forms
 from attacks._perturbation_file import read
 from benchmark import ImageSet
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # Nothing in a file runs
 
 

@@ -19,9 +19,6 @@ from attacks.ntga import NTGA
 from benchmark import Context, ImageSet
 from benchmark.data import to_float
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # The attack
 
 

@@ -18,9 +18,6 @@ from attacks._ntk import BIAS, CNN, FNN, RIDGE, WEIGHT, Kernel, KernelMachine, g
 from benchmark import ImageSet
 from benchmark.data import to_float
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # The kernels
 
 
