@@ -122,6 +122,14 @@ def test_the_time_left_is_learnt_from_what_finished() -> None:
     assert status.seconds_left() == pytest.approx((120 + 30) / 2)
     waiting["p"] = make("poison", "p", cost=1)  # an unknown kind goes by all together
     assert status.seconds_left() == pytest.approx((120 + 30 + 4) / 2)
+    status.learn(make("poison", "none", cost=0.05), 2.0)  # two seconds that every stage takes tell nothing of a unit
+    assert status.seconds_left() == pytest.approx((120 + 30 + 4) / 2)
     waiting.clear()
     assert status.seconds_left() == pytest.approx(30), "one stage left keeps one slot busy"
+    status.running[0].share = 0.1
+    assert status.seconds_left() == pytest.approx(90), "a stage that is slower than others says so itself"
+    waiting["a"] = make("train", "a", cost=10)  # (20 + 10) s for (5 + 1) units
+    assert status.seconds_left() == pytest.approx(90), "another slot does what waits meanwhile"
+    waiting.update({key: make("train", key, cost=10) for key in "bcd"})
+    assert status.seconds_left() == pytest.approx((4 * 50 + 90) / 2)
     assert [duration(value) for value in (5, 300, 12000)] == ["5 s", "5 min", "3 h 20 min"]

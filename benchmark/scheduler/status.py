@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from benchmark.plan import Stage
 
+TELLING_SHARE = 0.05  # done, from which on a running stage tells how long it takes
+TELLING_COST = 0.5  # a cheaper stage spends its seconds on what every stage has, and tells nothing of a unit of cost
+
 
 @dataclass
 class Running:
@@ -48,18 +51,19 @@ class Status:
 
     def learn(self, stage: Stage, seconds: float) -> None:
         """Takes in how long a finished stage took."""
-        self._spent[stage.kind] += seconds
-        self._paid[stage.kind] += stage.cost
+        if stage.cost >= TELLING_COST:
+            self._spent[stage.kind] += seconds
+            self._paid[stage.kind] += stage.cost
 
     def seconds_left(self) -> float | None:
-        """The time left if all slots stay busy, or None while nothing is known.
+        """The time left if all slots stay busy, or None while nothing is known. It is no less than what the slowest running stage needs.
 
-        Finished stages tell the seconds of a unit of cost, each kind for itself; a kind of which none has finished goes by
-        its running stages, and without those by all kinds together.
+        A running stage tells its own time by the share that is done. Finished and running stages tell the seconds of a unit of cost,
+        each kind for itself; a kind without any goes by all kinds together.
         """
         spent, paid = dict(self._spent), dict(self._paid)
         for item in self.running.values():
-            if not self._paid[item.stage.kind] and item.share > 0.02:
+            if item.share >= TELLING_SHARE and item.stage.cost >= TELLING_COST:
                 spent[item.stage.kind] = spent.get(item.stage.kind, 0.0) + self.clock() - item.since
                 paid[item.stage.kind] = paid.get(item.stage.kind, 0.0) + item.share * item.stage.cost
         if not sum(paid.values()):
@@ -69,9 +73,13 @@ class Status:
         def seconds(stage: Stage) -> float:
             return stage.cost * (spent[stage.kind] / paid[stage.kind] if paid.get(stage.kind) else overall)
 
-        left = sum(seconds(stage) for stage in self.waiting.values())
-        left += sum(max(seconds(item.stage) - (self.clock() - item.since), 0.0) for item in self.running.values())
-        return left / max(min(self.slots, len(self.waiting) + len(self.running)), 1)
+        def rest(item: Running) -> float:
+            elapsed = self.clock() - item.since
+            return elapsed * (1 / item.share - 1) if item.share >= TELLING_SHARE else max(seconds(item.stage) - elapsed, 0.0)
+
+        rests = [rest(item) for item in self.running.values()]
+        together = sum(seconds(stage) for stage in self.waiting.values()) + sum(rests)
+        return max([together / max(min(self.slots, len(self.waiting) + len(rests)), 1), *rests])
 
     def line(self) -> str:
         """The counts and the time left, such as ``3 done, 2 cached, 2 running, 0 failed, 9 waiting; about 4 min left``."""
