@@ -76,6 +76,11 @@ class EM(Attack):
             raise ValueError(f'preset="{self.preset}", expected clean or official')
         if not 0 < self.eps < 1 or not 0 < self.step < 1:
             raise ValueError(f"eps={self.eps} and step={self.step} are in [0, 1] units; write 8/255, not 8")
+        if not self.lr > 0 or not 0 < self.class_share <= 1 or self.stop_error >= 1:
+            raise ValueError(
+                f"lr={self.lr:g}, class_share={self.class_share:g} and stop_error={self.stop_error:g}, expected a positive learning rate, "
+                "a share above 0 and up to 1, and an error below 1"
+            )
         if min(self.model_steps, self.max_rounds, self.batch_size) < 1 or self.noise_steps < 0:
             raise ValueError("model_steps, max_rounds and batch_size must be at least 1, noise_steps at least 0")
 

@@ -178,6 +178,12 @@ class File(Attack):
         seen = entries.take(sample, unit)
         far = float(seen.abs().mean())
         near = float((seen - to_float(data.x[entries.images[sample]]).cpu()).abs().mean())
+        if self.kind == "auto" and entries.low >= 0 and 2 * float((seen - 0.5).abs().mean()) < near:
+            raise ValueError(
+                "values lie close to the middle of their range, 127.5 of 255, and far from the images at their places: they look like "
+                "changes stored with an offset; subtract it and save signed numbers; or say kind=image if these are gray images, or "
+                "kind=delta"
+            )
         if self.kind == "image" and entries.low < 0:
             raise ValueError(f"kind=image, but values begin at {entries.low:.4g}; images have none below 0")
         if self.kind == "image" or (self.kind == "auto" and per == "image" and entries.low >= 0 and 2 * near < far):

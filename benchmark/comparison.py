@@ -34,7 +34,7 @@ SEED = 0
 TINY = 1e-9  # points; differences of shares that are equal on paper differ by less
 
 Outcome = Literal["win", "tie", "loss", "undecided"]
-Finding = Literal["better", "worse", "small", "depends", "not shown", "too little", "nothing"]
+Finding = Literal["better", "worse", "ahead", "behind", "small", "depends", "not shown", "too little", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Contrast:
         difference: their mean; NaN without a pair.
         interval: 95 % BCa interval of the difference, in points, or None.
         remark: why there is no interval, or no pair; empty where there is an interval.
+        seeds: how many different victim seeds the pairs have.
+        apart: both defenses have results here, but no two of them share victim seed and craft seed.
     """
 
     column: str
@@ -58,6 +60,8 @@ class Contrast:
     difference: float
     interval: tuple[float, float] | None
     remark: str
+    seeds: int
+    apart: bool = False
 
     @property
     def outcome(self) -> Outcome:
@@ -143,7 +147,9 @@ class Comparison:
     def finding(self) -> Finding:
         """What the records show. A difference counts as shown if every test that can be decided has p < ``ALPHA``.
 
-        ``small`` is one that is shown but below ``MARGIN``; ``depends``, one that is not, with wins and losses.
+        ``small`` is one that is shown but below ``MARGIN``; ``depends``, one that is not, with wins and losses. ``better`` and
+        ``worse`` take enough seeds for the test of whole ones. With fewer, the test takes the pairs of a seed as independent, and
+        calls equal defenses different far too often where they are not (docs/compare.md): then it is only ``ahead`` or ``behind``.
         """
         if not self.compared:
             return "nothing"
@@ -153,6 +159,8 @@ class Comparison:
             return "depends" if self.of("win") and self.of("loss") else "not shown"
         if abs(self.mean.difference) < MARGIN:
             return "small"
+        if not self.by_seed.decidable:
+            return "ahead" if self.mean.difference > 0 else "behind"
         return "better" if self.mean.difference > 0 else "worse"
 
 
@@ -251,7 +259,7 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
         seconds_reference=float(cost["reference"]),
         by_pair=sign_flip(shares.tolist()),
         by_seed=sign_flip(shares.groupby("seed").sum().tolist()),
-        seeds=pairs.index.get_level_values("seed").nunique(),
+        seeds=_seeds(pairs),
         craft_seeds=pairs.index.get_level_values("craft_seed").nunique(),
         notes=tuple(_notes(part[both], attacks)),
     )
@@ -270,7 +278,13 @@ def _contrast(attack: str, paired: pd.DataFrame, lacking: str) -> Contrast:
     mean, points = rows.mean(), tuple(rows["points"].tolist())
     interval, remark = _interval(points)
     undefended, our, other, difference = (float(mean[name]) for name in ("undefended", "ours", "reference", "points"))
-    return Contrast(attack, undefended, our, other, points, difference, interval, lacking or remark)
+    apart = not points and not lacking
+    remark = lacking or ("no pair: no result of one shares victim seed and craft seed with one of the other" if apart else remark)
+    return Contrast(attack, undefended, our, other, points, difference, interval, remark, _seeds(rows), apart)
+
+
+def _seeds(pairs: pd.DataFrame) -> int:
+    return int(pairs.index.get_level_values("seed").nunique())
 
 
 def _mean(attacks: Sequence[Contrast], pairs: pd.DataFrame) -> Contrast:
@@ -285,7 +299,7 @@ def _mean(attacks: Sequence[Contrast], pairs: pd.DataFrame) -> Contrast:
     points = tuple(by_seed.mean().tolist()) if whole else ()
     interval, remark = _interval(points) if whole else (None, "no interval: not every seed has every attack")
     means = (average("undefended"), average("ours"), average("reference"))
-    return Contrast("mean over attacks", *means, points, average("difference"), interval, remark)
+    return Contrast("mean over attacks", *means, points, average("difference"), interval, remark, _seeds(pairs))
 
 
 def _interval(points: Sequence[float]) -> tuple[tuple[float, float] | None, str]:
@@ -313,7 +327,7 @@ def _notes(rows: pd.DataFrame, attacks: Sequence[Contrast]) -> list[str]:
     notes = []
     for contrast in attacks:
         seeds = len(rows.loc[rows["attack"] == contrast.column, RUN].drop_duplicates())
-        if 0 < len(contrast.points) < seeds:
+        if contrast.apart or 0 < len(contrast.points) < seeds:
             notes.append(f"On {contrast.column}, {len(contrast.points)} of {seeds} seeds have a result of both defenses.")
     for defense, needs in rows.groupby("defense")["needs"].first().items():
         if needs:

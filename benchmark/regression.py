@@ -58,6 +58,8 @@ class Kind(StrEnum):
     suspect = "suspect"
     missing = "missing"
     failed = "failed"
+    stale = "stale"
+    untested = "untested"
     not_confirmed = "not confirmed"
     improvement = "improvement"
     new = "new"
@@ -65,7 +67,7 @@ class Kind(StrEnum):
     faster = "faster"
 
 
-MATTERS = (Kind.drift, Kind.regression, Kind.suspect, Kind.missing, Kind.failed)
+MATTERS = (Kind.drift, Kind.regression, Kind.suspect, Kind.missing, Kind.failed, Kind.stale, Kind.untested)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Finding:
 class Change:
     """How one cell stands against its accepted runs. Accuracies are shares in [0, 1]; NaN and 0 where there is nothing.
 
-    ``lane`` is ``exact``, ``statistical``, or empty where there is nothing to compare. ``q`` is the p-value of the statistical lane,
+    ``lane`` is ``exact``, ``statistical``, ``untested`` where nothing is known of chance, or empty where there is nothing to compare.
+    ``q`` is the p-value of the statistical lane,
     adjusted for the number of cells. ``seconds`` are those of one run tonight, the median over seeds; ``slowdown`` is their
     ratio to the accepted ones.
     """
@@ -131,7 +134,9 @@ def cell_of(record: Record) -> Cell:
     return Cell(record.dataset, record.victim, record.protocol, record.ratio, record.attack, record.defense)
 
 
-def compare(accepted: Sequence[Record], tonight: Sequence[Record], confirming: Sequence[Record] = ()) -> Verdict:
+def compare(
+    accepted: Sequence[Record], tonight: Sequence[Record], confirming: Sequence[Record] = (), last_night: str | None = None
+) -> Verdict:
     """Compares a night with the accepted history.
 
     Args:
@@ -139,6 +144,8 @@ def compare(accepted: Sequence[Record], tonight: Sequence[Record], confirming: S
         tonight: a record for every run that was planned. Its status is ``ok``, ``failed``, or ``missing`` if it was not run.
         confirming: the rerun of the ``suspects`` that this call found without it, with seeds that neither of the others has. Cells of
             which no run finished stay suspect.
+        last_night: date of the newest run of the nights before, empty if there was none. Runs that are no newer, or are accepted ones
+            themselves, are ``stale``: nothing was computed since. None does not ask.
 
     Raises:
         ValueError: if an accuracy is outside [0, 1].
@@ -154,12 +161,17 @@ def compare(accepted: Sequence[Record], tonight: Sequence[Record], confirming: S
     findings = [finding for cell in cells for finding in _absences(cell, cell in old, planned.get(cell, []))]
     findings += [Finding(Kind.drift, cell, text) for cell, pairs in twins.items() if (text := _drift(pairs))]
     findings += shifted + _timings(slowdowns)
+    if tested and not q:
+        advice = "none has two runs, so that nothing is known of chance. Run more seeds, or accept more nights"
+        findings.append(Finding(Kind.untested, None, f"{len(tested)} of {len(cells)} cells: {advice}"))
+    if last_night is not None and (text := _stale(old, new, last_night)):
+        findings.append(Finding(Kind.stale, None, text))
     rank = list(Kind).index
     findings.sort(key=lambda item: (rank(item.kind), item.cell is not None, item.cell or ()))
     changes = tuple(
         Change(
             cell=cell,
-            lane="" if cell not in twins else "statistical" if cell in tested else "exact",
+            lane="" if cell not in twins else "exact" if cell not in tested else "statistical" if q else "untested",
             before=fmean(accuracies(old[cell]).values()) if cell in old else math.nan,
             after=fmean(accuracies(new[cell]).values()) if cell in new else math.nan,
             n_before=len(accuracies(old.get(cell, []))),
@@ -170,7 +182,7 @@ def compare(accepted: Sequence[Record], tonight: Sequence[Record], confirming: S
         )
         for cell in cells
     )
-    return Verdict(changes, tuple(findings), tuple(_notes(old, new, tested, bool(q))))
+    return Verdict(changes, tuple(findings), tuple(_notes(old, planned, new, tested)))
 
 
 # Decisions
@@ -244,6 +256,8 @@ def _unlike(run: Record, twin: Record) -> str:
     if run.test_acc != twin.test_acc:
         before, after = _accuracy(twin), _accuracy(run)
         parts.append(f"accuracy {_percent(before)} to {_percent(after)} ({_points(after - before)})")
+    if run.train_acc != twin.train_acc:
+        parts.append(f"training accuracy {run.train_acc} for {twin.train_acc}")
     if run.curve != twin.curve:
         pairs = zip(run.curve, twin.curve, strict=False)
         same = next((epoch for epoch, (ours, theirs) in enumerate(pairs) if ours != theirs), min(len(run.curve), len(twin.curve)))
@@ -274,27 +288,37 @@ def _timings(slowdowns: Mapping[Cell, float]) -> list[Finding]:
     return found
 
 
-def _notes(old: Mapping[Cell, Sequence[Record]], new: Mapping[Cell, Sequence[Record]], tested: Sequence[Cell], known: bool) -> list[str]:
+def _stale(old: Mapping[Cell, Sequence[Record]], new: Mapping[Cell, Sequence[Record]], last_night: str) -> str:
+    """How many of tonight's runs were there before tonight; empty if none was."""
+    made = {(run.key, run.date) for runs in old.values() for run in runs}
+    after = [run for runs in new.values() for run in runs]
+    known = sum(run.date <= last_night or (run.key, run.date) in made for run in after)
+    advice = "Run the suite with --policy force, or into an empty folder of results; --again looks at the last night once more"
+    return (
+        f"{known} of {len(after)} runs are those of the last night or the accepted ones: nothing was computed since. {advice}"
+        if known
+        else ""
+    )
+
+
+def _notes(
+    old: Mapping[Cell, Sequence[Record]],
+    planned: Mapping[Cell, Sequence[Record]],
+    new: Mapping[Cell, Sequence[Record]],
+    tested: Sequence[Cell],
+) -> list[str]:
     """What to know before reading the findings."""
     before, after = ([run for runs in part.values() for run in runs] for part in (old, new))
     notes = []
-    made = {(run.key, run.date) for run in before}
-    if same := sum((run.key, run.date) in made for run in after):
-        notes.append(
-            f"{same} of {len(after)} runs are the accepted ones themselves: nothing was computed since. "
-            "Run the suite with --policy force, or into an empty folder of results"
-        )
+    left = {cell: {run.seed for run in old[cell]} - {run.seed for run in runs} for cell, runs in planned.items() if cell in old}
+    if seeds := sorted(set().union(*left.values())):
+        notes.append(f"seeds {', '.join(map(str, seeds))} of {sum(map(bool, left.values()))} cells were accepted and are not planned")
     for name, label in (("git", "code"), *((name, name) for name in sorted({name for run in after for name in fingerprint(run)}))):
         ours, theirs = (sorted({str(run.environment.get(name, "unknown")) for run in runs}) for runs in (after, before))
         if before and not set(ours) <= set(theirs):
             notes.append(f"{label}: {', '.join(ours)}; accepted: {', '.join(theirs)}")
     settings = [text for cell in tested for text in _changed_settings(new[cell][-1], old[cell][-1])]
     notes += [f"setting {text} ({settings.count(text)} cells), which may move numbers" for text in dict.fromkeys(settings)]
-    if tested and not known:
-        notes.append(
-            f"{len(tested)} cells could not be tested: none has two runs, so that nothing is known of chance. "
-            "Run more seeds, or accept more nights"
-        )
     return notes
 
 

@@ -147,8 +147,8 @@ def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     Columns: the group; ``with_needs`` (defenses with privileges are ranked in a list of their own); ``rank`` (Int64, NA for
     none); ``defense``; ``is_undefended``; ``mean``, ``std``, ``n``: accuracy averaged over attacks, then over seeds; ``worst``,
     ``worst_attack``; ``clean``: accuracy on clean data; ``price_points``: clean undefended minus clean, in points; ``cost``:
-    purify and train seconds, mean over attacks, per seconds of one undefended training; ``covered`` of ``attacks`` attacks;
-    ``missing``: what it lacks, as ``em (failed), ops (absent)``; ``needs``.
+    purify and train seconds, mean over attacks, per those of undefended training on the same attacks; ``covered`` of ``attacks``
+    attacks; ``missing``: what it lacks, as ``em (failed), ops (absent)``; ``needs``.
 
     A row that lacks a column, clean data included where the group has them, gets no rank. A row that lacks an attack has
     neither mean nor worst attack, since these could not be compared. ``std`` is over the seeds that cover every attack and
@@ -218,14 +218,22 @@ def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cost(attacked: pd.DataFrame, cells: pd.DataFrame) -> pd.Series[float]:
-    """Purify and train seconds a defense, mean over attacks, per seconds of one undefended training (clean, if there is one)."""
-    undefended = cells[cells["is_undefended"]]
-    trained = undefended[undefended["is_clean"]]["seconds_train"].dropna()
-    if trained.empty:
-        trained = undefended["seconds_train"].dropna()
-    seconds = attacked["seconds_purify"].fillna(0) + attacked["seconds_train"]
-    one = trained.mean()
-    return seconds.groupby(attacked["defense"]).mean() / (one if one > 0 else math.nan)
+    """Purify and train seconds a defense, mean over attacks, per those of the undefended victim.
+
+    Both means are over the attacks that have seconds of both, so that the undefended row is 1 and a defense that was
+    not run on the slow attacks does not look cheap. A defense without such an attack is divided by the mean of all undefended
+    trainings there are, clean data included: a rough unit is better than no cost.
+    """
+    timed = cells.assign(seconds=cells["seconds_purify"].fillna(0) + cells["seconds_train"])
+    undefended = timed[timed["is_undefended"]]
+    ours = timed.loc[attacked.index].merge(undefended.groupby("attack")["seconds"].mean().rename("one"), on="attack", how="left")
+    means = ours.dropna(subset=["seconds", "one"]).groupby("defense")[["seconds", "one"]].mean()
+    rough = ours.groupby("defense")["seconds"].mean() / _positive(float(undefended["seconds"].mean()))
+    return (means["seconds"] / means["one"].map(_positive)).reindex(rough.index).fillna(rough)
+
+
+def _positive(seconds: float) -> float:
+    return seconds if seconds > 0 else math.nan
 
 
 def _missing(cells: pd.DataFrame, defenses: list[str]) -> list[str]:

@@ -235,17 +235,28 @@ def environment(machine: Machine) -> dict[str, Any]:
     packages = {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "scikit-learn")}
     device = torch.device(machine.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    where = {"device": name, "device_type": device.type, "threads": torch.get_num_threads()}
+    where = {"device": name, "device_type": device.type, "cpu": _cpu_kind(), "threads": torch.get_num_threads()}
     return {"python": platform.python_version(), **packages, **where, "git": _git()}
 
 
 @cache
-def _cpu_name() -> str:
+def _cpuinfo() -> Mapping[str, str]:
+    """What Linux tells of the first processor; empty elsewhere."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
+
+
+def _cpu_name() -> str:
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_kind() -> str:
+    """What decides which vector code runs; virtual machines give processors of several generations one name."""
+    parts = [f"{name} {_cpuinfo()[name]}" for name in ("cpu family", "model", "stepping") if name in _cpuinfo()]
+    return ", ".join([platform.machine(), *parts, torch.backends.cpu.get_cpu_capability()])
 
 
 @cache

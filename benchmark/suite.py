@@ -222,6 +222,7 @@ def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
     problems: list[str] = []
     parameters = raw.get("parameters") or {}
     used: set[str] = set()
+    presets: dict[str, str] = {}  # each preset of attacks -> the first entry that has it
     for section in SECTIONS:
         for position, text in enumerate(_as_list(raw.get(section) or [])):
             if not isinstance(text, str):
@@ -229,9 +230,15 @@ def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
             try:
                 spec = parse_spec(text)
                 used.update(part.name for part in spec.parts())
-                _resolve(section.removesuffix("s"), spec, parameters, registry)
+                full = _resolve(section.removesuffix("s"), spec, parameters, registry)
+                for part in full.parts() if section == "attacks" else ():
+                    if "preset" in (params := registry.card("attack", part.name).params):
+                        presets.setdefault(str(part.params.get("preset", params["preset"].default)), text)
             except ValueError as error:
                 problems.append(f"{section}[{position}]: {error}")
+    if len(presets) > 1:
+        mixed = ", ".join(f"{text} ({preset})" for preset, text in presets.items())
+        problems.append(f"attacks: {mixed}: a table would average attacks with the defects of released code and without; give each a suite")
     for position, text in enumerate(_as_list(raw.get("protocols") or Suite.model_fields["protocols"].default)):
         if not isinstance(text, str):
             continue

@@ -203,7 +203,7 @@ def test_outcomes(points: Sequence[float], outcome: str, remark: str) -> None:
         ({"em": [d / 5 for d in SIX]}, "small", "mine and other differ by +0.4 points on em"),
         ({"em": [3 * d for d in SIX], "lsp": [-d for d in SIX]}, "depends", "mine is better on em and worse on lsp."),
         ({"em": (3.0, -2.0, 1.0, -1.5, 2.0, -1.0)}, "not shown", "That is no evidence that they are equal. One craft seed"),
-        ({"em": SIX[:3], "lsp": (4.0, -2.0, 1.0)}, "not shown", "no evidence that they are equal: mine is better on em. One"),
+        ({"em": SIX[:3], "lsp": (4.0, -2.0, 1.0)}, "not shown", "no evidence that they are equal: mine is ahead on em. One"),
         (
             {"em": SIX[:3]},
             "too little",
@@ -234,14 +234,57 @@ def test_luck_that_the_attacks_of_a_seed_share_is_no_evidence() -> None:
 
 def test_few_seeds_are_told() -> None:
     one = with_differences(**dict.fromkeys("abcdefgh", (2.0,)))
-    assert one.finding == "better"
+    assert one.finding == "ahead"
     assert one.of("undecided") == list("abcdefgh")
     said = verdict(one)
-    assert "The test takes the attacks of one seed as independent of each other; 6 seeds would check that." in said
+    assert (
+        "mine is ahead of other in these runs, by 2.0 points in the mean over 8 attacks (1 seed, 8 pairs, sign-flip test p = 0.008)" in said
+    )
+    assert (
+        "These runs show no more: with fewer than 6 seeds, whole seeds decide nothing, and p takes the pairs of one seed as independent "
+        "of each other, which they need not be." in said
+    )
     assert "One victim seed: how results vary with initial weights and batches is not covered." in said
     assert "One craft seed" in said
     narrow = "Intervals of 3 pairs are too narrow: where differences are normal they cover 72 %."
     assert ("Note", narrow) in statements(with_differences(em=SIX[:3]))
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_below_six_seeds_nothing_is_better_or_worse(seeds: int) -> None:
+    rows = {attack: [9 * d for d in SIX[:seeds]] for attack in "abcde"} | {"f": [-d / 2 for d in SIX[:seeds]]}
+    ahead = with_differences(**rows)
+    behind = with_differences(**{attack: [-d for d in row] for attack, row in rows.items()})
+    assert (ahead.finding, behind.finding) == ("ahead", "behind")
+    assert "mine is behind other in these runs, by " in verdict(behind)
+    assert (" It is behind on f." in verdict(ahead)) == (" It is ahead on f." in verdict(behind)) == (seeds >= 3)
+    depends = with_differences(em=[3 * d for d in SIX[:seeds]], lsp=[-d for d in SIX[:seeds]], ops=[0.0] * seeds)
+    for c in (ahead, behind, depends):
+        assert "better" not in verdict(c)
+        assert "worse" not in verdict(c)
+
+
+def test_attacks_of_fewer_seeds_than_others_are_told() -> None:
+    c = with_differences(a=SIX, b=SIX[:1], c=SIX)
+    assert "Some attacks have fewer seeds than others (1 seed on b; 6 seeds on a, c), and the mean weighs all attacks alike." in verdict(c)
+    assert "(1 seed on b; 2 seeds on a)" in verdict(with_differences(a=SIX[:2], b=SIX[:1]))
+    assert "fewer seeds than others" not in verdict(with_differences(a=SIX, b=SIX))
+
+
+def test_results_of_different_seeds_are_no_pairs_and_said_to_be() -> None:
+    made = [record("em", "mine", 0.6, seed=seed) for seed in (0, 1)] + [record("em", "other", 0.5, seed=seed) for seed in (2, 3, 4)]
+    made += [record("lsp", "mine", 0.6), record("lsp", "other", 0.5, craft_seed=1), record("ops", "mine", 0.6)]
+    c = compared(made)
+    assert c.finding == "nothing"
+    assert verdict(c).endswith(
+        "nothing can be compared: on em, lsp, both mine and other have results, but none of the same victim seed and craft seed."
+    )
+    assert c.notes == tuple(f"On {where} seeds have a result of both defenses." for where in ("em, 0 of 5", "lsp, 0 of 2"))
+    apart = "em, lsp: no pair: no result of one shares victim seed and craft seed with one of the other."
+    assert ("Note", apart) in statements(c)
+    paired = compared([*made, *(record("ops", "other", acc) for acc in (0.5,))])
+    assert "+10.0 points in the mean over 1 of 3 attacks (1 seed, 1 pair)" in verdict(paired)
+    assert paired.notes == c.notes
 
 
 def test_failed_and_absent_cells_are_named_and_the_mean_counts_the_rest() -> None:

@@ -110,6 +110,9 @@ def test_same_seed_same_bytes_and_another_seed_other_bytes(toy: ImageSet, class_
         ({"granularity": "image"}, "expected sample or class"),
         ({"max_rounds": 0}, "must be at least 1"),
         ({"noise_steps": -1}, "noise_steps at least 0"),
+        ({"lr": 0.0}, "a positive learning rate"),
+        ({"class_share": -3.0}, "class_share=-3 .*a share above 0 and up to 1"),
+        ({"stop_error": 5.0}, "an error below 1"),
     ],
 )
 def test_bad_parameters(parameters: dict[str, float | str], message: str) -> None:

@@ -207,6 +207,8 @@ def test_a_wrong_index_map_is_refused(index: Array, message: str, data: ImageSet
         (lambda d: d, {"unit": "unit"}, "values run from -8 to 8, but unit=unit allows at most 1"),
         (lambda d: d / 255 / 0.02, {}, "too large for .* and small for levels; say unit=levels .* or undo the scaling"),
         (lambda d: d, {"kind": "image"}, "kind=image, but values begin at -8; images have none below 0"),
+        (lambda d: (d + 128).astype(np.uint8), {}, "close to the middle of their range.* stored with an offset; subtract it"),
+        (lambda d: ((d[:4] + 127.5) / 255).astype(np.float32), {}, "close to the middle of their range"),
         (lambda d: d[:4] + 8, {"kind": "image"}, "4 entries, but random has 40 training images"),
     ],
 )

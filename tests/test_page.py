@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 import re
 import shutil
@@ -89,6 +90,23 @@ def test_a_curve_by_hand() -> None:
     assert '<polyline class="line" points="26,49.2 216,49.2"/>' in both
     assert '<polygon class="band" points="26,34.8 216,49.2 216,49.2 26,63.6"/>' in both
     assert '<circle class="dot" cx="121" cy="42.0" r="3"/>' in curve([(0.5,)])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_curve_leaves_out_what_is_no_number() -> None:
+    nan = math.nan
+    gap = curve([(0.2, nan, 0.4), (0.4, nan)])  # the second ended early: one value has no spread
+    assert "nan" not in gap
+    assert '<polyline class="line" points="26,56.4 216,49.2"/>' in gap
+    assert '<polygon class="band" points="26,46.2 216,49.2 216,49.2 26,66.6"/>' in gap
+    assert "3 epochs: 30.0 % after the first, 40.0 % after the last" in gap
+    last = curve([(0.5, nan, math.inf)])
+    assert "nan" not in last
+    assert '<circle class="dot" cx="26" cy="42.0" r="3"/>' in last
+    assert "50.0 % after the first, no number after the last" in last
+    for lost in (curve([(nan, nan)]), curve([(nan,), (nan, nan)])):
+        assert "nan" not in lost
+        assert re.search("polyline|polygon|circle", lost) is None
 
 
 def test_the_front_is_what_no_other_dominates() -> None:

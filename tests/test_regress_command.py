@@ -132,6 +132,7 @@ def test_a_suite_that_runs_again_is_exact(call: Call, tiny: str, tmp_path: Path,
 def test_drift_failure_and_absence_make_the_exit_status(call: Call, tiny: str, tmp_path: Path, fake_runs: dict[str, Any]) -> None:
     run_tiny(call, tiny)
     assert call("baseline", "accept", tiny).code == 0
+    fake_runs["date"] = "2026-11-27T03:00:00Z"
     fake_runs["acc"] = lambda attack, defense, seed: None if attack == "none" else 0.25 if defense == "grayscale" else 0.5
     run_tiny(call, tiny, "--policy", "force")
     result = call("regress", tiny)
@@ -165,7 +166,8 @@ def test_a_suspect_is_run_again_with_seeds_that_nothing_has(
     assert "suspect toy" not in unconfirmed.out
     assert "lsp + grayscale: -5.00 points (50.40 % to 45.40 %" in unconfirmed.out
 
-    result = call("regress", *args)
+    assert "stale all cells together: 12 of 12 runs" in call("regress", *args, "--no-confirm").out
+    result = call("regress", *args, "--again")
     assert result.code == 1
     assert "1 suspect cells: running them again with seeds [3, 4, 5]" in result.out
     assert fake_runs["ran"] == [("lsp", "grayscale", seed) for seed in (3, 4, 5)]
@@ -173,11 +175,11 @@ def test_a_suspect_is_run_again_with_seeds_that_nothing_has(
     assert "with other seeds -5.00 points" in result.out
 
     monkeypatch.setattr("benchmark.scheduler.run_plan", lambda *_, **__: Outcome(interrupted=True))
-    assert call("regress", *args).code == 130
+    assert call("regress", *args, "--again").code == 130
     monkeypatch.setattr("benchmark.scheduler.run_plan", fake_runs["run"])
 
     fake_runs["acc"] = lambda attack, defense, seed: 0.5 + 0.004 * (seed % 3)
-    later = call("regress", *args)
+    later = call("regress", *args, "--again")
     assert fake_runs["ran"][3:] == [("lsp", "grayscale", seed) for seed in (6, 7, 8)]
     assert later.code == 0
     assert "not confirmed folder[" in later.out
@@ -212,7 +214,8 @@ def test_what_cannot_be_compared_is_a_usage_error(call: Call, tiny: str, fake_ru
     assert "there is no baseline results/baselines/tiny.jsonl" in message(call("regress", tiny))
     call("run", tiny)
     call("baseline", "accept", tiny, "--baselines", "elsewhere")
-    assert call("regress", tiny, "--baselines", "elsewhere").code == 0
+    assert call("regress", tiny, "--baselines", "elsewhere").code == 1, "they are the accepted runs themselves"
+    assert call("regress", tiny, "--baselines", "elsewhere", "--again").code == 0
     Path("elsewhere/tiny.jsonl").write_text("nonsense\n", encoding="utf-8")
     assert "tiny.jsonl, line 1: not JSON" in message(call("regress", tiny, "--baselines", "elsewhere"))
 
@@ -240,7 +243,7 @@ def test_the_workflow_is_valid_and_asks_for_little() -> None:
     assert [line.split()[2] for line in lines] == ["run", "baseline", "regress"]
     group: Any = typer.main.get_command(cli.app)
     for line in lines:
-        _, _, *words = shlex.split(line)
+        _, _, *words = shlex.split(line.replace("$AGAIN", "--again"))
         command = group.commands[words[0]]
         if words[0] == "baseline":
             command, words = command.commands[words[1]], words[1:]

@@ -63,8 +63,9 @@ GPU = {**HERE, "device": "A GPU", "device_type": "cuda"}
 
 @pytest.mark.parametrize(("where", "then", "seed"), [(HERE, THERE, 0), (GPU, GPU, 0), (HERE, {}, 0), (HERE, HERE, 7)])
 def test_without_a_twin_statistics_decide(where: dict[str, Any], then: dict[str, Any], seed: int) -> None:
-    (change,) = compare([record("a", 0.5, environment=where)], [record("a", 0.49, seed, environment=then)]).changes
-    assert change.lane == "statistical"
+    accepted = [record("a", 0.5, environment=where), record("b", 0.5, 1), record("b", 0.51, 2)]
+    tonight = [record("a", 0.49, seed, environment=then), record("b", 0.5, 3)]
+    assert [change.lane for change in compare(accepted, tonight).changes] == ["statistical", "statistical"]
 
 
 # What is not there
@@ -152,8 +153,11 @@ def test_healthy_nights_elsewhere_are_fine() -> None:
 
 def test_one_seed_against_one_seed_is_not_tested() -> None:
     verdict = compare([record("a", 0.9), record("b", 0.9)], [record("a", 0.1, environment=THERE), record("b", 0.1, environment=THERE)])
-    assert verdict.findings == ()
-    assert verdict.notes[-1].startswith("2 cells could not be tested: none has two runs")
+    assert told(verdict) == [
+        ("untested", "all", "2 of 2 cells: none has two runs, so that nothing is known of chance. Run more seeds, or accept more nights")
+    ]
+    assert verdict.matters
+    assert [change.lane for change in verdict.changes] == ["untested", "untested"]
     assert math.isnan(verdict.changes[0].q)
 
 
@@ -186,9 +190,24 @@ def test_changed_settings_and_code_are_remarked() -> None:
     )
 
 
-def test_comparing_the_accepted_records_with_themselves_is_remarked() -> None:
-    (note,) = compare(night(STEADY), night(STEADY)).notes
-    assert note.startswith("30 of 30 runs are the accepted ones themselves")
+def test_runs_that_were_there_before_are_no_night() -> None:
+    """After a night that computed nothing, or not all, the runs of an earlier one would pass for its own."""
+    accepted, tonight = night(STEADY, date="2026-11-26T03"), night(STEADY, date="2026-11-27T03")
+    assert not compare(accepted, tonight, last_night="").findings
+    assert not compare(accepted, tonight, last_night="2026-11-26T03").findings
+    assert compare(accepted, tonight).findings == (), "nobody asked"
+    for runs, last, number in ((accepted, "", 30), (tonight, "2026-11-27T03", 30), ([*tonight[1:], accepted[0]], "2026-11-26T03", 1)):
+        verdict = compare(accepted, runs, last_night=last)
+        assert verdict.matters
+        ((kind, where, message),) = told(verdict)
+        assert (kind, where) == ("stale", "all")
+        assert message.startswith(f"{number} of 30 runs are those of the last night or the accepted ones: nothing was computed since")
+
+
+def test_accepted_seeds_that_are_not_planned_are_remarked() -> None:
+    assert compare(night(STEADY), [run for run in night(STEADY) if run.seed == 0]).notes == (
+        "seeds 1, 2 of 10 cells were accepted and are not planned",
+    )
 
 
 # Wall times
@@ -214,7 +233,8 @@ def test_a_slow_machine_is_told_once() -> None:
 
 def test_short_runs_and_other_devices_tell_nothing_of_time() -> None:
     assert compare(timed({"a": 1.0}), timed({"a": 4.9})).findings == ()
-    assert compare(timed({"a": 20.0}), timed({"a": 60.0}, environment={**HERE, "device": "another"})).findings == ()
+    elsewhere = compare(timed({"a": 20.0}), timed({"a": 60.0}, environment={**HERE, "device": "another"}))
+    assert [finding.kind for finding in elsewhere.findings] == ["untested"]
     assert math.isnan(compare([record("a", 0.5, seconds={})], [record("a", 0.5, seconds={})]).changes[0].slowdown)
 
 

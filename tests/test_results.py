@@ -119,16 +119,28 @@ def test_equal_means_share_a_rank() -> None:
     assert board["rank"].tolist() == [1, 1, 3]
 
 
-def test_cost_is_in_undefended_clean_trainings() -> None:
+def test_cost_is_in_undefended_trainings_on_the_same_attacks() -> None:
     records = [
-        record("none", "none", 0.9, seconds={"train": 10.0}),
-        record("a", "none", 0.1, seconds={"train": 50.0}),  # not the reference
+        record("none", "none", 0.9, seconds={"train": 60.0}),  # not the reference
+        record("a", "none", 0.1, seconds={"train": 30.0}),
+        record("b", "none", 0.1, seconds={"purify": 1.0, "train": 9.0}),
         record("a", "x", 0.5, seconds={"poison": 1000.0, "purify": 25.0, "train": 15.0}),
         record("b", "x", 0.5, seconds={"purify": 5.0, "train": 15.0}),
+        record("b", "partial", 0.5, seconds={"train": 15.0}),
+        record("c", "partial", 0.5, seconds={"train": 400.0}),  # no undefended training to set it against
+        record("c", "elsewhere", 0.5, seconds={"train": 50.0}),
+        record("c", "untimed", 0.5, seconds={}),
     ]
-    assert row(leaderboard(to_table(records)), "x")["cost"] == pytest.approx(3.0)
-    assert row(leaderboard(to_table(records[1:])), "x")["cost"] == pytest.approx(0.6)
-    assert math.isnan(row(leaderboard(to_table(records[2:])), "x")["cost"])
+    board = leaderboard(to_table(records))
+    assert row(board, "none")["cost"] == 1
+    assert row(board, "x")["cost"] == pytest.approx(60 / 40)
+    assert row(board, "partial")["cost"] == pytest.approx(1.5)
+    assert row(board, "elsewhere")["cost"] == pytest.approx(50 * 3 / (60 + 30 + 10))
+    assert math.isnan(row(board, "untimed")["cost"])
+    assert row(leaderboard(to_table([records[0], *records[3:]])), "x")["cost"] == pytest.approx(30 / 60)
+    assert math.isnan(row(leaderboard(to_table(records[3:])), "x")["cost"])
+    on_clean = leaderboard(to_table([records[0], record("none", "x", 0.8, seconds={"train": 90.0})]))
+    assert (row(on_clean, "none")["cost"], row(on_clean, "x")["cost"]) == (1, 1.5)
 
 
 def test_without_attacks_there_is_nothing_to_rank() -> None:

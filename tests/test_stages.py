@@ -59,7 +59,7 @@ def test_a_record_tells_the_whole_story(bench: Bench) -> None:
     assert record.artifacts == {name: sha256(folder / "images.safetensors") for name, folder in artifacts.items()}
     assert set(record.environment) == {
         *("python", "torch", "torchvision", "numpy", "pillow", "scikit-learn"),
-        *("device", "device_type", "threads", "git"),
+        *("device", "device_type", "cpu", "threads", "git"),
     }
     assert record.environment["threads"] == 1
     files = (*stages_module.CORE_SOURCES, f"benchmark/victims/{record.victim}.py")

@@ -243,3 +243,9 @@ def test_an_unknown_suite_names_the_nearest() -> None:
 def test_a_suites_name_is_no_path(name: str) -> None:
     with pytest.raises(ValueError, match="unknown suite"):
         read_suite(name)
+
+
+def test_presets_are_not_mixed_in_one_table(registry: Registry) -> None:
+    (problem,) = problems("quick", registry, {"attacks": ["lsp", "em", "rem[preset=official]+ops"]})
+    assert problem.startswith("attacks: em (clean), rem[preset=official]+ops (official): a table would average")
+    assert load_suite("quick", registry, {"attacks": ["lsp", "em[preset=official]", "rem[preset=official]"]}).attacks

@@ -64,8 +64,8 @@ def compare(
 ) -> None:
     """Is a defense better than another? Runs what is missing and answers with paired differences and a verdict.
 
-    Clean data and undefended victims come with it. A verdict takes six pairs of attack and seed at least; six seeds, --seeds 0-5, make it
-    firmer.
+    Clean data and undefended victims come with it. A verdict takes six pairs of attack and seed at least; "better" or "worse" take six
+    seeds, --seeds 0-5.
     """
     from benchmark import cli
     from benchmark.hardware import choose_device

@@ -105,6 +105,9 @@ def regress(
     executor: ChosenExecutor = Executor.local,
     baselines: Baselines = BASELINES,
     confirm: Annotated[bool, typer.Option(help="run suspect cells again with other victim seeds before calling them a regression")] = True,
+    again: Annotated[
+        bool, typer.Option("--again", help="look at the last night, or at the accepted runs, once more: nothing need be new")
+    ] = False,
 ) -> None:
     """Have the numbers of a suite changed? Compares its records with the accepted ones; exit status 1 if a finding matters.
 
@@ -112,7 +115,7 @@ def regress(
     statistics decide. See docs/regress.md.
     """
     from benchmark import cli
-    from benchmark.baseline import read_baseline
+    from benchmark.baseline import read_baseline, read_history
     from benchmark.hardware import choose_device
     from benchmark.regression import compare
     from benchmark.scheduler import run_plan
@@ -124,15 +127,16 @@ def regress(
     accepted, tonight = read_baseline(file), list(_runs(plan.cells, plan, store))
     if not accepted:
         raise ValueError(f"there is no baseline {file}; run the suite, look at its report, and accept it: run_benchmark.py baseline accept")
-    verdict = compare(accepted, tonight)
+    last_night = None if again else max((night.date for night in read_history(folder / "history.jsonl")), default="")
+    verdict = compare(accepted, tonight, last_night=last_night)
     if confirm and verdict.suspects:
         others = _unused_seeds(len(plan.suite.seeds), {run.seed for run in (*accepted, *tonight, *store.records())})
         cli.console.print(f"{len(verdict.suspects)} suspect cells: running them again with seeds {others}", highlight=False)
-        again = plan_of(suite, {**axes, "seeds": others}, settings, registry, data, device, download, cli.errors)
-        cells = [cell for cell in again.cells if _labels(cell) in verdict.suspects]
+        other = plan_of(suite, {**axes, "seeds": others}, settings, registry, data, device, download, cli.errors)
+        cells = [cell for cell in other.cells if _labels(cell) in verdict.suspects]
         needed = {key for cell in cells for key in cell.stages}
         outcome = run_plan(
-            [stage for stage in again.stages if stage.key in needed],
+            [stage for stage in other.stages if stage.key in needed],
             store,
             machine_of(device, data, plugin),
             executor=executor.value,
@@ -142,7 +146,7 @@ def regress(
         )
         if outcome.interrupted:
             raise typer.Exit(outcome.exit_code)
-        verdict = compare(accepted, tonight, list(_runs(cells, again, store)))
+        verdict = compare(accepted, tonight, list(_runs(cells, other, store)), last_night)
     _show(verdict, accepted, tonight, folder, plan.suite.name)
     raise typer.Exit(1 if verdict.matters else 0)
 

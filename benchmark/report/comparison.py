@@ -15,7 +15,7 @@ from benchmark.report import typeset
 from benchmark.report.terminal import plain, say
 from benchmark.report.text import escaped
 from benchmark.report.typeset import Block, Entry, PaperTable
-from benchmark.report.view import ABSENT, number, percent, times
+from benchmark.report.view import ABSENT, number, p_value, percent, times
 
 HOW_TO_READ = (
     (
@@ -56,33 +56,60 @@ def verdict(c: Comparison) -> str:
     """What the records show, in sentences to be quoted, with what they do not cover."""
     size = f"{_counted(c.seeds, 'seed')}, {_counted(c.pairs, 'pair')}"
     if c.finding == "nothing":
-        return f"On {title(c)}, nothing can be compared: there is no attack on which both {c.ours} and {c.reference} have a result."
+        return f"On {title(c)}, nothing can be compared: {_why_nothing(c)}."
     if c.finding == "too little":
-        return (
+        said = (
             f"On {title(c)}, there is too little evidence to tell {c.ours} from {c.reference}: {signed(c.mean.difference)} points "
             f"{_over(c)} ({size}). At least {FEWEST_FOR_TEST} pairs are needed; run more seeds."
         )
-    tests = f"sign-flip test {_p(c.by_pair)}" + (f", by whole seeds {_p(c.by_seed)}" if c.by_seed.decidable else "")
+        return " ".join([said, *_unequal(c)])
+    tests = f"sign-flip test {p_value(c.by_pair.p)}" + (f", by whole seeds {p_value(c.by_seed.p)}" if c.by_seed.decidable else "")
     evidence = f"{_over(c)} ({size}, {tests}), with {balance(c)}"
     difference, points = signed(c.mean.difference), f"{number(abs(c.mean.difference))} points"
-    better = f"better on {', '.join(c.of('win'))}" if c.of("win") else ""
-    worse = f"worse on {', '.join(c.of('loss'))}" if c.of("loss") else ""
-    said = {
+    up, down = ("better", "worse") if c.by_seed.decidable else ("ahead", "behind")  # few seeds allow no firmer word, on one attack either
+    better = f"{up} on {', '.join(c.of('win'))}" if c.of("win") else ""
+    worse = f"{down} on {', '.join(c.of('loss'))}" if c.of("loss") else ""
+    best = "is the better one" if c.by_seed.decidable else "is ahead in these runs"
+    findings = {
         "better": f"{c.ours} is better than {c.reference} by {points} {evidence}." + (f" It is {worse}." if worse else ""),
         "worse": f"{c.ours} is worse than {c.reference} by {points} {evidence}." + (f" It is {better}." if better else ""),
+        "ahead": f"{c.ours} is ahead of {c.reference} in these runs, by {points} {evidence}." + (f" It is {worse}." if worse else ""),
+        "behind": f"{c.ours} is behind {c.reference} in these runs, by {points} {evidence}." + (f" It is {better}." if better else ""),
         "small": f"{c.ours} and {c.reference} differ by {difference} points {evidence}: less than the {MARGIN} points that count here.",
-        "depends": f"it depends on the attack whether {c.ours} or {c.reference} is the better one: {c.ours} is {better} and {worse}. "
+        "depends": f"it depends on the attack whether {c.ours} or {c.reference} {best}: {c.ours} is {better} and {worse}. "
         f"The difference is {difference} points {evidence}.",
         "not shown": f"no difference between {c.ours} and {c.reference} is shown: {difference} points {evidence}. "
         "That is no evidence that they are equal" + (f": {c.ours} is {better or worse}." if better or worse else "."),
     }
-    return " ".join([f"On {title(c)}, {said[c.finding]}", *_not_covered(c)])
+    return " ".join([f"On {title(c)}, {findings[c.finding]}", *_unequal(c), *_not_covered(c)])
+
+
+def _why_nothing(c: Comparison) -> str:
+    apart = [one.column for one in c.attacks if one.apart]
+    if not apart:
+        return f"there is no attack on which both {c.ours} and {c.reference} have a result"
+    return f"on {', '.join(apart)}, both {c.ours} and {c.reference} have results, but none of the same victim seed and craft seed"
+
+
+def _unequal(c: Comparison) -> list[str]:
+    """Which attacks have how many seeds, where not all have the same: the mean gives the few as much weight as the many."""
+    by_seeds: dict[int, list[str]] = {}
+    for one in c.attacks:
+        if one.points:
+            by_seeds.setdefault(one.seeds, []).append(one.column)
+    if len(by_seeds) < 2:
+        return []
+    counts = [f"{_counted(n, 'seed')} on {', '.join(by_seeds[n])}" for n in sorted(by_seeds)]
+    return [f"Some attacks have fewer seeds than others ({'; '.join(counts)}), and the mean weighs all attacks alike."]
 
 
 def _not_covered(c: Comparison) -> list[str]:
     said = []
-    if c.finding in ("better", "worse", "small") and not c.by_seed.decidable:
-        said.append(f"The test takes the attacks of one seed as independent of each other; {FEWEST_FOR_TEST} seeds would check that.")
+    if c.finding in ("ahead", "behind", "small") and not c.by_seed.decidable:
+        said.append(
+            f"These runs show no more: with fewer than {FEWEST_FOR_TEST} seeds, whole seeds decide nothing, and p takes the pairs of one "
+            "seed as independent of each other, which they need not be."
+        )
     if c.seeds == 1:
         said.append("One victim seed: how results vary with initial weights and batches is not covered.")
     if c.craft_seeds == 1:
@@ -133,15 +160,11 @@ def _over(c: Comparison) -> str:
     return f"in the mean over {f'{c.compared} of ' if c.compared < len(c.attacks) else ''}{len(c.attacks)} attacks"
 
 
-def _p(test: SignFlip) -> str:
-    return "p < 0.0001" if test.p < 1e-4 else f"p = {test.p:.{3 if test.p >= 0.001 else 4}f}"
-
-
 def _tested(test: SignFlip, unit: str) -> str:
     if not test.decidable:
         return f"not decidable with {_counted(test.units, unit)}, since fewer than {FEWEST_FOR_TEST} cannot give p < {ALPHA}"
     how = f"standard error {test.error:.4f}, from random sign patterns" if test.error else f"exact, all {2**test.units:,} sign patterns"
-    return f"{_p(test)} over {_counted(test.units, unit)} (two-sided, {how})"
+    return f"{p_value(test.p)} over {_counted(test.units, unit)} (two-sided, {how})"
 
 
 def _counted(n: int, one: str, several: str = "") -> str:

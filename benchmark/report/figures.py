@@ -17,7 +17,7 @@ from benchmark.ranks import RankTest, rank_test
 from benchmark.report import plots
 from benchmark.report.plots import INK, MUTED, PALETTE, RULE, Line, Panel
 from benchmark.report.svg import pareto
-from benchmark.report.view import Cell, Row, Section
+from benchmark.report.view import Cell, Row, Section, p_value
 from benchmark.results import FAMILY, GROUP, comparable, grid
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _draw_test(title: str, test: RankTest) -> Figure:
     axes.plot([at(1), at(1) + scale * test.critical / (k - 1)], [0.62, 0.62], color=PALETTE[1], linewidth=1.5)
     axes.text(at(1), 0.54, f"critical difference {test.critical:.2f}", fontsize=7.5, color=PALETTE[1], va="bottom")
     verdict = "they differ" if test.decided else "no difference shown"
-    note = f"mean rank over {test.blocks} attacks, 1 is best; Friedman p = {test.p:.2g}: {verdict}"
+    note = f"mean rank over {test.blocks} attacks, 1 is best; Friedman {p_value(test.p)}: {verdict}"
     for line, text in enumerate((note, "a bar joins what is not told apart (Nemenyi, 5 %)")):
         axes.text(0.12, height - 0.3 + 0.15 * line, text, fontsize=7, color=MUTED, va="center")
     axes.set(xlim=(0, width), ylim=(height, 0))

@@ -18,6 +18,7 @@ HOW_TO_READ = (
     "equal it to the last bit; any difference is a *drift*.",
     "**statistical**: the mean over seeds against the mean of the accepted runs. q is the p-value adjusted for the number of cells; "
     "cells up to 0.05 are *suspect*, or an *improvement*.",
+    "**untested**: no cell has two runs, so that nothing is known of chance. Such a night is not fine.",
     "A *suspect* becomes a *regression* if a rerun with other victim seeds is lower too, and is *not confirmed* otherwise.",
     "*Slower* and *faster* are wall times, which are noisy; they fail no night.",
 )
@@ -28,7 +29,8 @@ def headline(verdict: Verdict) -> str:
     serious = [str(finding.kind) for finding in verdict.findings if finding.matters]
     counts = ", ".join(f"{serious.count(kind)} {kind}" for kind in dict.fromkeys(serious))
     exact = sum(change.lane == "exact" for change in verdict.changes)
-    cells = f"{len(verdict.changes)} cells, {exact} of them exact"
+    untested = sum(change.lane == "untested" for change in verdict.changes)
+    cells = f"{len(verdict.changes)} cells, {exact} of them exact" + (f", {untested} NOT TESTED" if untested else "")
     if not serious:
         return f"nothing that matters; {cells}"
     return f"{len(serious)} finding{'s that matter' if len(serious) > 1 else ' that matters'}: {counts}; {cells}"
@@ -56,11 +58,13 @@ def markdown(verdict: Verdict, title: str, context: Mapping[str, str]) -> str:
 def junit(verdict: Verdict, suite: str, date: str) -> bytes:
     """The night as JUnit XML, the dialect that CI servers read: one test case a cell, and one for all cells together.
 
-    A finding that matters is a failure (an error where the runs themselves failed); the others are the case's output.
+    A finding that matters is a failure (an error where the runs themselves failed); the others are the case's output. A cell that
+    could not be tested is skipped.
     """
     found: dict[Cell | None, list[Finding]] = {None: [], **{change.cell: [] for change in verdict.changes}}
     for finding in verdict.findings:
         found[finding.cell].append(finding)
+    untested = {change.cell for change in verdict.changes if change.lane == "untested"}
     seconds = {change.cell: change.seconds for change in verdict.changes if not math.isnan(change.seconds)}
     root = ElementTree.Element("testsuites")
     suite_node = ElementTree.SubElement(root, "testsuite", name=_legal(suite), tests=str(len(found)), timestamp=date.removesuffix("Z"))
@@ -71,6 +75,8 @@ def junit(verdict: Verdict, suite: str, date: str) -> bytes:
         if serious:
             tag = "error" if serious[0].kind is Kind.failed else "failure"
             ElementTree.SubElement(case, tag, type=serious[0].kind, message=_legal(serious[0].message)).text = _told(serious)
+        elif cell in untested:
+            ElementTree.SubElement(case, "skipped", message="not tested: nothing is known of chance")
         if rest:
             ElementTree.SubElement(case, "system-out").text = _told(rest)
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from benchmark.report.view import Row, Section, percent, times
 
@@ -24,27 +25,45 @@ LETTER, LINE = 7.4, 15  # of a label: width and height
 
 
 def curve(seeds: Sequence[Sequence[float]]) -> Markup:
-    """Test accuracy over epochs: the mean over seeds, with a band of one standard deviation. ``seeds`` holds shares, one value an epoch."""
-    values = np.full((len(seeds), max(map(len, seeds))), np.nan)
+    """Test accuracy over epochs: the mean over seeds, with a band of one standard deviation. ``seeds`` holds shares, one value an epoch.
+
+    Seeds may end early or hold values that are no numbers, as a diverged run does. The mean of an epoch is over the seeds that have a
+    number there, its spread is 0 where only one has, and an epoch where none has is left out.
+    """
+    epochs = max(map(len, seeds))
+    values = np.full((len(seeds), epochs), np.nan)
     for line, seed in zip(values, seeds, strict=True):
         line[: len(seed)] = seed
-    epochs, mean = values.shape[1], np.nanmean(values, axis=0)
-    spread = np.nanstd(values, axis=0, ddof=1) if len(seeds) > 1 else np.zeros(epochs)
+    mean, spread = _mean_and_spread(np.where(np.isfinite(values), values, np.nan))
     right = CURVE_W - 4
     x = np.linspace(LEFT, right, epochs) if epochs > 1 else np.array([(LEFT + right) / 2])
-    said = f"Test accuracy over {epochs} epochs: {percent(mean[0])} % after the first, {percent(mean[-1])} % after the last"
-    band = [*zip(x, mean + spread, strict=True), *reversed(list(zip(x, mean - spread, strict=True)))] if len(seeds) > 1 else []
+    kept = np.flatnonzero(~np.isnan(mean))
+    line_ = [(x[i], mean[i]) for i in kept]
+    band = [*((x[i], mean[i] + spread[i]) for i in kept), *((x[i], mean[i] - spread[i]) for i in reversed(kept))]
+    first, last = ("no number" if math.isnan(share) else f"{percent(share)} %" for share in (mean[0], mean[-1]))
+    said = f"Test accuracy over {epochs} epochs: {first} after the first, {last} after the last"
     return Markup(
         '<svg class="curve" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}<text class="tick" x="{}" y="{}">epoch 1</text>'
         '<text class="tick end" x="{}" y="{}">{}</text></svg>'
     ).format(
         *(CURVE_W, CURVE_H, said, _rules()),
-        Markup('<polygon class="band" points="{}"/>').format(_points(band)) if band else "",
-        Markup('<polyline class="line" points="{}"/>').format(_points(list(zip(x, mean, strict=True))))
-        if epochs > 1
-        else Markup('<circle class="dot" cx="{:.0f}" cy="{:.1f}" r="3"/>').format(x[0], _height(mean[0])),
+        Markup('<polygon class="band" points="{}"/>').format(_points(band)) if band and len(seeds) > 1 else "",
+        Markup('<polyline class="line" points="{}"/>').format(_points(line_))
+        if len(line_) > 1
+        else Markup("").join(
+            Markup('<circle class="dot" cx="{:.0f}" cy="{:.1f}" r="3"/>').format(at, _height(share)) for at, share in line_
+        ),
         *(LEFT, CURVE_H - 4, right, CURVE_H - 4, epochs if epochs > 1 else ""),
     )
+
+
+def _mean_and_spread(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each epoch of ``values`` (seed, epoch), NaN for none: ``nanmean``, and ``nanstd`` with n - 1, without their warnings."""
+    there = ~np.isnan(values)
+    n = there.sum(axis=0)
+    mean = np.where(n > 0, np.where(there, values, 0.0).sum(axis=0) / np.maximum(n, 1), np.nan)
+    squares = np.where(there, values - mean, 0.0) ** 2
+    return mean, np.sqrt(squares.sum(axis=0) / np.maximum(n - 1, 1))
 
 
 @cache

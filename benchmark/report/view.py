@@ -276,6 +276,11 @@ def times(value: float) -> str:
     return f"{value:.2f}×" if value < 2 else f"{value:.1f}×" if value < 100 else f"{value:.0f}×"
 
 
+def p_value(p: float) -> str:
+    """``p = 0.031``, ``p = 0.0005``, ``p < 0.0001``: never ``p = 0``, which no test can show."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.{3 if p >= 0.001 else 4}f}"
+
+
 def shade(share: float) -> tuple[str, str]:
     """Background and text colour for an accuracy; the text has the better contrast of black and white."""
     position = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
@@ -324,7 +329,11 @@ HOW_TO_READ: tuple[tuple[str, str], ...] = (
         "price on clean data",
         "Points of accuracy the defense costs where nobody attacked: undefended minus defended, both on clean data.",
     ),
-    ("cost", "Seconds to purify and train, averaged over attacks, divided by the seconds of one undefended training."),
+    (
+        "cost",
+        "Seconds to purify and train, averaged over attacks, divided by those of undefended training on the same attacks; where it was run "
+        "on none of them, on any data.",
+    ),
     (
         "coverage",
         "How many of the attacks a defense has a result for. Without all of them, or without clean data where others have it, "
