@@ -85,11 +85,6 @@ def parts_of(data: ImageSet) -> Iterator[slice]:
     return chunks(len(data), max(1, PIXELS // (data.info.height * data.info.width)))
 
 
-def images_of(data: ImageSet, part: slice, ctx: Context) -> Tensor:
-    """Images of a set, float (B, C, H, W) in [0, 1], on the device, in channels-last memory."""
-    return to_float(data.x[part].to(ctx.device)).to(memory_format=torch.channels_last)
-
-
 def craft(data: ImageSet, ctx: Context, ball: Ball, change: Change, judge: Judge, restarts: int = 1) -> ImageSet:
     """The set with every chunk changed; of several restarts over the whole set, the one with the lowest mean loss.
 
@@ -124,7 +119,7 @@ def _chunk(data: ImageSet, part: slice, name: str, done: float, share: float, ct
     def progress(inner: float) -> None:
         ctx.progress(done + share * inner, name)
 
-    return Chunk(name, images_of(data, part, ctx), data.y[part].to(ctx.device), progress)
+    return Chunk(name, *data.batch(part, ctx.device), progress)
 
 
 def _crafted(chunk: Chunk, ball: Ball, change: Change, judge: Judge) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.api import Context
-from benchmark.data import ImageSet, chunks, to_float
+from benchmark.data import ImageSet, chunks
 from benchmark.gradients import frozen, input_gradient
 from benchmark.resume import Checkpoint, restore_training, training_state
 from benchmark.train import build_victim, check_finite
@@ -86,8 +86,7 @@ class MinMin:
 
     def images(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The clean images at ``batch``, float (B, C, H, W) in [0, 1] in channels-last memory, and their labels, on the device."""
-        x = to_float(self.data.x[batch].to(self.ctx.device, non_blocking=True)).to(memory_format=torch.channels_last)
-        return x, self.data.y[batch].to(self.ctx.device, non_blocking=True)
+        return self.data.batch(batch, self.ctx.device)
 
     def noise_of(self, batch: Tensor) -> Tensor:
         """The noise of the images at ``batch``, float16 (B, C, H, W)."""

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from attacks._eot import draw_views, views
 from benchmark import Attack, Context, ImageSet
-from benchmark.data import DatasetInfo, chunks, to_float
+from benchmark.data import DatasetInfo, chunks
 from benchmark.gradients import frozen, input_gradient
 from benchmark.resume import Checkpoint, restore_training, training_state
 from benchmark.train import build_victim, check_finite
@@ -99,7 +99,8 @@ class RobustMin(Attack, ABC):
                 if number == self.steps:
                     check_finite(model, f"after the last step ({self.steps})")
                 part = parts[number - self.steps]
-                noise[part] = self.descend(model, *_batch(data, part, ctx), data.info, f"final {number - self.steps}", ctx).to(noise.device)
+                x, y = data.batch(part, ctx.device)
+                noise[part] = self.descend(model, x, y, data.info, f"final {number - self.steps}", ctx).to(noise.device)
             saved.save(number + 1, {**training_state(model, optimizer), "noise": noise, "losses": losses})
             ctx.progress((number + 1) / rounds, f"round {number + 1} of {rounds}, the last {len(parts)} for the final noise")
         ctx.note(robust_loss=float(losses[-LOG_EVERY:].mean()), stale=len(data) - sum(map(len, parts)))
@@ -149,7 +150,7 @@ class RobustMin(Attack, ABC):
 
     def _model_step(self, model: nn.Module, optimizer: torch.optim.SGD, data: ImageSet, noise: Tensor, number: int, ctx: Context) -> Tensor:
         batch = self._batch_of_step(len(data), number, ctx)
-        x, y = _batch(data, batch, ctx)
+        x, y = data.batch(batch, ctx.device)
         levels = self.descend(model, x, y, data.info, f"step {number}", ctx)
         noise[batch] = levels.to(noise.device)
         drawn = ctx.generator(f"step {number} model")
@@ -180,11 +181,6 @@ class RobustMin(Attack, ABC):
         if not math.isfinite(loss):
             raise FloatingPointError(f"the robust loss of {self.name}'s surrogate is {loss} before step {done} of {self.steps}; lower lr")
         ctx.log(f"{self.name}: step {done} of {self.steps}, robust loss {loss:.4f}")
-
-
-def _batch(data: ImageSet, index: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
-    x = to_float(data.x[index].to(ctx.device, non_blocking=True)).to(memory_format=torch.channels_last)
-    return x, data.y[index].to(ctx.device, non_blocking=True)
 
 
 def _uniform_like(x: Tensor, bound: float, generator: torch.Generator) -> Tensor:

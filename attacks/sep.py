@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks._descent import Ball, Chunk, craft, cross_entropy, descend, gradient_of, images_of, logits_of, parts_of, targets
+from attacks._descent import Ball, Chunk, craft, cross_entropy, descend, gradient_of, logits_of, parts_of, targets
 from benchmark import Attack, Context, ImageSet, attack
 from benchmark.spec import Value
 from benchmark.surrogate import features, surrogates
@@ -141,9 +141,10 @@ class SEP(Attack):
                 raise ValueError(f"class {label} is a target but has no images, hence no mean features; change shift, or use variant=sep")
         sums: Tensor | float = 0.0
         for part in parts_of(data):
+            x, y = data.batch(part, ctx.device)
             with ctx.autocast():
-                found, _ = features(model, images_of(data, part, ctx))
-            sums = sums + F.one_hot(data.y[part].to(ctx.device), len(counts)).double().T @ found.double()
+                found, _ = features(model, x)
+            sums = sums + F.one_hot(y, len(counts)).double().T @ found.double()
         assert isinstance(sums, Tensor)
         return (sums / counts.clamp_min(1)[:, None].to(ctx.device)).float()
 

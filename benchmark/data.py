@@ -77,6 +77,16 @@ class ImageSet:
         """The images at ``index``, int64 (M,), in that order."""
         return ImageSet(self.x[index], self.y[index], self.info)
 
+    def batch(self, where: slice | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Images as a network takes them, float (B, C, H, W) in [0, 1] in channels-last memory, and their labels, int64 (B,).
+
+        Args:
+            where: a slice, or int64 positions on the CPU.
+            device: of both results.
+        """
+        x, y = (part[where].to(device, non_blocking=True) for part in (self.x, self.y))  # a GPU goes on with the last batch meanwhile
+        return to_float(x).to(memory_format=torch.channels_last), y
+
     def perturb(self, delta: Tensor) -> ImageSet:
         """Adds ``delta`` (N, C, H, W) in [0, 1] units, clips to the image range and rounds to nearest.
 

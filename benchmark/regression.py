@@ -293,12 +293,10 @@ def _stale(old: Mapping[Cell, Sequence[Record]], new: Mapping[Cell, Sequence[Rec
     made = {(run.key, run.date) for runs in old.values() for run in runs}
     after = [run for runs in new.values() for run in runs]
     known = sum(run.date <= last_night or (run.key, run.date) in made for run in after)
+    if not known:
+        return ""
     advice = "Run the suite with --policy force, or into an empty folder of results; --again looks at the last night once more"
-    return (
-        f"{known} of {len(after)} runs are those of the last night or the accepted ones: nothing was computed since. {advice}"
-        if known
-        else ""
-    )
+    return f"{known} of {len(after)} runs are those of the last night or the accepted ones: nothing was computed since. {advice}"
 
 
 def _notes(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.api import Context
-from benchmark.data import ImageSet, chunks, to_float
+from benchmark.data import ImageSet, chunks
 from benchmark.loader import Batches
 from benchmark.train import check_finite
 from benchmark.victims._resnet import BasicBlock
@@ -173,8 +173,7 @@ def ready(net: nn.Module, ctx: Context) -> nn.Module:
 def image_batches(data: ImageSet, ctx: Context) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Images in order with nothing dropped: position, float [0, 1] (B, C, H, W), labels (B,)."""
     for part in chunks(len(data), PURIFY_BATCH):
-        x = to_float(data.x[part].to(ctx.device)).contiguous(memory_format=torch.channels_last)
-        yield part, x, data.y[part].to(ctx.device)
+        yield part, *data.batch(part, ctx.device)
 
 
 def seeded(make: Callable[[], M], seed: int) -> M:
