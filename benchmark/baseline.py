@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.atomic import explained, publish
+from benchmark.nights import Cell, cell_of, fingerprint, is_finished
 from benchmark.record import Record
-from benchmark.regression import Cell, cell_of, fingerprint, is_finished
 from benchmark.spec import canonical_json
 
 

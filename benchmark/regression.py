@@ -4,9 +4,6 @@ Two lanes. A run that has a *twin*, an accepted run of the same seed made on a C
 bit: anything else is ``drift``. A cell with a run that has none is compared by statistics (``shifts``), in three steps: each cell by
 itself, with control of false discoveries over cells; all cells together, for a drop that is small but common; and, before either is
 called a regression, a rerun with other victim seeds.
-
-It works on records and not on the long table, whose labels depend on which other records stand in it: here the cells of two nights
-must meet.
 """
 
 from __future__ import annotations
@@ -16,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import fmean, median
-from typing import Any, NamedTuple
+from typing import Any
 
+from benchmark.nights import Cell, accuracies, accuracy, by_cell, fingerprint, is_finished
 from benchmark.record import Record
 from benchmark.shifts import Shift, adjusted, common_shift, shift, spreads
 
@@ -27,27 +25,6 @@ CONFIRM_LEVEL = 0.01  # one-sided, of the rerun with other seeds
 SLOWER = 1.5  # how many times as long counts as slower
 OUTLIER = 4.0  # and how many robust standard deviations from what all cells do
 MIN_SECONDS = 5.0  # of a run; below, start-up and chance decide
-
-
-class Cell(NamedTuple):
-    """The labels of one cell, as its suite writes them. Its runs differ in their seeds."""
-
-    dataset: str
-    victim: str
-    protocol: str
-    ratio: float
-    attack: str
-    defense: str
-
-    @property
-    def group(self) -> str:
-        """What accuracies are compared within."""
-        return " / ".join([self.dataset, self.victim, self.protocol, *([f"ratio {self.ratio:g}"] if self.ratio != 1 else [])])
-
-    @property
-    def name(self) -> str:
-        """What tells cells of a group apart."""
-        return f"{self.attack} + {self.defense}"
 
 
 class Kind(StrEnum):
@@ -127,11 +104,6 @@ class Verdict:
 
 
 _Accuracies = Mapping[Cell, Mapping[tuple[int, int, int], float]]  # see accuracies
-
-
-def cell_of(record: Record) -> Cell:
-    """The cell that a record belongs to."""
-    return Cell(record.dataset, record.victim, record.protocol, record.ratio, record.attack, record.defense)
 
 
 def compare(
@@ -254,7 +226,7 @@ def _drift(pairs: Iterable[tuple[Record, Record | None]]) -> str:
 def _unlike(run: Record, twin: Record) -> str:
     parts = [f"setting {text}" for text in _changed_settings(run, twin)]
     if run.test_acc != twin.test_acc:
-        before, after = _accuracy(twin), _accuracy(run)
+        before, after = accuracy(twin), accuracy(run)
         parts.append(f"accuracy {_percent(before)} to {_percent(after)} ({_points(after - before)})")
     if run.train_acc != twin.train_acc:
         parts.append(f"training accuracy {run.train_acc} for {twin.train_acc}")
@@ -323,11 +295,6 @@ def _notes(
 # Records
 
 
-def fingerprint(record: Record) -> dict[str, Any]:
-    """What may move the last bits of a number: versions, device, threads. Not the commit: that is what a night is there to test."""
-    return {name: value for name, value in record.environment.items() if name != "git"}
-
-
 def _twin(run: Record, accepted: Sequence[Record]) -> Record | None:
     """The newest accepted run that ``run`` must equal to the last bit, if there is one."""
     if run.environment.get("device_type") != "cpu":
@@ -337,42 +304,8 @@ def _twin(run: Record, accepted: Sequence[Record]) -> Record | None:
     return max(same, key=lambda other: other.date, default=None)
 
 
-def by_cell(records: Iterable[Record]) -> dict[Cell, list[Record]]:
-    """The records of each cell, in order of cell, seeds and date."""
-    cells: dict[Cell, list[Record]] = {}
-    for record in records:
-        cells.setdefault(cell_of(record), []).append(record)
-    return {cell: sorted(runs, key=lambda run: (run.seed, run.craft_seed, run.date)) for cell, runs in sorted(cells.items())}
-
-
 def _finished(cells: Mapping[Cell, Sequence[Record]]) -> dict[Cell, list[Record]]:
     return {cell: done for cell, runs in cells.items() if (done := [run for run in runs if is_finished(run)])}
-
-
-def is_finished(run: Record) -> bool:
-    return run.status == "ok" and run.test_acc is not None and math.isfinite(run.test_acc)
-
-
-def _accuracy(run: Record) -> float:
-    acc = run.test_acc
-    if acc is None or not 0 <= acc <= 1:
-        raise ValueError(f"record {run.key}: test_acc is {acc}, expected a share in [0, 1]; delete the record and run the cell again")
-    return acc
-
-
-def accuracies(runs: Iterable[Record]) -> dict[tuple[int, int, int], float]:
-    """The accuracies of a cell, by seed, craft seed and a number that tells repetitions apart.
-
-    Runs of one seed that are equal in accuracy and curve are one draw that was made twice, and count once.
-    """
-    found: dict[tuple[int, int, int], float] = {}
-    draws: dict[tuple[int, int], list[tuple[float, tuple[float, ...]]]] = {}
-    for run in runs:
-        known, draw = draws.setdefault((run.seed, run.craft_seed), []), (_accuracy(run), run.curve)
-        if draw not in known:
-            found[run.seed, run.craft_seed, len(known)] = draw[0]
-            known.append(draw)
-    return found
 
 
 def _seconds(run: Record) -> float:

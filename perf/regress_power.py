@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from _common import print_table
 
+from benchmark.nights import Cell, cell_of
 from benchmark.record import Record
-from benchmark.regression import Cell, Kind, cell_of, compare
+from benchmark.regression import Kind, compare
 
 STD = 0.004  # of one run, as a share: 0.4 points
 

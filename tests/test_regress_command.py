@@ -18,10 +18,11 @@ from made_up_nights import HERE, STEADY, THERE, night, record
 
 from benchmark import cli
 from benchmark.baseline import Night, append_night, night_of, read_baseline, read_history, write_baseline
+from benchmark.nights import cell_of
 from benchmark.plan import Stage
 from benchmark.record import Record
 from benchmark.registry import ROOT, Registry
-from benchmark.regression import cell_of, compare
+from benchmark.regression import compare
 from benchmark.report import history as history_figure
 from benchmark.scheduler import Outcome
 from benchmark.store import Store

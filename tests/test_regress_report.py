@@ -13,7 +13,8 @@ from made_up_nights import GOLDEN, STEADY, THERE, lower, night, record
 from matplotlib.figure import Figure
 
 from benchmark.baseline import Night
-from benchmark.regression import Kind, Verdict, cell_of, compare
+from benchmark.nights import cell_of
+from benchmark.regression import Kind, Verdict, compare
 from benchmark.report import history as history_figure
 from benchmark.report.regression import headline, junit, markdown
 

@@ -36,10 +36,11 @@ from benchmark.options import (
 )
 
 if TYPE_CHECKING:
+    from benchmark.nights import Cell
     from benchmark.plan import Cell as PlannedCell
     from benchmark.plan import Plan
     from benchmark.record import Record
-    from benchmark.regression import Cell, Verdict
+    from benchmark.regression import Verdict
     from benchmark.store import Store
 
 Baselines = Annotated[Path, typer.Option(help="folder of accepted records, one file a suite; meant to be committed")]
@@ -71,7 +72,7 @@ def accept(
     from benchmark import cli
     from benchmark.baseline import read_baseline, write_baseline
     from benchmark.hardware import choose_device
-    from benchmark.regression import is_finished
+    from benchmark.nights import is_finished
 
     axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
     plan = plan_of(suite, axes, settings, registry_of(plugin), data_root_of(data_root), choose_device(device), False, cli.errors)
@@ -167,7 +168,7 @@ def _runs(cells: Collection[PlannedCell], plan: Plan, store: Store) -> Iterator[
 
 
 def _labels(cell: PlannedCell) -> Cell:
-    from benchmark.regression import Cell
+    from benchmark.nights import Cell
 
     return Cell(str(cell.dataset), cell.victim, cell.protocol.name, cell.ratio, str(cell.attack), str(cell.defense))
 
@@ -182,7 +183,7 @@ def _show(verdict: Verdict, accepted: Collection[Record], tonight: Collection[Re
     from benchmark import cli
     from benchmark.atomic import publish
     from benchmark.baseline import append_night, night_of, read_history
-    from benchmark.regression import accuracies, by_cell
+    from benchmark.nights import accuracies, by_cell
     from benchmark.report.history import history
     from benchmark.report.regression import headline, junit, markdown, where
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.baseline import Night
-from benchmark.regression import Cell
+from benchmark.nights import Cell
 from benchmark.report.plots import INK, MUTED, PALETTE, RULE, STYLE, files, fitting
 from benchmark.shifts import MIN_STD, cusum, spreads
 

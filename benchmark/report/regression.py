@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
-from benchmark.regression import Cell, Change, Finding, Kind, Verdict
+from benchmark.nights import Cell
+from benchmark.regression import Change, Finding, Kind, Verdict
 from benchmark.report.text import escaped
 from benchmark.report.view import ABSENT, times
 
