@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,26 @@ def small_nets() -> Iterator[None]:
             patch.setattr(module, "build_victim", build_counting_net)
         patch.setattr(surrogate, "get_protocol", short_protocol)
         yield
+
+
+@pytest.fixture
+def compile_latex(tmp_path: Path) -> Callable[[str], bytes]:
+    """Makes a PDF of a document's body. Skips, and says so, where there is no TeX with what our tables use."""
+    if shutil.which("pdflatex") is None or shutil.which("kpsewhich") is None:
+        pytest.skip("no pdflatex: apt-get install texlive-latex-extra")
+    if subprocess.run(["kpsewhich", "booktabs.sty", "multirow.sty"], capture_output=True, text=True, check=False).stdout.count(".sty") < 2:
+        pytest.skip("pdflatex lacks booktabs or multirow: apt-get install texlive-latex-extra")
+
+    def pdf(body: str) -> bytes:
+        packages = "\\usepackage[paperwidth=300cm,paperheight=200cm]{geometry}\n\\usepackage{booktabs,multirow}"
+        text = f"\\documentclass{{article}}\n{packages}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
+        (tmp_path / "t.tex").write_text(text, encoding="utf-8")
+        command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "t.tex"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+        return (tmp_path / "t.pdf").read_bytes()
+
+    return pdf
 
 
 @pytest.fixture

@@ -21,18 +21,27 @@ NASTY = '<b>"x" & $y_1$ | *z*</b>'
 Accs = Mapping[str, Mapping[str, Sequence[float | None]]]
 
 
-def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **values: Any) -> Record:
+def plain(attack: str, defense: str, acc: float | None, seed: int, values: dict[str, Any], **own: Any) -> Record:
+    """A record with ``values``, else what its test module has of its ``own``, else what any has. Without an accuracy it is a failed one."""
     fields: dict[str, Any] = {
         "key": f"{attack}/{defense}/{seed}/{sorted(values.items())}",
-        "dataset": "made-up",
+        "dataset": "toy",
         "victim": "net",
         "protocol": "quick",
+        "seconds": {"purify": 0.0, "train": 10.0},
+        "status": "failed" if acc is None else "ok",
+    }
+    return Record(**fields | own | {"attack": attack, "defense": defense, "test_acc": acc, "seed": seed} | values)
+
+
+def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **values: Any) -> Record:
+    own = {
+        "dataset": "made-up",
         "seconds": {"purify": 5.0 if defense == "mine" else 0.0, "train": 10.0},
         "environment": {"device": "cpu", "threads": 1, "git": f"commit {seed}"},
-        "status": "failed" if acc is None else "ok",
         "date": "2025-11-26T12:00:00+00:00",
     }
-    return Record(**fields | {"attack": attack, "defense": defense, "test_acc": acc, "seed": seed} | values)
+    return plain(attack, defense, acc, seed, values, **own)
 
 
 def records(accs: Accs, **values: Any) -> list[Record]:

@@ -11,23 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_set
-from perturbation_files import (  # noqa: F401  two are fixtures
-    FORMS,
-    Array,
-    added,
-    as_npy,
-    as_npz,
-    as_old_pickle,
-    as_old_pt,
-    as_pickle,
-    as_pt,
-    as_pt_dictionary,
-    poisoned,
-    refused,
-    save,
-    some_changes,
-    some_images,
-)
+from perturbation_files import FORMS, Array, added, as_pickle, poisoned, refused, save, some_changes, some_images  # noqa: F401  two are fixtures
 
 import attacks.file as module
 from attacks._perturbation_file import read

@@ -9,23 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import Call
-from perturbation_files import (  # noqa: F401  two are fixtures
-    FORMS,
-    Array,
-    added,
-    as_npy,
-    as_npz,
-    as_old_pickle,
-    as_old_pt,
-    as_pickle,
-    as_pt,
-    as_pt_dictionary,
-    poisoned,
-    refused,
-    save,
-    some_changes,
-    some_images,
-)
+from perturbation_files import Array, added, poisoned, save, some_changes, some_images  # noqa: F401  two are fixtures
 from tiny_bench import Bench
 
 from attacks.file import File

@@ -10,23 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from perturbation_files import (  # noqa: F401  two are fixtures
-    FORMS,
-    Array,
-    added,
-    as_npy,
-    as_npz,
-    as_old_pickle,
-    as_old_pt,
-    as_pickle,
-    as_pt,
-    as_pt_dictionary,
-    poisoned,
-    refused,
-    save,
-    some_changes,
-    some_images,
-)
+from perturbation_files import Array, added, as_npy, as_npz, poisoned, refused, save, some_changes, some_images  # noqa: F401  two are fixtures
 
 import attacks._perturbation_file as forms
 from attacks._perturbation_file import read

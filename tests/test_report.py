@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_records import NASTY, plain
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -24,23 +25,17 @@ from benchmark.report.view import number, percent, sections, shade, times
 from benchmark.results import to_table
 
 GOLDEN = Path(__file__).parent / "golden"
-NASTY = '<b>"x" & $y_1$ | *z*</b>'
 
 
 def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **values: Any) -> Record:
-    fields: dict[str, Any] = {
-        "key": f"{attack}/{defense}/{seed}/{sorted(values.items())}",
-        "dataset": "toy",
-        "victim": "net",
-        "protocol": "quick",
+    own = {
         "seconds": {"purify": 5.0 if defense == "slow" else 0.0, "train": 10.0},
-        "status": "failed" if acc is None else "ok",
         "error": "FloatingPointError: the loss is nan\n  in epoch 3" if acc is None else "",
         "curve": () if acc is None else (acc / 2, acc),
         "environment": {"torch": "2.9.1", "threads": 1},
         "date": "2025-11-22T12:00:00+00:00",
     }
-    return Record(**fields | {"attack": attack, "defense": defense, "test_acc": acc, "seed": seed} | values)
+    return plain(attack, defense, acc, seed, values, **own)
 
 
 def records() -> list[Record]:

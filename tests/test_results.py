@@ -6,21 +6,14 @@ import math
 from typing import Any
 
 import pytest
+from made_up_records import plain
 
 from benchmark.record import Record
 from benchmark.results import COLUMNS, comparable, grid, leaderboard, record_digest, to_table
 
 
 def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **values: Any) -> Record:
-    fields: dict[str, Any] = {
-        "key": f"{attack}/{defense}/{seed}/{sorted(values.items())}",
-        "dataset": "toy",
-        "victim": "net",
-        "protocol": "quick",
-        "seconds": {"purify": 0.0, "train": 10.0},
-        "status": "failed" if acc is None else "ok",
-    }
-    return Record(**fields | {"attack": attack, "defense": defense, "test_acc": acc, "seed": seed} | values)
+    return plain(attack, defense, acc, seed, values)
 
 
 def row(table: Any, defense: str) -> Any:
