@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from attacks._l2 import rounded_within
 from benchmark.api import Context
 from benchmark.data import ImageSet, chunks, to_float, to_uint8
-from benchmark.resume import Checkpoint
+from benchmark.resume import Checkpoint, forget, kept, with_scratch
 
 PIXELS = 128 * 32 * 32  # of a chunk: ResNet-18 then holds less than 1 GB of activations (fp32, images up to 362 pixels)
 
@@ -94,25 +95,34 @@ def craft(data: ImageSet, ctx: Context, ball: Ball, change: Change, judge: Judge
         FloatingPointError: if a changed image is not finite.
     """
     parts = list(parts_of(data))
-    quiet = replace(ctx, on_log=None)  # a line for each chunk that a resumed run finds would fill the log
-    best, lowest, success = data.x, math.inf, 0.0
-    for restart in range(restarts):
-        out, sums = torch.empty_like(data.x), torch.zeros(2, dtype=torch.float64)
+    best, lowest, success = 0, math.inf, 0.0
+    with with_scratch(ctx) as inside:  # where the chunks of a restart wait: memory holds the clean images and the result alone
+
+        def crafted(restart: int, number: int) -> dict[str, Tensor]:
+            done = (restart * len(parts) + number) / (restarts * len(parts))
+            chunk = partial(_chunk, data, parts[number], f"restart {restart} chunk {number}", done, 1 / (restarts * len(parts)), ctx)
+            return kept(inside, f"restart{restart}-chunk{number}", lambda: _crafted(chunk(), ball, change, judge))
+
+        ended = Checkpoint(replace(inside, on_log=None), "restarts")
+        if ended.done:
+            best, lowest, success = int(ended.tensors["best"]), *ended.tensors["marks"].tolist()
+        for restart in range(ended.done, restarts):
+            sums = torch.zeros(2, dtype=torch.float64)
+            for number in range(len(parts)):
+                sums += crafted(restart, number)["sums"]
+            loss, share = (sums / len(data)).tolist()
+            ctx.log(f"restart {restart + 1} of {restarts}: loss {loss:.4f}, success {share:.4f}")
+            worse = restart
+            if restart == 0 or loss < lowest:
+                best, worse, lowest, success = restart, best, loss, share
+            ended.save(restart + 1, {"best": torch.tensor(best), "marks": torch.tensor([lowest, success], dtype=torch.float64)}, now=True)
+            for number in range(len(parts) if restart else 0):
+                forget(inside, f"restart{worse}-chunk{number}")
+        out = torch.empty_like(data.x)
         for number, part in enumerate(parts):
-            kept = Checkpoint(quiet, f"restart{restart}-chunk{number}")
-            if not kept.done:
-                done = (restart * len(parts) + number) / (restarts * len(parts))
-                chunk = _chunk(data, part, f"restart {restart} chunk {number}", done, 1 / (restarts * len(parts)), ctx)
-                kept.tensors = _crafted(chunk, ball, change, judge)
-                kept.save(1, kept.tensors, now=True)
-            out[part] = kept.tensors["x"].to(out.device)
-            sums += kept.tensors["sums"]
-        loss, share = (sums / len(data)).tolist()
-        ctx.log(f"restart {restart + 1} of {restarts}: loss {loss:.4f}, success {share:.4f}")
-        if restart == 0 or loss < lowest:
-            best, lowest, success = out, loss, share
+            out[part] = crafted(best, number)["x"].to(out.device)
     ctx.note(crafting_loss=lowest, crafting_success=success)
-    return data.with_x(best)
+    return data.with_x(out)
 
 
 def _chunk(data: ImageSet, part: slice, name: str, done: float, share: float, ctx: Context) -> Chunk:

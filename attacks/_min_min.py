@@ -2,19 +2,24 @@
 
 An attack brings the two turns of a round. All that a turn draws must depend on the seed and the round's number, so that a killed game,
 which is kept in the scratch folder after its rounds, goes on as if nothing had happened.
+
+Noise of its own for each image lies in a file, so that memory holds the images alone. A round writes a new file, and the old one goes when
+the round is kept: a file that a kept state names never changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.api import Context
-from benchmark.data import ImageSet, chunks
+from benchmark.data import ImageSet, at_once, chunks
 from benchmark.gradients import frozen, input_gradient
 from benchmark.resume import Checkpoint, restore_training, training_state
+from benchmark.rows import Rows
 from benchmark.train import build_victim, check_finite
 
 Turn = Callable[[int], None]  # gets the number of the round, from 1
@@ -24,8 +29,8 @@ class MinMin:
     """One game: the noise, the surrogate and its optimizer.
 
     Attributes:
-        noise: float16, one for each image (N, C, H, W) or each class (num_classes, C, H, W), in [0, 1] units.
-        index: int64 (N,), which noise belongs to which image.
+        class_noise: float16 (num_classes, C, H, W) in [0, 1] units, on the device, if noise is class-wise.
+        own_noise: the same for each image (N, C, H, W), in a file, if it is not.
         model: the surrogate.
         seen: the surrogate behind ``view``, through which both turns look.
         optimizer: of the surrogate, SGD with momentum 0.9.
@@ -47,10 +52,10 @@ class MinMin:
         view: nn.Module | None = None,
         positive: bool = False,
     ) -> None:
-        self.data, self.ctx, self.eps, self.chunk, self.positive = data, ctx, eps, chunk, positive
-        slots = data.info.num_classes if by_class else len(data)
-        self.noise = torch.zeros(slots, *data.x.shape[1:], dtype=torch.float16, device=ctx.device)
-        self.index = data.y if by_class else torch.arange(len(data))
+        self.data, self.ctx, self.by_class, self.eps, self.chunk, self.positive = data, ctx, by_class, eps, chunk, positive
+        self.class_noise = torch.zeros(by_class * data.info.num_classes, *data.x.shape[1:], dtype=torch.float16, device=ctx.device)
+        self.own_noise = self._own_rows()
+        self._replaced: list[Rows] = []  # noise of rounds that are kept no longer
         self.model = build_victim(surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(ctx.device)
         self.seen = nn.Sequential(view or nn.Identity(), self.model)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr, 0.9, weight_decay=weight_decay)
@@ -80,7 +85,9 @@ class MinMin:
             self._finished = number
             self._tell(0.0, f"round {number}, error {error:.1%}")
             self.ctx.log(f"round {number}, error on the poisoned set {error:.4f}")
-            kept.save(number, self._state(error))
+            kept.save(number, self._state(error), now=not self.by_class)
+            while self._replaced:
+                self._replaced.pop().delete()
         self.ctx.note(rounds=self._finished, surrogate_error=error)
         return self._poisoned()
 
@@ -90,7 +97,9 @@ class MinMin:
 
     def noise_of(self, batch: Tensor) -> Tensor:
         """The noise of the images at ``batch``, float16 (B, C, H, W)."""
-        return self.noise[self.index[batch].to(self.ctx.device, non_blocking=True)]
+        if self.by_class:
+            return self.class_noise[self.data.y[batch].to(self.ctx.device, non_blocking=True)]
+        return self.own_noise[batch].to(self.ctx.device, non_blocking=True)
 
     def model_step(self, batch: Tensor, max_norm: float = 0.0, clipped: bool = False) -> None:
         """One step of the surrogate on the poisoned images at ``batch``.
@@ -122,10 +131,20 @@ class MinMin:
 
     def sample_turn(self, steps: int, length: float) -> None:
         """The noise's turn when every image has its own: ``descend`` on all of them."""
+        after = self._own_rows()
         for part in chunks(len(self.data), self.chunk):
-            x, y = self.images(torch.arange(part.start, part.stop))
-            self.noise[part] = self.descend(x, y, self.noise[part].float(), steps, length).half()
+            batch = torch.arange(part.start, part.stop)
+            after[part] = self.descend(*self.images(batch), self.noise_of(batch).float(), steps, length).half()
             self._tell(part.stop / len(self.data), f"round {self._finished + 1}")
+        after.sync()
+        self._replaced.append(self.own_noise)
+        self.own_noise = after
+
+    def _own_rows(self, name: str = "") -> Rows:
+        """A file for noise of each image: the one of that name in the scratch folder, or a new one."""
+        folder = None if self.by_class else self.ctx.scratch
+        shape = (0 if self.by_class else len(self.data), *self.data.x.shape[1:])
+        return Rows(folder / Path(name).name, shape, torch.float16) if folder and name else Rows.zeros(folder, shape, torch.float16)
 
     def _tell(self, share: float, note: str) -> None:
         """Reports progress with ``share`` of the present round done."""
@@ -145,21 +164,31 @@ class MinMin:
 
     def _poisoned(self) -> ImageSet:
         out = torch.empty_like(self.data.x)
-        for part in chunks(len(self.data)):  # noise of a class is not copied for each of its images at once
+        for part in chunks(len(self.data), at_once(self.data.x)):
             batch = torch.arange(part.start, part.stop)
             noise = self.noise_of(batch)
             out[part] = self.data.select(batch).perturb(noise.clamp_min(0) if self.positive else noise).x
         return self.data.with_x(out)
 
     def _state(self, error: float) -> dict[str, Tensor]:
-        game = {"noise": self.noise, "error": torch.tensor(error, dtype=torch.float64)}
+        file = "" if self.own_noise.path is None else self.own_noise.path.name
+        name = torch.tensor(list(file.encode()), dtype=torch.uint8)
+        game = {"class_noise": self.class_noise, "own_noise": name, "error": torch.tensor(error, dtype=torch.float64)}
         return {**game, **training_state(self.model, self.optimizer)}
 
     def _restore(self, kept: Checkpoint) -> float:
         """Goes back to a kept state, if there is one; returns its error, or infinity."""
         if not kept.done:
             return float("inf")
-        self.noise.copy_(kept.tensors["noise"])
+        try:
+            own_noise = self._own_rows(bytes(kept.tensors["own_noise"].tolist()).decode())
+        except (OSError, KeyError) as error:  # another run of the same stage has gone on, or an earlier uebench kept it otherwise
+            self.ctx.log(f"the noise of round {kept.done} cannot be read ({error}); starting anew")
+            kept.done = 0
+            return float("inf")
+        self.own_noise.delete()
+        self.own_noise = own_noise
+        self.class_noise.copy_(kept.tensors["class_noise"])
         restore_training(self.model, self.optimizer, kept)
         return float(kept.tensors["error"])
 

@@ -171,9 +171,12 @@ def gram(kernel: Kernel, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-def pull_back(kernel: Kernel, a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
-    """Gradient with respect to ``b`` alone of the sum of ``weights`` (A, B) times ``gram(kernel, a, b)``, in the form of ``b``, floats."""
-    out = torch.empty_like(b)
+def pull_back(kernel: Kernel, a: Tensor, b: Tensor, weights: Tensor, onto: Tensor | None = None) -> Tensor:
+    """Gradient with respect to ``b`` alone of the sum of ``weights`` (A, B) times ``gram(kernel, a, b)``, in the form of ``b``, floats.
+
+    It is added to ``onto``, where that is given.
+    """
+    out = torch.zeros_like(b) if onto is None else onto
     height, width = _tile(a)
     for columns in chunks(len(b), width):
         x = _units(b[columns]).detach().requires_grad_(True)
@@ -187,7 +190,7 @@ def pull_back(kernel: Kernel, a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
                 tile = kernel.pairs(left, tuple(right))
             for total, part in zip(gradients, torch.autograd.grad(tile, right, weights[rows, columns]), strict=True):
                 total += part
-        out[columns] = torch.autograd.grad(features, x, gradients)[0]
+        out[columns] += torch.autograd.grad(features, x, gradients)[0].to(out.dtype)
     return out
 
 
@@ -249,8 +252,8 @@ class KernelMachine:
         by_own.diagonal().add_(RIDGE * by_own.diagonal().mean())
         by_cross = error @ self.weights.T
         # the training kernel is symmetric and so are its weights: its images on the other side add as much again
-        gradient = pull_back(self.kernel, x, self.x, by_cross) + 2 * pull_back(self.kernel, self.x, self.x, by_own)
-        return gradient, logits
+        gradient = pull_back(self.kernel, x, self.x, by_cross)
+        return pull_back(self.kernel, self.x, self.x, 2 * by_own, onto=gradient), logits
 
 
 def _decay(z: Tensor) -> Tensor:

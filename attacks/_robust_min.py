@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,9 @@ from torch.nn import functional as F
 
 from attacks._eot import draw_views, views
 from benchmark import Attack, Context, ImageSet
-from benchmark.data import DatasetInfo, chunks
+from benchmark.data import DatasetInfo
 from benchmark.gradients import frozen, input_gradient
-from benchmark.resume import Checkpoint, restore_training, training_state
+from benchmark.resume import Checkpoint, kept, restore_training, training_state
 from benchmark.train import build_victim, check_finite
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
@@ -81,30 +82,44 @@ class RobustMin(Attack, ABC):
             raise ValueError(f"{self.name} needs at least 2 images, since BatchNorm does; got {len(data)}")
         model = build_victim(self.surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(ctx.device)
         optimizer = torch.optim.SGD(model.parameters(), self.lr, MOMENTUM, weight_decay=WEIGHT_DECAY)
-        noise = torch.zeros_like(data.x, dtype=torch.int8)  # levels of 1/255; beside the images, since a step needs one batch of it
+        parts = self.final_parts(len(data), ctx)
+        alone = torch.ones(len(data), dtype=torch.bool)
+        alone[torch.cat(parts)] = False
+        left = alone.nonzero().flatten()  # the images that get no final noise
+        place = torch.cumsum(alone, 0) - 1  # of each of them among them
+        stale = torch.zeros(len(left), *data.x.shape[1:], dtype=torch.int8)  # their noise, in levels
         losses = torch.zeros(self.steps, device=ctx.device)
         saved = Checkpoint(ctx)
         if saved.done:
             restore_training(model, optimizer, saved)
-            noise.copy_(saved.tensors["noise"])
+            stale.copy_(saved.tensors["stale"])
             losses.copy_(saved.tensors["losses"])
-            saved.tensors.clear()  # the noise of a large set need not exist twice
-        parts = self.final_parts(len(data), ctx)
         rounds = self.steps + len(parts)
-        for number in range(saved.done, rounds):
-            if number < self.steps:
-                losses[number] = self._model_step(model, optimizer, data, noise, number, ctx)
-                self._watch(losses, number + 1, ctx)
-            else:
-                if number == self.steps:
-                    check_finite(model, f"after the last step ({self.steps})")
-                part = parts[number - self.steps]
-                x, y = data.batch(part, ctx.device)
-                noise[part] = self.descend(model, x, y, data.info, f"final {number - self.steps}", ctx).to(noise.device)
-            saved.save(number + 1, {**training_state(model, optimizer), "noise": noise, "losses": losses})
-            ctx.progress((number + 1) / rounds, f"round {number + 1} of {rounds}, the last {len(parts)} for the final noise")
-        ctx.note(robust_loss=float(losses[-LOG_EVERY:].mean()), stale=len(data) - sum(map(len, parts)))
-        return data.with_x(_add_(noise, data.x))
+
+        def tell(done: int) -> None:
+            ctx.progress(done / rounds, f"round {done} of {rounds}, the last {len(parts)} for the final noise")
+
+        for number in range(saved.done, self.steps):
+            batch, levels, losses[number] = self._model_step(model, optimizer, data, number, ctx)
+            stale[place[batch[alone[batch]]]] = levels.cpu()[alone[batch]]
+            self._watch(losses, number + 1, ctx)
+            last = number + 1 == self.steps
+            saved.save(number + 1, {**training_state(model, optimizer), "stale": stale, "losses": losses}, now=last)
+            tell(number + 1)
+        check_finite(model, f"after the last step ({self.steps})")
+        out = torch.empty_like(data.x)
+        out[left] = _noisy(data.x[left], stale)
+
+        def protected(number: int) -> dict[str, Tensor]:
+            x, y = data.batch(parts[number], ctx.device)
+            noise = self.descend(model, x, y, data.info, f"final {number}", ctx)
+            return {"x": _noisy(data.x[parts[number]], noise.to(data.x.device))}
+
+        for number, part in enumerate(parts):
+            out[part] = kept(ctx, f"final{number}", partial(protected, number))["x"].to(out.device)
+            tell(self.steps + number + 1)
+        ctx.note(robust_loss=float(losses[-LOG_EVERY:].mean()), stale=len(left))
+        return data.with_x(out)
 
     def final_parts(self, n: int, ctx: Context) -> list[Tensor]:
         """Which images get their final noise together: int64 index tensors."""
@@ -148,11 +163,13 @@ class RobustMin(Attack, ABC):
         """``x`` with a uniform draw within ``radius``, in [0, 1]."""
         return (x + _uniform_like(x, self.radius, generator)).clamp_(0, 1)
 
-    def _model_step(self, model: nn.Module, optimizer: torch.optim.SGD, data: ImageSet, noise: Tensor, number: int, ctx: Context) -> Tensor:
+    def _model_step(
+        self, model: nn.Module, optimizer: torch.optim.SGD, data: ImageSet, number: int, ctx: Context
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One step of the surrogate; returns the images of its batch, their noise of this step in levels, and the loss."""
         batch = self._batch_of_step(len(data), number, ctx)
         x, y = data.batch(batch, ctx.device)
         levels = self.descend(model, x, y, data.info, f"step {number}", ctx)
-        noise[batch] = levels.to(noise.device)
         drawn = ctx.generator(f"step {number} model")
         seen = views((x + levels.float() / 255).clamp(0, 1), draw_views(len(batch), data.info.hflip, drawn))
         with frozen(model):
@@ -166,7 +183,7 @@ class RobustMin(Attack, ABC):
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        return loss.detach()
+        return batch, levels, loss.detach()
 
     def _batch_of_step(self, n: int, number: int, ctx: Context) -> Tensor:
         """Images of one step, a new order in each pass over the set. An incomplete last batch is left out, as in the releases."""
@@ -189,9 +206,6 @@ def _uniform_like(x: Tensor, bound: float, generator: torch.Generator) -> Tensor
     return drawn.to(x.device, memory_format=torch.channels_last, non_blocking=True)
 
 
-def _add_(noise: Tensor, x: Tensor) -> Tensor:
-    """``x`` with its noise, clipped, uint8 (N, C, H, W), in the memory of ``noise``: large sets exist no third time."""
-    out = noise.view(torch.uint8)
-    for part in chunks(len(x), 256):
-        out[part] = (x[part].to(torch.int16) + noise[part]).clamp_(0, 255).to(torch.uint8)
-    return out
+def _noisy(x: Tensor, levels: Tensor) -> Tensor:
+    """uint8 images with their noise in levels, clipped."""
+    return (x.to(torch.int16) + levels).clamp_(0, 255).to(torch.uint8)

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from attacks._l2 import rounded_within
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.data import CHUNK, chunks, to_float
+from benchmark.data import at_once, chunks, to_float
 
 TILE = 32  # pixels; the largest square that one process fills
 MARGIN = 4  # rows and columns that the process fills and that are cut off, the two random ones among them
@@ -68,7 +68,7 @@ class AR(Attack):
             members = (data.y == label).nonzero().flatten()
             generator = ctx.generator(f"class {label}")
             process = signal_map(kernel, TILE)
-            for part in chunks(len(members), max(4, CHUNK * 3072 // data.info.size)):  # memory stays flat for large images
+            for part in chunks(len(members), max(4, at_once(data.x))):
                 noise = self.noise(data.info, process, len(members[part]), generator)
                 out[members[part]] = rounded_within(to_float(data.x[members[part]]), noise, self.budget(data.info))
             ctx.progress((label + 1) / len(kernels), f"class {label + 1} of {len(kernels)}")

@@ -10,7 +10,7 @@ Departures:
 - Sample-wise, the noise's turn goes through the images in their order: in eval mode they do not depend on each other.
 - The learning rate's cosine ends at 0, the source's at 1e-6. A batch of one image is left out.
 - Boxes of the augmentation are not rounded to whole pixels, and an image that none of ten boxes fits stays whole.
-- Noise is kept in half precision, which errs by less than 0.01 levels, to halve its memory.
+- Noise is kept in half precision, which errs by less than 0.01 levels, to halve its size.
 - Images are rounded to nearest; the source cuts.
 """
 
@@ -112,10 +112,10 @@ class AUE(Attack):
         """Moves the noise of each class in the batch down the summed gradient of its images."""
         x, y = game.images(batch)
         for _ in range(self.noise_steps or 1):
-            gradient, _ = input_gradient(game.seen, (x + game.noise[y]).clamp_(0, 1), y, game.ctx)
-            total = torch.zeros(game.noise.shape, device=game.noise.device).index_add_(0, y, gradient)
-            moved = game.noise - self.step_share * self.eps * total.sign()
-            game.noise.copy_(moved.clamp_(-self.eps, self.eps))
+            gradient, _ = input_gradient(game.seen, (x + game.class_noise[y]).clamp_(0, 1), y, game.ctx)
+            total = torch.zeros(game.class_noise.shape, device=game.class_noise.device).index_add_(0, y, gradient)
+            moved = game.class_noise - self.step_share * self.eps * total.sign()
+            game.class_noise.copy_(moved.clamp_(-self.eps, self.eps))
 
 
 class View(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.data import CHUNK, chunks, to_float, to_uint8
+from benchmark.data import at_once, chunks, to_float, to_uint8
 
 
 @attack(version=1, cite="arXiv:2303.04278")
@@ -41,7 +41,7 @@ class CUDA(Attack):
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         kernels = self.kernels(data.info, ctx)
         out = torch.empty_like(data.x)
-        for part in chunks(len(data), max(1, CHUNK * 3072 // data.info.size)):
+        for part in chunks(len(data), at_once(data.x)):
             out[part] = to_uint8(filtered(to_float(data.x[part]), kernels[data.y[part]]))
             ctx.progress(part.stop / len(data))
         return data.with_x(out)

@@ -113,7 +113,7 @@ class EM(Attack):
 
     def _class_turn(self, game: MinMin, number: int) -> None:
         """Each batch of a share of the set moves the noise of its classes to the mean of what its images would have."""
-        noise = game.noise
+        noise = game.class_noise
         for batch in self._stratified(game.data, number, game.ctx):
             x, y = game.images(batch)
             updated = game.descend(x, y, noise[y].float(), self.noise_steps or 1, self.step)

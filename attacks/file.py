@@ -23,7 +23,7 @@ from torch import Tensor
 
 from attacks._perturbation_file import Array, read
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.data import CHUNK, chunks, to_float, to_uint8
+from benchmark.data import at_once, chunks, to_float, to_uint8
 from benchmark.files import given_file
 
 CHOICES = {"layout": ("nchw", "nhwc"), "unit": ("unit", "levels"), "kind": ("delta", "image"), "per": ("image", "class")}
@@ -119,7 +119,7 @@ class File(Attack):
             if ctx.notes["positive_only"]:
                 ctx.log(f"file: {self.path}: no change is negative (positive_only), as in the sets that EM released; docs/methods/file.md")
         out = data.x.clone()
-        step = _step(values)
+        step = at_once(values)
         for part in ctx.track(chunks(len(images), step), -(-len(images) // step), "applying"):
             some, new = data.select(images[part]), entries.take(part, unit)
             out[images[part]] = to_uint8(new).to(out.device) if kind == "image" else some.perturb(new).x
@@ -174,7 +174,7 @@ class File(Attack):
 
     def _kind(self, entries: Entries, unit: str, per: str, data: ImageSet) -> str:
         n = len(entries.images)
-        sample = torch.linspace(0, n - 1, min(n, SAMPLE, _step(entries.values))).long()
+        sample = torch.linspace(0, n - 1, min(n, SAMPLE, at_once(entries.values))).long()
         seen = entries.take(sample, unit)
         far = float(seen.abs().mean())
         near = float((seen - to_float(data.x[entries.images[sample]]).cpu()).abs().mean())
@@ -218,7 +218,7 @@ def _positions(index: Array, count: int, n: int) -> Tensor:
 def _range(values: Array, ctx: Context) -> tuple[float, float]:
     """Smallest and largest value, and 0, of finite numbers."""
     low = high = 0.0
-    step = _step(values)
+    step = at_once(values)
     for part in ctx.track(chunks(len(values), step), -(-len(values) // step), "looking at the values"):
         some = values[part]
         smallest, largest = float(some.min()), float(some.max())
@@ -227,11 +227,6 @@ def _range(values: Array, ctx: Context) -> tuple[float, float]:
             raise ValueError(f"entry {bad} holds NaN or an infinite value; the perturbation is damaged or its attack diverged")
         low, high = min(low, smallest), max(high, largest)
     return low, high
-
-
-def _step(values: Array) -> int:
-    """Entries handled at once: 64 MB of floats."""
-    return max(1, min(CHUNK, 2**24 * len(values) // max(1, values.size)))
 
 
 def _wraps(seen: Tensor) -> bool:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.data import chunks
+from benchmark.data import at_once, chunks
 from benchmark.verify import L2_AIM
 
 NEAR_TIE = 1e-3  # in levels; so near a half, adding the image may round either way, hence the longer way is assumed
@@ -61,7 +61,7 @@ class LSP(Attack):
         for label in range(info.num_classes):
             members = (data.y == label).nonzero().flatten()
             patches = self.patches(info, centres[label], len(members), ctx.generator(f"class {label}"))
-            for part in chunks(len(members)):  # full-size noise exists for one chunk at a time
+            for part in chunks(len(members), at_once(data.x)):  # full-size noise exists for one chunk at a time
                 noise = patches[part].repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
                 out[members[part]] = data.select(members[part]).perturb(noise).x
             ctx.progress((label + 1) / info.num_classes, f"class {label + 1} of {info.num_classes}")

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -35,7 +36,7 @@ from torch.nn import functional as F
 from attacks._ntk import CNN, FNN, KernelMachine
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.data import to_float
-from benchmark.resume import Checkpoint
+from benchmark.resume import kept, with_scratch
 from benchmark.spec import Value
 
 TIMES = {"cnn": 8.0, "fnn": 4096.0}  # the best of the paper for CIFAR-10
@@ -86,14 +87,23 @@ class NTGA(Attack):
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         work, order = self._work(data, ctx)
-        state = Checkpoint(ctx)
-        out = state.tensors.get("x", data.x.clone())
-        facts = state.tensors.get("facts", torch.zeros(len(work), 4, dtype=torch.float64))
-        for number in range(state.done, len(work)):
+
+        def protected(number: int) -> dict[str, Tensor]:
             block, held_out = (data.select(index) for index in work[number])
-            delta, facts[number] = self._protect(block, held_out, ctx, number, len(work))
-            out[work[number][0]] = block.perturb(delta).x
-            state.save(number + 1, {"x": out, "facts": facts})
+            delta, seen = self._protect(block, held_out, ctx, number, len(work))
+            return {"x": block.perturb(delta).x, "facts": seen}
+
+        with with_scratch(ctx) as inside:  # where blocks wait, so that memory need not hold the result beside the kernels
+
+            def block(number: int) -> dict[str, Tensor]:
+                return kept(inside, f"block{number}", partial(protected, number))
+
+            for number in range(len(work)):
+                block(number)
+            out, facts = data.x.clone(), torch.empty(len(work), 4, dtype=torch.float64)
+            for number, (index, _) in enumerate(work):
+                made = block(number)
+                out[index], facts[number] = made["x"].to(out.device), made["facts"]
         covered = torch.zeros(len(data), dtype=torch.bool)
         covered[torch.cat([index for index, _ in work])] = True
         ctx.keep("split", {"order": order, "covered": covered})

@@ -8,22 +8,27 @@ import os
 import re
 import socket
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STALE_SECONDS = 24 * 3600.0  # a temporary file of another machine is dead after this
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _TEMPORARY = re.compile(r"\..+~(?P<host>[^~]*)~(?P<pid>\d+)~\d+\.tmp")
+Content = bytes | Callable[[Path], object]  # of a file, or what writes it to the path that it is given
 _serial = count()  # two writes of one process never share a temporary name
 
 
-def publish(path: Path, data: bytes) -> None:
-    """Writes ``data`` to ``path`` so that ``path`` is either as before or whole."""
-    temporary = write_temporary(path, data)
+def publish(path: Path, content: Content) -> None:
+    """Writes ``content`` to ``path`` so that ``path`` is either as before or whole."""
+    temporary = write_temporary(path, content)
     try:
         rename(temporary, path)
     finally:
@@ -46,15 +51,35 @@ def read_object(path: Path, advice: str) -> dict[str, Any]:
     return value
 
 
-def write_temporary(path: Path, data: bytes) -> Path:
+def tensor_file(tensors: Mapping[str, Tensor]) -> Content:
+    """Tensors as a safetensors file, written out of the memory that they are in."""
+
+    def write(path: Path) -> None:
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        try:
+            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+        except SafetensorError as error:  # it tells a full disk in words alone
+            code = re.search(r"os error (\d+)", str(error))
+            if code is None:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+
+    return write
+
+
+def write_temporary(path: Path, content: Content) -> Path:
     """Writes and syncs a temporary file in the folder of ``path``; leaves none if that fails."""
     temporary = path.with_name(f".{path.name}~{_host()}~{os.getpid()}~{next(_serial)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
+            if callable(content):
+                content(temporary)
+            else:
+                temporary.write_bytes(content)
+            with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         except BaseException:  # also Ctrl-C: whatever stopped the write, half a file must not stay
             with suppress(OSError):

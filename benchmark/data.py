@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.spec import canonical_json
 
-CHUNK = 2048  # images handled at once: 25 MB of floats at 32 px, so that memory stays flat
+CHUNK = 2048 * 3072  # numbers handled at once: 25 MB of floats, so that memory stays flat
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class ImageSet:
         if delta.shape != self.x.shape:
             raise ValueError(f"delta has shape {tuple(delta.shape)}, expected {tuple(self.x.shape)}")
         out = torch.empty_like(self.x)
-        for part in chunks(len(self)):
+        for part in chunks(len(self), at_once(self.x)):
             change = delta[part].to(self.x.device, torch.float32)
             if not bool(torch.isfinite(change).all()):
                 bad = int((~torch.isfinite(change)).flatten(1).any(1).nonzero()[0]) + part.start
@@ -107,7 +110,7 @@ class ImageSet:
     def map(self, fn: Callable[[Tensor], Tensor]) -> ImageSet:
         """Applies ``fn`` (uint8 batch -> uint8 batch of the same shape) to all images, in chunks."""
         out = torch.empty_like(self.x)
-        for part in chunks(len(self)):
+        for part in chunks(len(self), at_once(self.x)):
             batch = fn(self.x[part])
             if batch.dtype != torch.uint8 or batch.shape != self.x[part].shape:
                 raise TypeError(f"map got {batch.dtype} {tuple(batch.shape)} from its function, expected uint8 {tuple(self.x[part].shape)}")
@@ -119,7 +122,7 @@ class ImageSet:
         """sha256 of images, labels and info."""
         sha = hashlib.sha256(canonical_json(asdict(self.info)).encode())
         for tensor in (self.x, self.y):
-            for part in chunks(len(self)):
+            for part in chunks(len(self), at_once(self.x)):
                 sha.update(tensor[part].cpu().contiguous().numpy().tobytes())
         return sha.hexdigest()
 
@@ -137,9 +140,14 @@ class Splits:
         return self.train.info
 
 
-def chunks(n: int, size: int = CHUNK) -> Iterator[slice]:
-    """Slices that cover 0..n in order."""
+def chunks(n: int, size: int) -> Iterator[slice]:
+    """Slices of ``size`` that cover 0..n in order; the last may be shorter."""
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def at_once(x: Tensor | NDArray[Any]) -> int:
+    """How many images like those of ``x``, (N, C, H, W), hold ``CHUNK`` numbers together: 2,048 of 3x32x32."""
+    return max(1, CHUNK // max(1, math.prod(x.shape[1:])))
 
 
 def to_float(x: Tensor) -> Tensor:

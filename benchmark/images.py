@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.data import chunks, to_float, to_uint8
+from benchmark.data import at_once, chunks, to_float, to_uint8
 
 LUMA = (19595, 38470, 7471)  # red, green, blue in 65536ths: ITU-R 601, as Pillow's convert("L") has them
 SSIM_WINDOW = 7
@@ -108,7 +108,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     """
     _check_pair(a, b)
     error = torch.empty(len(a), dtype=torch.float64)
-    for part in chunks(len(a)):
+    for part in chunks(len(a), at_once(a)):
         error[part] = (a[part].double() - b[part].double()).square().flatten(1).mean(1).cpu()
     return 10 * torch.log10(255**2 / error)
 
@@ -128,7 +128,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     out = torch.empty(len(a), dtype=torch.float64)
     sample = SSIM_WINDOW**2 / (SSIM_WINDOW**2 - 1)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    for part in chunks(len(a), 256):  # float64 with five window means: 256 images of 32 px take 40 MB
+    for part in chunks(len(a), -(-at_once(a) // 8)):  # float64 with five window means
         p, q = a[part].double(), b[part].double()
         mean_p, mean_q = _window_mean(p), _window_mean(q)
         var_p = sample * (_window_mean(p * p) - mean_p**2)

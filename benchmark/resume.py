@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.api import Context
-from benchmark.atomic import publish
+from benchmark.atomic import publish, tensor_file
 
 SAVE_EVERY = 30.0  # seconds; a killed run loses no more than this and the round that was under way
 
@@ -27,7 +31,7 @@ class Checkpoint:
     """
 
     def __init__(self, ctx: Context, name: str = "state") -> None:
-        self.path = None if ctx.scratch is None else ctx.scratch / f"{name}.safetensors"
+        self.path = None if ctx.scratch is None else _file(ctx.scratch, name)
         self.done = 0
         self.tensors: dict[str, Tensor] = {}
         self._last = time.monotonic()
@@ -36,11 +40,11 @@ class Checkpoint:
 
     def _read(self, ctx: Context) -> None:
         from safetensors import SafetensorError
-        from safetensors.torch import load
+        from safetensors.torch import load_file
 
         assert self.path is not None
         try:
-            tensors = load(self.path.read_bytes())
+            tensors = load_file(self.path)  # whose pages are read when they are used
             self.done = int(tensors.pop("done"))
             self.tensors = tensors
         except (SafetensorError, ValueError, KeyError, OSError) as error:
@@ -54,17 +58,47 @@ class Checkpoint:
         Raises:
             OSError: if the disk is full.
         """
-        from safetensors.torch import save
-
         if self.path is None or (not now and time.monotonic() - self._last < SAVE_EVERY):
             return
-        kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        publish(self.path, save({**kept, "done": torch.tensor(done)}))
+        publish(self.path, tensor_file({**tensors, "done": torch.tensor(done)}))
         self._last = time.monotonic()
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with ``prefix`` and a dot, without it: for example a network's state."""
         return {name.removeprefix(f"{prefix}."): value for name, value in self.tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def kept(ctx: Context, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """One piece of a long method's result: from the scratch folder if it is there, else made now and kept there.
+
+    A method that asks for a piece again later must be ready to make it again: another run of the same stage may have ended meanwhile and
+    emptied the folder.
+    """
+    found = Checkpoint(replace(ctx, on_log=None), name)  # a line for each piece would fill the log
+    if not found.done:
+        found.tensors = make()
+        found.save(1, found.tensors, now=True)
+    return found.tensors
+
+
+def forget(ctx: Context, name: str) -> None:
+    """Deletes what is kept under ``name``."""
+    if ctx.scratch is not None:
+        _file(ctx.scratch, name).unlink(missing_ok=True)
+
+
+@contextmanager
+def with_scratch(ctx: Context) -> Iterator[Context]:
+    """``ctx`` with a scratch folder, which goes away afterwards if it had none: for pieces that together may be too large for memory."""
+    if ctx.scratch is not None:
+        yield ctx
+        return
+    with TemporaryDirectory(prefix="uebench-") as folder:
+        yield replace(ctx, scratch=Path(folder))
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.safetensors"
 
 
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,10 +20,12 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
-from benchmark.atomic import explained, is_abandoned, publish, read_object, rename, write_temporary
+from benchmark.atomic import explained, is_abandoned, publish, read_object, rename, tensor_file, write_temporary
 from benchmark.record import Record
 
 if TYPE_CHECKING:
@@ -99,8 +101,6 @@ class Store:
             OSError: if the store cannot be written; nothing half-written is left.
             ValueError: if a name is no plain file name, or the manifest holds NaN or what JSON cannot.
         """
-        from safetensors.torch import save
-
         for name in tensors:
             if not _NAME.fullmatch(name) or name == "manifest":
                 raise ValueError(f'cannot keep tensors as "{name}"; expected a plain name such as model, and not images or manifest')
@@ -109,9 +109,9 @@ class Store:
         files: dict[str, dict[str, str | int]] = {}
         try:
             for name, values in tensors.items():
-                data = save({label: value.detach().cpu().contiguous() for label, value in values.items()})
-                files[f"{name}.safetensors"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-                waiting[f"{name}.safetensors"] = write_temporary(folder / f"{name}.safetensors", data)
+                file = f"{name}.safetensors"
+                waiting[file] = write_temporary(folder / file, tensor_file(values))
+                files[file] = {"sha256": _sha256(waiting[file]), "size": waiting[file].stat().st_size}
             full = {**manifest, "schema": SCHEMA, "key": key, "files": files}
             waiting[MANIFEST] = write_temporary(folder / MANIFEST, _json_bytes(full, folder / MANIFEST))
             self._replace_artifact(folder, waiting)
@@ -141,7 +141,7 @@ class Store:
             for name in manifest["files"]:
                 if not _NAME.fullmatch(name) or not name.endswith(".safetensors"):
                     raise ValueError(f'the manifest of {key} in {source.root} lists the file "{name}", expected a plain name.safetensors')
-                waiting[name] = write_temporary(folder / name, source._checked(key, name, manifest).read_bytes())
+                waiting[name] = write_temporary(folder / name, partial(copyfile, source._checked(key, name, manifest)))
             waiting[MANIFEST] = write_temporary(folder / MANIFEST, _json_bytes(manifest, folder / MANIFEST))
             self._replace_artifact(folder, waiting)
         finally:
@@ -228,8 +228,7 @@ class Store:
             size = path.stat().st_size
             with path.open("rb") as file:
                 _refuse_pickle(file.read(8), path, advice)
-                file.seek(0)
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = _sha256(path)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path} is missing though its manifest lists it; {advice}") from error
         expected = files[name]
@@ -353,6 +352,11 @@ class Store:
 
     def _failure_file(self, key: str) -> Path:
         return self.root / "failures" / f"{_checked_key(key)}.json"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checked_key(key: str) -> str:

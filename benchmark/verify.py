@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmark.api import Attack, Defense
-from benchmark.data import ImageSet, chunks
+from benchmark.data import ImageSet, at_once, chunks
 from benchmark.probe import linear_probe
 
 Facts = dict[str, float | int | None]
@@ -137,7 +137,7 @@ def _label_message(given: ImageSet, returned: ImageSet, who: str) -> str:
 def _change_norms(clean: Tensor, changed: Tensor) -> dict[str, Tensor]:
     """Norms of each image's change, float64 (N,): ``linf`` and ``l2`` in levels 0..255, ``l0`` in pixels."""
     norms = {name: torch.empty(len(clean), dtype=torch.float64) for name in SHOWN}
-    for part in chunks(len(clean)):
+    for part in chunks(len(clean), at_once(clean)):
         for name, value in _norms(clean[part].cpu().float() - changed[part].cpu().float()).items():
             norms[name][part] = value
     return norms
@@ -198,7 +198,7 @@ def _reordered(clean: ImageSet, poisoned: ImageSet, over: Tensor, norm: str, lim
     images = poisoned.x[sample].cpu().float()
     best = torch.full((len(sample),), torch.inf)
     nearest = torch.zeros(len(sample), dtype=torch.int64)
-    for part in chunks(len(clean)):
+    for part in chunks(len(clean), at_once(clean.x)):
         distance, index = torch.cdist(images.flatten(1), clean.x[part].cpu().float().flatten(1)).min(1)
         nearest = torch.where(distance < best, index + part.start, nearest)
         best = torch.minimum(best, distance)

@@ -1,10 +1,15 @@
-"""Measures the peak memory of a worker process on 50,000 images of 32x32 pixels, stage by stage.
+"""Measures the peak memory of a worker process, stage by stage.
 
     python perf/memory.py [--images 50000] [--batch 64]
+    python perf/memory.py --attacks [NAME ...] [--images 10000] [--size 224]
 
-One worker does what a run would have it do: poison with ``lsp`` and with ``ops``, purify with ``jpeg``, train a victim for one
-epoch. Loading the data set, verifying the poison and writing the result are included. What is read is the kernel's VmHWM,
-reset at the start of each stage; a worker keeps some memory from stage to stage, as in a real run. Linux only.
+By default one worker does what a run would have it do on 50,000 images of 32x32 pixels: poison with ``lsp`` and with ``ops``, purify with
+``jpeg``, train a victim for one epoch. With ``--attacks``, one worker for each attack (all by default) poisons 10,000 images of 224x224
+pixels; it takes the few steps of the contract tests and looks through a network of one layer, so that what is measured is what the
+attack itself holds. A real network's activations come on top, in proportion to its batch.
+
+Loading the data set, verifying the poison and writing the result are included. What is read is the kernel's VmHWM, reset at the start
+of each stage; a worker keeps some memory from stage to stage, as in a real run. Linux only.
 """
 
 from __future__ import annotations
@@ -12,7 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.datasets import fingerprint
@@ -20,19 +26,24 @@ from benchmark.hardware import native_precision
 from benchmark.plan import Stage, make_plan
 from benchmark.registry import Registry
 from benchmark.scheduler import Machine, run_plan
+from benchmark.spec import Spec
 from benchmark.store import Store
 from benchmark.suite import load_suite
 
-TARGET = 1.5  # GiB
-PLUGIN = Path(__file__).resolve().parent / "random_images.py"
+TARGET, LARGE_TARGET = 1.5, 4.0  # GiB
+HERE = Path(__file__).resolve().parent
+PLUGINS = (HERE / "random_images.py", HERE / "linear_net.py")
 PEAKS = "peaks.jsonl"  # in the store's folder
+SMALL_SURROGATE = {"surrogate": "linear_net", "surrogate_epochs": 2}  # of attacks that have these parameters
 
 
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    options.add_argument("--images", type=int, default=50_000, help="training images; a fifth as many are for testing")
-    options.add_argument("--batch", type=int, default=64, help="images a training step")
-    options.add_argument("--victim", default="resnet10_w16")
+    options.add_argument("--attacks", nargs="*", metavar="NAME", help="measure these attacks on large images; without names, all")
+    options.add_argument("--images", type=int, help="training images, 50000, or 10000 with --attacks; a fifth as many are for testing")
+    options.add_argument("--size", type=int, default=224, help="side of an image in pixels, with --attacks")
+    options.add_argument("--batch", type=int, default=64, help="images a training step, without --attacks")
+    options.add_argument("--victim", default="resnet10_w16", help="without --attacks")
     return options
 
 
@@ -47,44 +58,85 @@ def measured_stage(
         file.write(json.dumps({"label": stage.label, "gib": peak_memory_mb() / 1024}) + "\n")
 
 
-def stages(options: argparse.Namespace, registry: Registry, data: Path) -> list[Stage]:
-    """Both poisons, JPEG on the first, and a victim on its result."""
+@dataclass(frozen=True)
+class Bench:
+    """Where things are measured: a registry with the plugins, a folder for data and results."""
+
+    registry: Registry
+    folder: Path
+
+    def peaks(self, axes: dict[str, Sequence[str]], settings: list[str], wanted: Callable[[Stage], bool]) -> list[tuple[str, float]]:
+        """Runs the wanted stages of a suite in one new worker: label and GiB of each, in the order of their end.
+
+        Raises:
+            SystemExit: if one of them fails.
+        """
+        data, store = self.folder / "data", Store(Path(tempfile.mkdtemp(prefix="store-", dir=self.folder)))
+        suite = load_suite("cifar10-lite", self.registry, axes, settings)
+        plan = make_plan(suite, self.registry, lambda spec: fingerprint(spec, data, self.registry), native_precision("cpu"))
+        machine = Machine(data_root=str(data), plugins=tuple(map(str, PLUGINS)))
+        stages = [stage for stage in plan.stages if wanted(stage)]
+        outcome = run_plan(stages, store, machine, slots=("cpu",), runner="memory:measured_stage")
+        if outcome.exit_code:
+            raise SystemExit(f"not measured: {outcome.summary} {[failure.error for failure in outcome.failures]}")
+        lines = (store.root / PEAKS).read_text(encoding="utf-8").splitlines()
+        return [(peak["label"], peak["gib"]) for peak in map(json.loads, lines)]
+
+
+def a_run(bench: Bench, options: argparse.Namespace) -> list[tuple[str, float]]:
+    """Both poisons, JPEG on one of them, and a victim on its result."""
+    images = options.images or 50_000
     axes = {
-        "datasets": [f"random_images[train={options.images},test={options.images // 5}]"],
+        "datasets": [f"random_images[train={images},test={images // 5}]"],
         "attacks": ["lsp", "ops"],
         "defenses": ["none", "jpeg"],
         "victims": [options.victim],
         "protocols": ["lite"],
     }
-    suite = load_suite("cifar10-lite", registry, axes, ["protocol.epochs=1", f"protocol.batch_size={options.batch}"])
-    plan = make_plan(suite, registry, lambda spec: fingerprint(spec, data, registry), native_precision("cpu"))
-    cell = next(cell for cell in plan.cells if str(cell.attack) == "lsp" and str(cell.defense) == "jpeg")
-    return [stage for stage in plan.stages if stage.kind == "poison" or stage.key in cell.stages]
+    settings = ["protocol.epochs=1", f"protocol.batch_size={options.batch}"]
+    kinds = {"lsp": ("purify", "train"), "ops": ()}  # beside the poison
+
+    def wanted(stage: Stage) -> bool:
+        attack = next(name for name in kinds if name in stage.label)
+        return stage.kind == "poison" or (stage.kind in kinds[attack] and "jpeg" in stage.label)
+
+    return bench.peaks(axes, settings, wanted)
+
+
+def an_attack(bench: Bench, name: str, options: argparse.Namespace) -> list[tuple[str, float]]:
+    """The poison of one attack, and its surrogate's training where it has one."""
+    images = options.images or 10_000
+    card = bench.registry.card("attack", name)
+    toy = dict(bench.registry.load("attack", name).toy)
+    toy.update({key: value for key, value in SMALL_SURROGATE.items() if key in card.params})
+    axes = {
+        "datasets": [f"random_images[train={images},test={images // 5},size={options.size},hint=80]"],
+        "attacks": [str(Spec(name, toy))],
+        "defenses": ["none"],
+        "victims": ["linear_net"],
+        "protocols": ["lite"],
+    }
+    found = bench.peaks(axes, [], lambda stage: stage.kind in ("surrogate", "poison"))
+    return [(f"{name}, {'surrogate' if i < len(found) - 1 else 'poison'}", gib) for i, (_, gib) in enumerate(found)]
 
 
 def main() -> None:
     options = parser().parse_args()
-    registry = Registry(plugins=(PLUGIN,))
+    registry = Registry(plugins=PLUGINS)
     with tempfile.TemporaryDirectory(prefix="uebench-perf-") as folder:
-        data = Path(folder) / "data"
-        store = Store(Path(folder) / "store")
-        wanted = stages(options, registry, data)
-        machine = Machine(data_root=str(data), plugins=(str(PLUGIN),))
-        outcome = run_plan(wanted, store, machine, slots=("cpu",), runner="memory:measured_stage")
-        if outcome.exit_code:
-            raise SystemExit(f"not measured: {outcome.summary} {[failure.error for failure in outcome.failures]}")
-        lines = (store.root / PEAKS).read_text(encoding="utf-8").splitlines()
+        bench = Bench(registry, Path(folder))
+        if options.attacks is None:
+            rows, target, what = a_run(bench, options), TARGET, f"{options.images or 50_000:,} images of 32x32, batch {options.batch}"
+        else:
+            names = options.attacks or [name for name in sorted(registry.cards("attack")) if name not in ("none", "file")]
+            rows, target = [row for name in names for row in an_attack(bench, name, options)], LARGE_TARGET
+            what = f"{options.images or 10_000:,} images of {options.size}x{options.size}"
     from _common import machine as about
     from _common import print_table, verdict
 
-    peaks = [json.loads(line) for line in lines]
-    rows = [(peak["label"], peak["gib"], "") for peak in peaks]
-    most = max(peak["gib"] for peak in peaks)
-    print_table(
-        f"one worker, {options.images:,} images of 32x32, batch {options.batch}; {about()}",
-        ("", "peak GiB", ""),
-        [*rows, ("the most", most, verdict(most, TARGET))],
-    )
+    most = max(gib for _, gib in rows)
+    table = [*((label, gib, "") for label, gib in rows), ("the most", most, verdict(most, target))]
+    print_table(f"one worker, {what}; {about()}", ("", "peak GiB", ""), table)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def smooth_images(n: int) -> ImageSet:
     """Random fields of few frequencies with a little grain, in 10 classes."""
     generator = torch.Generator().manual_seed(0)
     x = torch.empty(n, 3, SIZE, SIZE, dtype=torch.uint8)
-    for part in chunks(n):
+    for part in chunks(n, 2048):
         count = part.stop - part.start
         coarse = F.interpolate(torch.rand(count, 3, 6, 6, generator=generator), size=(SIZE, SIZE), mode="bicubic")
         x[part] = to_uint8(coarse + 0.03 * torch.randn(count, 3, SIZE, SIZE, generator=generator))

@@ -169,6 +169,17 @@ def test_a_killed_run_goes_on_to_the_same_bytes(granularity: str, toy: ImageSet,
     assert len(steps) == 2 * (2 + 2 + 1)  # all had been played
 
 
+def test_noise_that_has_vanished_starts_the_game_anew(toy: ImageSet, tmp_path: Path) -> None:
+    """Another run of the same stage goes on and deletes the files of rounds that it keeps no longer."""
+    attack, lines = replace(SMALL, model_steps=2, noise_steps=1), list[str]()
+    expected = attack.poison(toy, Context(scratch=tmp_path)).fingerprint
+    (noise,) = tmp_path.glob("*.rows")  # those of the rounds before are gone
+    noise.unlink()
+    assert attack.poison(toy, Context(scratch=tmp_path, on_log=lines.append)).fingerprint == expected
+    assert "the noise of round 3 cannot be read" in lines[1]
+    assert len(list(tmp_path.glob("*.rows"))) == 1
+
+
 def test_a_surrogate_that_diverges_is_named(toy: ImageSet) -> None:
     with pytest.raises(FloatingPointError, match="not finite in round 1; the training diverged, lower lr"):
         replace(SMALL, lr=1e30).poison(toy, Context())

@@ -13,7 +13,6 @@ import torch
 from conftest import random_set
 from perturbation_files import FORMS, Array, added, as_pickle, poisoned, refused, save, some_changes, some_images  # noqa: F401  two are fixtures
 
-import attacks.file as module
 from attacks._perturbation_file import read
 from attacks.file import File
 from benchmark import ImageSet
@@ -268,6 +267,6 @@ def test_the_place_of_a_file(data: ImageSet, delta: Array, tmp_path: Path, monke
 
 
 def test_chunks_change_nothing(data: ImageSet, delta: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 7)
+    monkeypatch.setattr("benchmark.data.CHUNK", 7 * delta[0].size)
     for name, array in (("delta", delta), ("images", added(data, delta).numpy())):
         assert torch.equal(poisoned(data, save(tmp_path / f"{name}.npy", array))[0], added(data, delta))

@@ -248,7 +248,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     again = Context(scratch=tmp_path, on_progress=lambda share, note: seen.append(note))
     assert SMALL.poison(toy, again).fingerprint == expected.fingerprint
     assert again.notes == whole.notes
-    assert len(seen) == 8 - rounds  # 5 steps and 3 parts
+    assert len(seen) == 8 - min(rounds, 5)  # 5 steps and 3 parts, of which those that are there pass by
     assert nets[2].images < nets[0].images
 
 
