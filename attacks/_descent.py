@@ -179,14 +179,18 @@ def cross_entropy(model: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> Tenso
 
 
 def targets(y: Tensor, shift: int, classes: int) -> Tensor:
-    """The labels that images are driven to: the class ``shift`` places on, after the last one the first.
+    """The labels that images are driven to: the class ``shift`` places on, after the last one the first."""
+    return (y + shift) % classes
+
+
+def check_shift(shift: int, classes: int) -> None:
+    """Refuses a shift that names each image's own class.
 
     Raises:
-        ValueError: if that is the image's own class.
+        ValueError: if it does.
     """
     if shift % classes == 0:
         raise ValueError(f"shift={shift} at {classes} classes names each image's own class; choose a shift that {classes} does not divide")
-    return (y + shift) % classes
 
 
 def drive(

@@ -20,6 +20,7 @@ from benchmark.data import ImageSet, at_once, chunks
 from benchmark.gradients import frozen, input_gradient
 from benchmark.resume import Checkpoint, restore_training, training_state
 from benchmark.rows import Rows
+from benchmark.surrogate import check_learned
 from benchmark.train import build_victim, check_finite
 
 Turn = Callable[[int], None]  # gets the number of the round, from 1
@@ -52,6 +53,7 @@ class MinMin:
         view: nn.Module | None = None,
         positive: bool = False,
     ) -> None:
+        self.surrogate = surrogate
         self.data, self.ctx, self.by_class, self.eps, self.chunk, self.positive = data, ctx, by_class, eps, chunk, positive
         self.class_noise = torch.zeros(by_class * data.info.num_classes, *data.x.shape[1:], dtype=torch.float16, device=ctx.device)
         self.own_noise = self._own_rows()
@@ -71,6 +73,7 @@ class MinMin:
 
         Raises:
             FloatingPointError: if the surrogate is no longer finite.
+            ValueError: if it has learned nothing in the end.
         """
         kept = Checkpoint(self.ctx)
         error = self._restore(kept)
@@ -89,6 +92,13 @@ class MinMin:
             while self._replaced:
                 self._replaced.pop().delete()
         self.ctx.note(rounds=self._finished, surrogate_error=error)
+        chance = 1 / self.data.info.num_classes
+        check_learned(
+            self.surrogate,
+            1 - error / (1 - chance),
+            f"its error on the poisoned set is {error:.1%} after {self._finished} rounds, where chance has {1 - chance:.1%}",
+            "play more rounds, change lr, or choose another surrogate",
+        )
         return self._poisoned()
 
     def images(self, batch: Tensor) -> tuple[Tensor, Tensor]:

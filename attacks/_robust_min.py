@@ -24,10 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attacks._eot import draw_views, views
+from attacks._lengths import check_lengths
 from benchmark import Attack, Context, ImageSet
 from benchmark.data import DatasetInfo
 from benchmark.gradients import frozen, input_gradient
 from benchmark.resume import Checkpoint, kept, restore_training, training_state
+from benchmark.surrogate import check_learned
 from benchmark.train import build_victim, check_finite
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
@@ -55,13 +57,11 @@ class RobustMin(Attack, ABC):
     def __post_init__(self) -> None:
         if self.preset not in ("clean", "official"):
             raise ValueError(f'preset="{self.preset}", expected clean or official')
-        if not 0 < self.eps <= LARGEST_EPS:
-            raise ValueError(f"eps={self.eps:g}, expected more than 0 and at most 127/255 in [0, 1] units; write 8/255, not 8")
-        if not 0 <= self.radius < 1 or not 0 < self.noise_step < 1 or not 0 < self.attack_step < 1:
-            raise ValueError(
-                f"radius={self.radius:g}, noise_step={self.noise_step:g} and attack_step={self.attack_step:g}, expected less than 1, in "
-                "[0, 1] units, and only the radius may be 0; write 4/255, not 4"
-            )
+        check_lengths(eps=self.eps, noise_step=self.noise_step, attack_step=self.attack_step)
+        if self.eps > LARGEST_EPS:
+            raise ValueError(f"eps={self.eps * 255:g}/255, expected at most 127/255, since noise is kept as signed bytes")
+        if self.radius:
+            check_lengths(radius=self.radius)
         if min(self.steps, self.lr_every, self.eot_samples, self.noise_steps, self.attack_steps) < 1:
             raise ValueError("steps, lr_every, eot_samples, noise_steps and attack_steps must be at least 1")
         if self.batch_size < 2 or not self.lr > 0:
@@ -75,7 +75,7 @@ class RobustMin(Attack, ABC):
         """The protected images: ``steps`` model steps, then the final noise, part by part. A killed run goes on after its last saved part.
 
         Raises:
-            ValueError: for less than two images.
+            ValueError: for less than two images, or if the surrogate has learned nothing.
             FloatingPointError: if the surrogate diverges.
         """
         if len(data) < 2:
@@ -107,6 +107,13 @@ class RobustMin(Attack, ABC):
             saved.save(number + 1, {**training_state(model, optimizer), "stale": stale, "losses": losses}, now=last)
             tell(number + 1)
         check_finite(model, f"after the last step ({self.steps})")
+        robust_loss, chance = float(losses[-LOG_EVERY:].mean()), math.log(data.info.num_classes)
+        check_learned(
+            self.surrogate,
+            1 - robust_loss / chance,
+            f"its robust loss is {robust_loss:.2f} at the end of {self.steps} steps, where chance has {chance:.2f}",
+            "raise steps, change lr, or choose another surrogate",
+        )
         out = torch.empty_like(data.x)
         out[left] = _noisy(data.x[left], stale)
 
@@ -118,7 +125,7 @@ class RobustMin(Attack, ABC):
         for number, part in enumerate(parts):
             out[part] = kept(ctx, f"final{number}", partial(protected, number))["x"].to(out.device)
             tell(self.steps + number + 1)
-        ctx.note(robust_loss=float(losses[-LOG_EVERY:].mean()), stale=len(left))
+        ctx.note(robust_loss=robust_loss, stale=len(left))
         return data.with_x(out)
 
     def final_parts(self, n: int, ctx: Context) -> list[Tensor]:

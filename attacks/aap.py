@@ -23,8 +23,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from attacks._augment import augment
-from attacks._descent import Ball, Chunk, drive
-from benchmark import Attack, Context, ImageSet, attack
+from attacks._descent import Ball, Chunk, check_shift, drive
+from attacks._lengths import check_lengths
+from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.spec import Value
 from benchmark.surrogate import surrogates
 
@@ -68,8 +69,7 @@ class AAP(Attack):
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength={self.strength:g}, expected 0 (no augmentation) to 1 (that of contrastive learning)")
-        if not 0 < self.eps < 1:
-            raise ValueError(f"eps={self.eps:g} is in [0, 1] units; write 8/255, not 8")
+        check_lengths(eps=self.eps)
         if self.steps < 1 or self.surrogate_epochs < 0:
             raise ValueError("steps must be at least 1, surrogate_epochs at least 0 (the protocol's own)")
         if not 0 < self.step_share <= 1:
@@ -78,7 +78,12 @@ class AAP(Attack):
     def augment_surrogate(self, x: Tensor, ctx: Context) -> Tensor:
         return augment(x, self.strength, ctx.stream("surrogate views"), flip=False)  # mirroring is the protocol's
 
+    def check(self, info: DatasetInfo) -> None:
+        if self.targeted:
+            check_shift(self.shift, info.num_classes)
+
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
+        self.check(data.info)
         (model,) = surrogates(self, data, ctx)
         shift = self.shift if self.targeted else None
 

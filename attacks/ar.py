@@ -35,6 +35,7 @@ MARGIN = 4  # rows and columns that the process fills and that are cut off, the 
 TRIALS = 3
 CANDIDATES = 256  # kernels tried at once
 TRIES = 51_200  # kernels; ten classes need about a thousand, a hundred classes about ten thousand
+SEARCH = 0.3  # share of the time that the search for kernels takes, for the progress
 LONGEST = 50.0  # L2 of an unscaled signal
 
 
@@ -55,8 +56,8 @@ class AR(Attack):
     def __post_init__(self) -> None:
         if not 0.5 <= self.eps <= 16:
             raise ValueError(f"eps={self.eps:g} is an L2 length at 3x32x32, published 1.0; expected 0.5 (two levels a pixel) to 16")
-        if self.response < 0:
-            raise ValueError(f"response={self.response:g}, expected at least 0")
+        if not 0 <= self.response <= 100:
+            raise ValueError(f"response={self.response:g}, published 10 for ten classes and 3 for a hundred; expected 0 to 100")
 
     def budget(self, info: DatasetInfo) -> float:
         return self.eps * math.sqrt(info.size / 3072)
@@ -71,7 +72,7 @@ class AR(Attack):
             for part in chunks(len(members), max(4, at_once(data.x))):
                 noise = self.noise(data.info, process, len(members[part]), generator)
                 out[members[part]] = rounded_within(to_float(data.x[members[part]]), noise, self.budget(data.info))
-            ctx.progress((label + 1) / len(kernels), f"class {label + 1} of {len(kernels)}")
+            ctx.progress(SEARCH + (1 - SEARCH) * (label + 1) / len(kernels), f"class {label + 1} of {len(kernels)}")
         return data.with_x(out)
 
     def noise(self, info: DatasetInfo, process: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -97,7 +98,8 @@ class AR(Attack):
         wanted = self.response or (10.0 if info.num_classes <= 10 else 3.0)
         generator = ctx.generator("kernels")
         found: list[Tensor] = []
-        for _ in range(TRIES // CANDIDATES):
+        for tried in range(0, TRIES, CANDIDATES):
+            ctx.progress(SEARCH * len(found) / info.num_classes, f"{len(found)} of {info.num_classes} processes found, {tried:,} tried")
             kernels = torch.randn(CANDIDATES, info.channels, 3, 3, dtype=torch.float64, generator=generator)
             kernels[..., 2, 2] = 0
             kernels /= kernels.sum((-2, -1), keepdim=True)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks._augment import augment
+from attacks._lengths import check_lengths
 from attacks._min_min import MinMin, batches
 from benchmark import Attack, Context, ImageSet, attack
 from benchmark.gradients import input_gradient
@@ -48,7 +49,7 @@ class AUE(Attack):
 
     norm = "linf"
     effort: ClassVar[Mapping[str, float]] = {"epochs": 5.0}  # a training pass, 5 noise steps of two thirds of one, an evaluation
-    toy: ClassVar[Mapping[str, Value]] = {"surrogate": "resnet8_w16_s2", "epochs": 2, "noise_steps": 2, "batch_size": 32}
+    toy: ClassVar[Mapping[str, Value]] = {"surrogate": "resnet8_w16_s2", "epochs": 5, "noise_steps": 2, "batch_size": 32}
     granularity: str = "sample"
     strength: float = 0.6
     eps: float = 8 / 255
@@ -64,8 +65,7 @@ class AUE(Attack):
             raise ValueError(f'granularity="{self.granularity}", expected sample or class')
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength={self.strength:g}, expected 0 (no augmentation) to 1 (that of contrastive learning)")
-        if not 0 < self.eps < 1:
-            raise ValueError(f"eps={self.eps:g} is in [0, 1] units; write 8/255, not 8")
+        check_lengths(eps=self.eps)
         if not 0 < self.step_share <= 1:
             raise ValueError(f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1")
         if self.epochs < 1 or self.batch_size < 2 or self.noise_steps < 0:

@@ -20,6 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from attacks._lengths import check_lengths
 from attacks._min_min import MinMin, batches
 from benchmark import Attack, Context, ImageSet, attack
 from benchmark.spec import Value
@@ -50,9 +51,9 @@ class EM(Attack):
     later = ("preset",)
     effort: ClassVar[Mapping[str, float]] = {"": 60.0}  # some five rounds of 20 noise steps; class-wise it is far less
     toy: ClassVar[Mapping[str, Value]] = {
-        "surrogate": "resnet10_w16",
+        "surrogate": "resnet8_w16_s2",
         "max_rounds": 2,
-        "model_steps": 2,
+        "model_steps": 15,
         "noise_steps": 2,
         "batch_size": 32,
     }
@@ -74,8 +75,7 @@ class EM(Attack):
             raise ValueError(f'granularity="{self.granularity}", expected sample or class')
         if self.preset not in ("clean", "official"):
             raise ValueError(f'preset="{self.preset}", expected clean or official')
-        if not 0 < self.eps < 1 or not 0 < self.step < 1:
-            raise ValueError(f"eps={self.eps} and step={self.step} are in [0, 1] units; write 8/255, not 8")
+        check_lengths(eps=self.eps, step=self.step)
         if not self.lr > 0 or not 0 < self.class_share <= 1 or self.stop_error >= 1:
             raise ValueError(
                 f"lr={self.lr:g}, class_share={self.class_share:g} and stop_error={self.stop_error:g}, expected a positive learning rate, "

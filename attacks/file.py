@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attacks._lengths import check_lengths
 from attacks._perturbation_file import Array, read
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.data import at_once, chunks, to_float, to_uint8
@@ -85,9 +86,8 @@ class File(Attack):
                 raise ValueError(f'{name}="{value}", expected auto, {" or ".join(known)}')
         if self.per == "class" and (self.index or self.kind == "image"):
             raise ValueError("per=class means one change a class; it goes neither with index=... nor with kind=image")
-        if not 0 <= self.eps < 1:
-            raise ValueError(f"eps={self.eps} is in [0, 1] units; write 8/255, not 8, or 0 for no bound")
         if self.eps:
+            check_lengths(eps=self.eps)
             object.__setattr__(self, "norm", "linf")  # of this instance, so that the result is verified as any attack's
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:

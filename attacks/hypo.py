@@ -21,6 +21,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from attacks._descent import Ball, Chunk, craft, cross_entropy, descend, gradient_of
+from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.spec import Value
 from benchmark.surrogate import surrogates
@@ -60,8 +61,8 @@ class Hypo(Attack):
     def __post_init__(self) -> None:
         if self.ball not in ("linf", "l2"):
             raise ValueError(f'ball="{self.ball}", expected linf or l2')
-        if self.ball == "linf" and not 0 < self.eps < 1:
-            raise ValueError(f"eps={self.eps:g} is in [0, 1] units; write 8/255, not 8")
+        if self.ball == "linf":
+            check_lengths(eps=self.eps)
         if self.ball == "l2" and not 0.25 <= self.eps <= 16:
             raise ValueError(f"eps={self.eps:g} is an L2 length at 3x32x32, published 0.5; expected 0.25 (one level a pixel) to 16")
         if not 0 < self.step_share <= 1:

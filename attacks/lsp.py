@@ -20,6 +20,7 @@ import math
 import torch
 from torch import Tensor
 
+from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.data import at_once, chunks
 from benchmark.verify import L2_AIM
@@ -44,18 +45,22 @@ class LSP(Attack):
     class_sep: float = 10.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.rms < 1:
-            raise ValueError(f"rms={self.rms:g} is in [0, 1] units; write 6/255, not 6")
+        check_lengths(rms=self.rms)
         if self.patch < 1 or not self.class_sep > 0:
             raise ValueError(f"patch={self.patch} and class_sep={self.class_sep:g}, expected a side of at least 1 and a positive number")
 
     def budget(self, info: DatasetInfo) -> float:
         return self.rms * math.sqrt(info.size)
 
-    def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
-        info = data.info
+    def check(self, info: DatasetInfo) -> None:
         if info.height % self.patch or info.width % self.patch:
             raise ValueError(f"patch={self.patch} does not divide images of {info.height}x{info.width} pixels; choose a divisor of both")
+        if (features := self._features(info)) < math.log2(info.num_classes):
+            raise ValueError(f"patch={self.patch} leaves {2**features} vertices for {info.num_classes} classes; take a smaller patch")
+
+    def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
+        info = data.info
+        self.check(info)
         centres = self.centres(info, ctx)
         out = torch.empty_like(data.x)
         for label in range(info.num_classes):
@@ -70,8 +75,6 @@ class LSP(Attack):
     def centres(self, info: DatasetInfo, ctx: Context) -> Tensor:
         """A vertex of the hypercube for each class, all different; float (num_classes, features)."""
         features = self._features(info)
-        if features < math.log2(info.num_classes):
-            raise ValueError(f"patch={self.patch} leaves {2**features} vertices for {info.num_classes} classes; take a smaller patch")
         generator = ctx.generator("vertices")
         signs: list[tuple[int, ...]] = []
         while len(signs) < info.num_classes:

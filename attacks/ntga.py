@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attacks._lengths import check_lengths
 from attacks._ntk import CNN, FNN, KernelMachine
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.data import to_float
@@ -76,8 +77,7 @@ class NTGA(Attack):
         for name, values in (("kernel", ("cnn", "fnn")), ("mode", ("iterated", "official")), ("cover", ("all", "train"))):
             if getattr(self, name) not in values:
                 raise ValueError(f'{name}="{getattr(self, name)}", expected {" or ".join(values)}')
-        if not 0 < self.eps < 1:
-            raise ValueError(f"eps={self.eps:g} is in [0, 1] units; write 8/255, not 8")
+        check_lengths(eps=self.eps)
         if min(self.steps, self.block) < 1 or self.validation_images < 0:
             raise ValueError("steps and block must be at least 1, validation_images at least 0 (all that are held out)")
         if not 0 <= self.t < math.inf:

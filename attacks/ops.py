@@ -52,11 +52,17 @@ class OPS(Attack):
     def budget(self, info: DatasetInfo) -> float:
         return float(self.pixels)
 
-    def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
-        info = data.info
+    def check(self, info: DatasetInfo) -> None:
         positions = info.height * info.width
         if self.pixels > positions:
             raise ValueError(f"pixels={self.pixels}, but images have {positions}")
+        if (wanted := self.pixels * info.num_classes) > (most := positions * 2**info.channels):
+            raise ValueError(f"{info.num_classes} classes want {wanted} pixels, but images have {most} pairs of place and colour")
+
+    def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
+        info = data.info
+        self.check(info)
+        positions = info.height * info.width
         palette = colours(info.channels).to(data.x.device)
         taken = torch.zeros(positions, len(palette), dtype=torch.bool)
         out = data.x.clone()

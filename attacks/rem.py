@@ -44,7 +44,7 @@ class REM(RobustMin):
     effort: ClassVar[Mapping[str, float]] = {"steps": 561 * 128 / 50000, "": 550.0}  # 561 passes an image and step, at the defaults
     toy: ClassVar[Mapping[str, Value]] = {
         "surrogate": "resnet8_w16_s2",
-        "steps": 2,
+        "steps": 12,
         "batch_size": 16,
         "eot_samples": 2,
         "noise_steps": 1,

@@ -45,7 +45,7 @@ class SEM(RobustMin):
     effort: ClassVar[Mapping[str, float]] = {"steps": 61 * 128 / 50000, "": 50.0}  # 61 passes an image and step, at the defaults
     toy: ClassVar[Mapping[str, Value]] = {
         "surrogate": "resnet8_w16_s2",
-        "steps": 2,
+        "steps": 12,
         "batch_size": 16,
         "eot_samples": 2,
         "noise_steps": 1,

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks._descent import Ball, Chunk, craft, cross_entropy, descend, gradient_of, logits_of, parts_of, targets
-from benchmark import Attack, Context, ImageSet, attack
+from attacks._descent import Ball, Chunk, check_shift, craft, cross_entropy, descend, gradient_of, logits_of, parts_of, targets
+from attacks._lengths import check_lengths
+from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.spec import Value
 from benchmark.surrogate import features, surrogates
 
@@ -80,12 +81,15 @@ class SEP(Attack):
             raise ValueError(f'preset="{self.preset}", expected clean or official')
         if self.preset == "official" and self.variant != "fa_vr":
             raise ValueError(f"preset=official differs from clean for variant=fa_vr alone, not for {self.variant}; leave it out")
-        if not 0 < self.eps < 1 or not 0 < self.step < 1:
-            raise ValueError(f"eps={self.eps:g} and step={self.step:g} are in [0, 1] units; write 8/255, not 8")
+        check_lengths(eps=self.eps, step=self.step)
         if min(self.steps, self.inner_steps, self.checkpoints) < 1 or self.surrogate_epochs < 0:
             raise ValueError("steps, inner_steps and checkpoints must be at least 1, surrogate_epochs at least 0 (the protocol's own)")
 
+    def check(self, info: DatasetInfo) -> None:
+        check_shift(self._shift(info), info.num_classes)
+
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
+        self.check(data.info)
         pairs = [(model, self.means(model, data, ctx)) for model in surrogates(self, data, ctx)]
         drawn_pairs = pairs if self.preset == "clean" else [(model, pairs[-1][1]) for model, _ in pairs]
         ball = Ball("linf", self.eps)
@@ -149,4 +153,7 @@ class SEP(Attack):
         return (sums / counts.clamp_min(1)[:, None].to(ctx.device)).float()
 
     def _targets(self, y: Tensor, data: ImageSet) -> Tensor:
-        return targets(y, self.shift or data.info.num_classes // 2, data.info.num_classes)
+        return targets(y, self._shift(data.info), data.info.num_classes)
+
+    def _shift(self, info: DatasetInfo) -> int:
+        return self.shift or info.num_classes // 2

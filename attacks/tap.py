@@ -23,8 +23,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from attacks._descent import Ball, Chunk, drive
-from benchmark import Attack, Context, ImageSet, attack
+from attacks._descent import Ball, Chunk, check_shift, drive
+from attacks._lengths import check_lengths
+from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.spec import Value
 from benchmark.surrogate import surrogates
 
@@ -68,14 +69,18 @@ class TAP(Attack):
     surrogate_epochs: int = 40
 
     def __post_init__(self) -> None:
-        if not 0 < self.eps < 1:
-            raise ValueError(f"eps={self.eps:g} is in [0, 1] units; write 8/255, not 8")
+        check_lengths(eps=self.eps)
         if min(self.steps, self.restarts) < 1 or self.surrogate_epochs < 0:
             raise ValueError("steps and restarts must be at least 1, surrogate_epochs at least 0 (the protocol's own)")
         if not 0 < self.step_share <= 1:
             raise ValueError(f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1")
 
+    def check(self, info: DatasetInfo) -> None:
+        if self.targeted:
+            check_shift(self.shift, info.num_classes)
+
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
+        self.check(data.info)
         (model,) = surrogates(self, data, ctx)
         shift = self.shift if self.targeted else None
 

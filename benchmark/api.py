@@ -141,6 +141,9 @@ class Attack(Method):
         """The bound on one image's change, in units of ``norm``; by default the parameter ``eps``."""
         return float(getattr(self, "eps", 0.0))
 
+    def check(self, info: DatasetInfo) -> None:
+        """Refuses, with a ValueError, a data set that the attack cannot protect as it is set; called before anything is trained or made."""
+
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         """The protected images: same images, same order, same labels, within the budget after rounding."""
         raise TypeError(f'attack "{self.name}" does not define poison(data, ctx)')

@@ -113,7 +113,7 @@ def run(
     plan = plan_of(suite, axes, settings, registry, data, device, download, errors)
     store = store_of(results)
     folder = results / plan.suite.name
-    check_cells(plan, store, registry, policy)
+    check_cells(plan, store, registry, policy, data)
     console.print(
         f"[bold]{escape(plan.suite.name)}[/bold]: {len(plan.cells)} cells in {len(plan.stages)} stages" + _skipped(plan), highlight=False
     )

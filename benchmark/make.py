@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
-from benchmark.datasets import open_dataset
+from benchmark.datasets import known, open_dataset
 from benchmark.export import check_new, export
 from benchmark.plan import ANCHOR
 from benchmark.prepare import plan_suite, tell_broken
@@ -18,7 +18,7 @@ from benchmark.registry import Registry
 from benchmark.scheduler import Machine, run_plan
 from benchmark.spec import Spec
 from benchmark.store import Store
-from benchmark.suite import Suite, check_values, resolve
+from benchmark.suite import Suite, check_sets, check_values, resolve
 
 SHOWN = {
     "linf": "L-inf {:.4f}",
@@ -67,6 +67,8 @@ def make_and_write(
         raise ValueError(f'defense "{spec.name}" changes training, not images; `list defenses` shows which purify')
     check_values("parameters", [(kind, spec)], registry)
     plan = plan_suite(suite, registry, Path(machine.data_root), machine.device, download, errors)
+    if kind == "attack" and (found := known(plan.cells[0].dataset, Path(machine.data_root), registry)) is not None:
+        check_sets("parameters", [(spec, found.info)], registry)
     stages = [stage for stage in plan.stages if stage.kind != "train"]
     outcome = run_plan(stages, store, machine)
     if outcome.exit_code:

@@ -149,14 +149,18 @@ def plan_of(
     return plan_suite(suite, registry, data, device, download, errors)
 
 
-def check_cells(plan: Plan, store: Store, registry: Registry, policy: Policy) -> None:
-    """Builds the methods of the cells that are about to run, so that a value one of them refuses is told at once.
+def check_cells(plan: Plan, store: Store, registry: Registry, policy: Policy, data: Path) -> None:
+    """Builds the methods of the cells that are about to run, so that what one of them refuses is told at once.
 
     Raises:
-        SuiteError: with every method that refuses its values.
+        SuiteError: with every method that refuses its values, or else every attack that refuses a data set.
     """
-    from benchmark.suite import check_values
+    from benchmark.datasets import known
+    from benchmark.suite import check_sets, check_values
 
     if policy is not Policy.collect:
         to_run = [cell for cell in plan.cells if policy is Policy.force or not store.has_record(cell.key)]
         check_values(plan.suite.name, [(kind, getattr(cell, kind)) for cell in to_run for kind in ("attack", "defense")], registry)
+        found = {name: known(dataset, data, registry) for name, dataset in {str(cell.dataset): cell.dataset for cell in to_run}.items()}
+        met = [(cell.attack, facts.info) for cell in to_run if (facts := found[str(cell.dataset)]) is not None]
+        check_sets(plan.suite.name, met, registry)

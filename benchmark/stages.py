@@ -75,6 +75,7 @@ def set_up_torch(threads: int = 1) -> None:
 def _surrogate(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
     attack: Attack = registry.build("attack", _spec(stage.payload["attack"]))
     clean = _dataset(stage, machine, registry).train
+    attack.check(clean.info)
     started = time.perf_counter()
     states = train_surrogate(attack, clean, ctx)
     seconds = time.perf_counter() - started

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError, field_validator
@@ -13,6 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, V
 from benchmark.protocol import PROTOCOLS, get_protocol
 from benchmark.registry import Registry
 from benchmark.spec import Spec, Value, did_you_mean, parse_seeds, parse_spec, parse_value, split_list
+
+if TYPE_CHECKING:
+    from benchmark.data import DatasetInfo
 
 FOLDER = Path(__file__).resolve().parent / "suites"
 SECTIONS = ("attacks", "defenses", "datasets", "victims")
@@ -165,6 +168,28 @@ def check_values(suite: str, specs: Iterable[tuple[str, Spec]], registry: Regist
         except ValueError as error:
             problems[str(error)] = None
         except Exception:  # whatever else a plugin raises when imported is its cells' failure, with a traceback
+            continue
+    if problems:
+        raise SuiteError(suite, list(problems))
+
+
+def check_sets(suite: str, pairs: Iterable[tuple[Spec, DatasetInfo]], registry: Registry) -> None:
+    """Asks each attack whether it can protect the data sets it is to meet.
+
+    Args:
+        suite: its name, for the message.
+        pairs: the full spec of an attack, and what is known of a data set.
+
+    Raises:
+        SuiteError: with every attack that refuses a data set.
+    """
+    problems: dict[str, None] = {}
+    for part, info in {(str(part), info): (part, info) for spec, info in pairs for part in spec.parts()}.values():
+        try:
+            registry.build("attack", part).check(info)
+        except ValueError as error:
+            problems[f'attack "{part}" on {info.name}: {error}'] = None
+        except Exception:  # as above
             continue
     if problems:
         raise SuiteError(suite, list(problems))

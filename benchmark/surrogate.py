@@ -14,7 +14,7 @@ from benchmark.data import ImageSet
 from benchmark.protocol import get_protocol
 from benchmark.train import build_victim, fit
 
-LEARNED = 0.1  # of the way from chance to 100 % on training images; a surrogate below it has learned nothing to look for
+LEARNED = 0.1  # of the way from chance to knowing all; a surrogate below it has learned nothing to look for
 
 
 class _Augmented(Defense):
@@ -52,13 +52,30 @@ def train_surrogate(attack: Attack, data: ImageSet, ctx: Context) -> list[dict[s
 
     result = fit(victim, protocol, data, ctx, _Augmented(attack), registry=ctx.registry, after_epoch=after_epoch)
     chance, reached = 1 / data.info.num_classes, result.train_acc[-1]
-    if reached < chance + LEARNED * (1 - chance):
-        raise ValueError(
-            f"the surrogate {victim} did not learn: {reached:.1%} of its training images after {protocol.epochs} epochs of {name}, where "
-            f"chance is {chance:.1%}; raise surrogate_epochs, or choose another surrogate or surrogate_protocol"
-        )
+    check_learned(
+        victim,
+        (reached - chance) / (1 - chance),
+        f"{reached:.1%} of its training images after {protocol.epochs} epochs of {name}, where chance is {chance:.1%}",
+        "raise surrogate_epochs, or choose another surrogate or surrogate_protocol",
+    )
     ctx.note(surrogate_train_acc=reached)
     return states
+
+
+def check_learned(victim: str, way: float, found: str, advice: str) -> None:
+    """Refuses a surrogate that has learned nothing: noise that was made with its help would be noise alone.
+
+    Args:
+        victim: its name.
+        way: how far it has come from chance, 0, to all that it was trained for, 1.
+        found: how far that is, in words.
+        advice: what to change.
+
+    Raises:
+        ValueError: if it is not a tenth of the way.
+    """
+    if not way >= LEARNED:
+        raise ValueError(f"the surrogate {victim} did not learn: {found}; {advice}")
 
 
 def surrogates(attack: Attack, data: ImageSet, ctx: Context) -> list[nn.Module]:

@@ -75,17 +75,17 @@ def test_infos_that_describe_no_classification() -> None:
 
 
 def test_changes_that_are_no_images() -> None:
-    data = random_set(3000, 2)
-    with pytest.raises(ValueError, match=r"delta has shape \(2, 3, 8, 8\), expected \(3000, 3, 8, 8\)"):
+    data = random_set(40_000, 2)
+    with pytest.raises(ValueError, match=r"delta has shape \(2, 3, 8, 8\), expected \(40000, 3, 8, 8\)"):
         data.perturb(torch.zeros(2, 3, 8, 8))
     for value in (float("nan"), float("inf")):
         delta = torch.zeros(data.x.shape)
-        delta[2500, 1, 2, 3] = value  # beyond the first chunk
-        with pytest.raises(ValueError, match="delta of image 2500 is not finite; the attack diverged"):
+        delta[32_800, 1, 2, 3] = value  # beyond the first chunk
+        with pytest.raises(ValueError, match="delta of image 32800 is not finite; the attack diverged"):
             data.perturb(delta)
     with pytest.raises(TypeError, match=r"map got torch\.float32 .* from its function, expected uint8"):
         data.map(lambda x: x / 255)
-    with pytest.raises(TypeError, match=r"map got torch\.uint8 \(2048, 3, 4, 8\)"):
+    with pytest.raises(TypeError, match=r"map got torch\.uint8 \(32768, 3, 4, 8\)"):
         data.map(lambda x: x[:, :, ::2])
 
 

@@ -79,9 +79,26 @@ def test_values_that_a_method_refuses_are_told_at_once(call: Call, tiny: str, tm
     result = run_tiny(call, tiny, "--attacks", "none,em[eps=8]", "--defenses", "none,jpeg[quality=0]")
     assert result.code == 2
     assert "2 problems" in result.err
-    assert 'attack "em[eps=8]": ' in result.err
+    assert 'attack "em[eps=8]": eps=8 is in [0, 1] units; write 8/255, not 8' in result.err
     assert 'defense "jpeg[quality=0]": ' in result.err
     assert not (tmp_path / "results").exists()
+
+
+def test_sets_that_an_attack_refuses_are_told_before_anything_is_trained(call: Call, tiny: str, images: Path, tmp_path: Path) -> None:
+    """Each of the set's two classes is its own target two places on."""
+    result = run_tiny(call, tiny, "--attacks", "lsp[patch=5],none+tap[shift=2],aap[shift=4],sep", "--defenses", "none")
+    assert result.code == 2
+    assert "3 problems" in result.err
+    for attack, reason in (
+        ("lsp[patch=5]", "patch=5 does not divide images of 16x16 pixels"),
+        ("tap[shift=2]", "shift=2 at 2 classes names each image's own class"),
+        ("aap[shift=4]", "shift=4 at 2 classes names each image's own class"),
+    ):
+        assert f'attack "{attack}" on folder: {reason}' in " ".join(result.err.split())
+    assert not list((tmp_path / "results").rglob("*.safetensors"))
+    exported = call("poison", "tap[shift=2]", "--dataset", f"folder[path={images},size=16]", "--out", str(tmp_path / "out"))
+    assert exported.code == 2
+    assert "names each image's own class" in exported.err
 
 
 @pytest.mark.parametrize(

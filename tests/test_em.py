@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from attacks import em
 from attacks._min_min import MinMin, batches
 from attacks.em import EM
-from benchmark import Context, ImageSet, resume
+from benchmark import Context, ImageSet, resume, surrogate
 from benchmark.registry import Registry
 from benchmark.spec import Spec
 from benchmark.verify import verify_poison
@@ -65,6 +66,7 @@ def test_class_wise_noise_is_one_pattern_a_class(toy: ImageSet, class_wise: Imag
 
 
 def test_sample_wise_noise_does_not_depend_on_the_batch_of_the_noise_step(toy: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surrogate, "LEARNED", -math.inf)  # one round teaches nothing
     attack = replace(SMALL, max_rounds=1)
     whole = attack.poison(toy, Context())
     monkeypatch.setattr(em, "NOISE_BATCH", 7)
@@ -131,6 +133,7 @@ def test_the_surrogates_batches_go_round_in_one_order(toy: ImageSet, monkeypatch
     seen: list[Tensor] = []
     monkeypatch.setattr(MinMin, "model_step", lambda game, batch, max_norm: seen.append(batch))
     monkeypatch.setattr(MinMin, "sample_turn", lambda game, steps, length: None)
+    monkeypatch.setattr(surrogate, "LEARNED", -math.inf)
     replace(SMALL, stop_error=-1.0).poison(toy, Context())
     order = torch.randperm(len(toy), generator=Context().generator("order"))
     assert torch.equal(torch.cat(seen), order.repeat(4))  # three rounds of 4 batches of 20
@@ -178,6 +181,13 @@ def test_noise_that_has_vanished_starts_the_game_anew(toy: ImageSet, tmp_path: P
     assert attack.poison(toy, Context(scratch=tmp_path, on_log=lines.append)).fingerprint == expected
     assert "the noise of round 3 cannot be read" in lines[1]
     assert len(list(tmp_path.glob("*.rows"))) == 1
+
+
+@pytest.mark.parametrize("granularity", ["sample", "class"])
+def test_a_surrogate_that_does_not_learn_is_refused(granularity: str, toy: ImageSet) -> None:
+    message = r"the surrogate resnet10_w16 did not learn: its error on the poisoned set is 66.7% after 3 rounds, where chance has 66.7%"
+    with pytest.raises(ValueError, match=message):
+        replace(SMALL, granularity=granularity, lr=1e-9, noise_steps=1).poison(toy, Context())
 
 
 def test_a_surrogate_that_diverges_is_named(toy: ImageSet) -> None:

@@ -130,5 +130,7 @@ def test_errors_say_what_is_expected(ctx: Context) -> None:
         OPS(pixels=0)
     with pytest.raises(ValueError, match="pixels=5, but images have 4"):
         OPS(pixels=5).poison(random_set(10, 2, height=2, width=2), ctx)
-    with pytest.raises(ValueError, match="no free pixel is left for class 2"):
+    with pytest.raises(ValueError, match="3 classes want 3 pixels, but images have 2 pairs of place and colour"):
         OPS().poison(random_set(12, 3, channels=1, height=1, width=1), ctx)
+    with pytest.raises(ValueError, match="no free pixel is left for class 2"):  # of two pixels of one image none lies on the other
+        OPS(pixels=2).poison(random_set(8, 3, channels=1, height=1, width=3), ctx)

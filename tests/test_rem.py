@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from attacks import _robust_min
 from attacks._eot import draw_views
 from attacks._robust_min import RobustMin
 from attacks.rem import REM
-from benchmark import Context, ImageSet, resume
+from benchmark import Context, ImageSet, resume, surrogate
 from benchmark.data import to_float
 from benchmark.gradients import frozen
 from benchmark.registry import Registry
@@ -30,7 +31,8 @@ SMALL = REM(steps=5, batch_size=25, eot_samples=2, noise_steps=2, noise_step=4 /
 
 @pytest.fixture(autouse=True)
 def nets(monkeypatch: pytest.MonkeyPatch) -> list[CountingNet]:
-    """The surrogates that attacks build, all of them small."""
+    """The surrogates that attacks build, all of them small and with no duty to learn."""
+    monkeypatch.setattr(surrogate, "LEARNED", -math.inf)
     built: list[CountingNet] = []
 
     def build(*args: Any) -> CountingNet:
@@ -265,6 +267,13 @@ def test_a_surrogate_that_diverges_is_an_error(toy: ImageSet, monkeypatch: pytes
     monkeypatch.setattr(torch.optim.SGD, "step", broken)
     with pytest.raises(FloatingPointError, match=r"not finite after the last step \(1\)"):
         replace(SMALL, steps=1).poison(toy, Context())
+
+
+def test_a_surrogate_that_does_not_learn_is_refused(toy: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surrogate, "LEARNED", 0.1)
+    message = r"the surrogate resnet18 did not learn: its robust loss is 1\.\d\d at the end of 5 steps, where chance has 1.10; raise steps"
+    with pytest.raises(ValueError, match=message):
+        replace(SMALL, lr=1e-9).poison(toy, Context())
 
 
 @pytest.mark.parametrize(

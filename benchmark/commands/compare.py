@@ -79,7 +79,7 @@ def compare(
     reduced = _reduced(suite, defense, against, axes_of(attacks, None, dataset, victim, protocol, seeds), settings or [], registry)
     plan = plan_suite(reduced, registry, data, device, download, cli.errors)
     folder = results / plan.suite.name / f"compare-{_file_name(defense)}-vs-{_file_name(against)}"
-    check_cells(plan, store, registry, policy)
+    check_cells(plan, store, registry, policy, data)
     cli.console.print(
         f"[bold]{escape(defense)}[/bold] against [bold]{escape(against)}[/bold]: {len(plan.cells)} cells in {len(plan.stages)} stages",
         highlight=False,

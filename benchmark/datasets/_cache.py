@@ -19,7 +19,7 @@ from benchmark.atomic import read_object
 from benchmark.spec import Spec, digest
 
 if TYPE_CHECKING:
-    from benchmark.data import ImageSet, Splits
+    from benchmark.data import DatasetInfo, ImageSet, Splits
 
 LAYOUT = 3  # of the two files; part of the file name, so another layout never meets this one
 _FACTS = {"fingerprint": str, "size": int, "sha256": str, "info": dict, "notes": dict, "class_counts": dict}
@@ -32,11 +32,26 @@ def is_complete(shard: Path) -> bool:
 
 @dataclass(frozen=True)
 class Known:
-    """What is recorded of a cached set: the sha256 of its content, its notes (see ``Splits``), and the images of each class of a split."""
+    """What is recorded of a cached set.
+
+    Attributes:
+        fingerprint: sha256 of its content.
+        notes: see ``Splits``.
+        class_counts: the images of each class of a split.
+        fields: of its ``DatasetInfo``, which needs torch.
+    """
 
     fingerprint: str
     notes: Mapping[str, int | str]
     class_counts: Mapping[str, Mapping[str, int]]
+    fields: Mapping[str, Any]
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What a model must know of the set."""
+        from benchmark.data import DatasetInfo
+
+        return DatasetInfo(**{**self.fields, "class_names": tuple(self.fields["class_names"])})
 
 
 def known(shard: Path) -> Known | None:
@@ -46,7 +61,7 @@ def known(shard: Path) -> Known | None:
         ValueError: if the JSON file is damaged.
     """
     facts = _facts(shard)
-    return None if facts is None else Known(facts["fingerprint"], facts["notes"], facts["class_counts"])
+    return None if facts is None else Known(facts["fingerprint"], facts["notes"], facts["class_counts"], facts["info"])
 
 
 def read(shard: Path) -> Splits:

@@ -1,0 +1,16 @@
+"""What attacks refuse of lengths in [0, 1] units."""
+
+from __future__ import annotations
+
+
+def check_lengths(**lengths: float) -> None:
+    """Refuses L-inf lengths, such as ``eps=8``, that are not between 0 and 1.
+
+    Raises:
+        ValueError: for the first that is not; the message says what to write.
+    """
+    for name, value in lengths.items():
+        if value >= 1:
+            raise ValueError(f"{name}={value:g} is in [0, 1] units; write {value:g}/255, not {value:g}")
+        if not value > 0:
+            raise ValueError(f"{name}={value:g}, expected more than 0, in [0, 1] units, for example 8/255")
