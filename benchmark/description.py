@@ -23,6 +23,7 @@ MEANINGS: Mapping[str, str] = {
     "victim": "architecture of the victim",
     "protocol": "name of the victim's training settings",
     "ratio": "share of the training images that is poisoned, 0 to 1",
+    "preset": "of the attack: empty for the default, official with the quirks of released code, any for attacks that have none",
     "attack": "label of the attack; none is clean data",
     "defense": "label of the defense; none is no defense",
     "seed": "of the victim: weights and order of batches",

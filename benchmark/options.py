@@ -77,7 +77,7 @@ Published = Annotated[
     list[str] | None,
     typer.Option(
         help="a paper whose numbers to put beside ours: bridgepure2025, or bridgepure2025\\[dataset=cifar10] if our data set has "
-        "another name; results/published.md lists them; may be given again",
+        "another name; results/published.md lists them; may be given again. Later reports show them too, until none is given",
         show_default=False,
     ),
 ]

@@ -257,6 +257,11 @@ def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
     return problems
 
 
+def without_presets(registry: Registry) -> frozenset[str]:
+    """The attacks that have neither presets nor modes, so that they may stand beside those of any preset."""
+    return frozenset(name for name, card in registry.cards("attack").items() if not {"preset", "mode"} & set(card.params))
+
+
 def _table(owner: Any, name: str) -> Mapping[str, Value]:
     """The mapping ``name`` of a mapping, its texts read as values; empty where there is none, or something else."""
     values = owner.get(name) if isinstance(owner, Mapping) else None

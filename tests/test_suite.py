@@ -10,7 +10,7 @@ import pytest
 from benchmark.plan import make_plan
 from benchmark.protocol import get_protocol
 from benchmark.registry import Registry
-from benchmark.suite import SuiteError, load_suite, method_parameters, read_suite, resolve, suite_names
+from benchmark.suite import SuiteError, load_suite, method_parameters, read_suite, resolve, suite_names, without_presets
 
 SMALL = """
 datasets: embedded
@@ -243,6 +243,12 @@ def test_an_unknown_suite_names_the_nearest() -> None:
 def test_a_suites_name_is_no_path(name: str) -> None:
     with pytest.raises(ValueError, match="unknown suite"):
         read_suite(name)
+
+
+def test_which_attacks_have_no_presets(registry: Registry) -> None:
+    free = without_presets(registry)
+    assert {"lsp", "ops", "ar", "none"} <= free
+    assert not {"em", "rem", "sem", "sep", "ntga"} & free
 
 
 def test_presets_are_not_mixed_in_one_table(registry: Registry) -> None:

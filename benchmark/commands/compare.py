@@ -98,7 +98,7 @@ def compare(
     if absent := len(plan.cells) - len(records):
         cli.errors.print(f"{absent} of {len(plan.cells)} cells have no result yet", highlight=False)
     if records:
-        _show(records, defense, against, folder)
+        _show(records, defense, against, folder, registry)
     raise typer.Exit(outcome.exit_code or (0 if records else 1))
 
 
@@ -121,7 +121,7 @@ def _reduced(name: str, defense: str, against: str, axes: dict[str, object], set
     return suite.model_copy(update={"attacks": (ANCHOR, *suite.attacks)})
 
 
-def _show(records: list[Record], defense: str, against: str, folder: Path) -> None:
+def _show(records: list[Record], defense: str, against: str, folder: Path, registry: Registry) -> None:
     """Prints the comparison and writes its files."""
     from benchmark import cli
     from benchmark.atomic import publish
@@ -129,8 +129,9 @@ def _show(records: list[Record], defense: str, against: str, folder: Path) -> No
     from benchmark.report.comparison import html, latex, markdown, print_comparison
     from benchmark.report.view import environment, facts
     from benchmark.results import to_table
+    from benchmark.suite import without_presets
 
-    table = to_table(records)
+    table = to_table(records, without_presets=without_presets(registry))
     found = comparisons(table, defense, against)
     for comparison in found:
         print_comparison(comparison, cli.console)

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from benchmark.options import Results, store_of
+from benchmark.options import Plugins, Results, registry_of, store_of
 
 
 def table(
     suite: Annotated[
         str | None, typer.Argument(help="only the cells of this suite's last run; without it all records of the store", show_default=False)
     ] = None,
+    plugin: Plugins = None,
     license_: Annotated[str, typer.Option("--license", help="under which you pass the table on, such as CC-BY-4.0")] = "not stated",
     results: Results = Path("results"),
 ) -> None:
@@ -28,7 +29,7 @@ def table(
     from benchmark.description import describe, long_csv, long_parquet
     from benchmark.results import to_table
     from benchmark.selection import last_selection, records_of
-    from benchmark.suite import read_suite
+    from benchmark.suite import read_suite, without_presets
 
     store = store_of(results)
     name = "all" if suite is None else str(read_suite(suite)[0]["name"])
@@ -42,7 +43,7 @@ def table(
         raise ValueError(f"the suite {name} has no run in {results}; run it first, or leave the suite out to get all records")
     if not records:
         raise ValueError(f"there are no records in {store.root}; run a suite first, or point --results at the folder of a run")
-    long = to_table(records)
+    long = to_table(records, without_presets=without_presets(registry_of(plugin)), mixed=suite is None)
     files = {"records.csv": long_csv(long).encode()}
     try:
         files["records.parquet"] = long_parquet(long)

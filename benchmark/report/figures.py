@@ -237,11 +237,11 @@ def _draw_test(title: str, test: RankTest) -> Figure:
 
 
 def by_ratio(table: pd.DataFrame) -> Iterator[tuple[str, list[Panel], set[str]]]:
-    """(title, a panel an attack, undefended names) for each data set, victim and protocol with several poison ratios.
+    """(title, a panel an attack, undefended names) for each data set, victim, protocol and preset with several poison ratios.
 
     Ratio 0 is clean data.
     """
-    for (dataset, victim, protocol), cells in grid(table).groupby(FAMILY):
+    for (dataset, victim, protocol, preset), cells in grid(table).groupby([*FAMILY, "preset"]):
         attacked, clean = cells[~cells["is_clean"]], cells[cells["is_clean"]].drop_duplicates("defense")
         ratios = sorted(attacked["ratio"].unique())
         panels = []
@@ -253,7 +253,8 @@ def by_ratio(table: pd.DataFrame) -> Iterator[tuple[str, list[Panel], set[str]]]
             if lines := _lines(sorted(set(part["defense"])), xs, found):
                 panels.append(Panel(str(attack), lines))
         if panels:
-            yield f"{dataset} · {victim} · {protocol}", panels, set(cells.loc[cells["is_undefended"], "defense"])
+            title = f"{dataset} · {victim} · {protocol}" + (f" · preset {preset}" if preset else "")
+            yield title, panels, set(cells.loc[cells["is_undefended"], "defense"])
 
 
 def sweeps(table: pd.DataFrame) -> list[list[Panel]]:

@@ -33,7 +33,7 @@ class CellRuns:
 
 
 def cell_runs(table: pd.DataFrame) -> dict[tuple[Any, ...], CellRuns]:
-    """(data set, victim, protocol, ratio, attack, defense) -> its runs, for each cell of a long table. Superseded records take no part."""
+    """``results.CELL`` -> the runs of that cell, for each cell of a long table. Superseded records take no part."""
     cells: dict[tuple[Any, ...], list[Mapping[Any, Any]]] = {}
     for row in comparable(table).sort_values(["craft_seed", "seed"]).to_dict("records"):
         cells.setdefault(tuple(row[name] for name in CELL), []).append(row)

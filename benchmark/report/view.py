@@ -125,12 +125,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Section:
-    """One group of comparable results: a data set, a victim, a protocol and a poison ratio."""
+    """One group of comparable results: a data set, a victim, a protocol, a poison ratio and a preset of attacks."""
 
     dataset: str
     victim: str
     protocol: str
     ratio: float
+    preset: str  # of the attacks, empty for the default
     columns: tuple[Column, ...]
     boards: tuple[Board, ...]
     seeds: str
@@ -140,8 +141,13 @@ class Section:
     curves: Mapping[tuple[str, str], list[tuple[float, ...]]]  # (defense, attack) -> one curve a seed, shares in [0, 1]
 
     @property
+    def where(self) -> tuple[str, str, str, float, str]:
+        return self.dataset, self.victim, self.protocol, self.ratio, self.preset
+
+    @property
     def title(self) -> str:
-        return f"{self.dataset} · {self.victim} · {self.protocol}" + (f" · poison ratio {self.ratio:g}" if self.ratio != 1 else "")
+        ratio = f" · poison ratio {self.ratio:g}" if self.ratio != 1 else ""
+        return f"{self.dataset} · {self.victim} · {self.protocol}{ratio}" + (f" · preset {self.preset}" if self.preset else "")
 
     @property
     def rows(self) -> list[Row]:
@@ -185,9 +191,9 @@ def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Se
         Failure(f"{attack} + {defense}, seed {seed}", error.strip() or "no reason recorded")
         for attack, defense, seed, error in zip(*(failed[name] for name in ("attack", "defense", "seed", "error")), strict=True)
     )
-    dataset, victim, protocol, ratio = board[GROUP].iloc[0]
+    dataset, victim, protocol, ratio, preset = board[GROUP].iloc[0]
     texts = _seeds(rows), _summary(boards, columns), _notes(rows, columns)
-    return Section(dataset, victim, protocol, ratio, columns, tuple(boards), *texts, failures, curves)
+    return Section(dataset, victim, protocol, ratio, preset, columns, tuple(boards), *texts, failures, curves)
 
 
 def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
