@@ -107,7 +107,7 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     world["run"] = run_plan
     monkeypatch.setattr("benchmark.scheduler.run_plan", run_plan)
-    monkeypatch.setattr(cli, "_report", lambda *_: True)
+    monkeypatch.setattr(cli, "show_selection", lambda *_: True)
     monkeypatch.setattr(history_figure, "history", lambda *_: {"png": b"-"})
     return world
 
@@ -115,7 +115,7 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_a_suite_that_runs_again_is_exact(call: Call, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way with real stages: run, accept, compute all of it again, compare."""
     monkeypatch.setattr(history_figure, "files", lambda figure: {"png": b"-", "pdf": b"-"})
-    monkeypatch.setattr(cli, "_report", lambda *_: True)
+    monkeypatch.setattr(cli, "show_selection", lambda *_: True)
     args = (tiny, "--device", "cpu", "--attacks", "lsp", "--defenses", "none")
     assert run_tiny(call, *args).code == 0
     accepted = call("baseline", "accept", *args)
