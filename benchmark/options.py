@@ -81,6 +81,14 @@ Published = Annotated[
         show_default=False,
     ),
 ]
+Figures = Annotated[
+    bool | None,
+    typer.Option(
+        "--figures/--no-figures",
+        help="draw every cell also of a large table, which takes minutes; later reports do too, until --no-figures",
+        show_default=False,
+    ),
+]
 Download = Annotated[bool, typer.Option("--download", help="fetch a data set that is not there")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0")]
 Slots = Annotated[int, typer.Option(help="workers; 0 means one a CPU core, or one a GPU share", min=0)]

@@ -325,7 +325,7 @@ def test_the_page_and_the_texts_show_them_in_the_cells(tmp_path: Path, monkeypat
     assert shown["em", "jpeg"] == ("0.800000", "-5.0000")
     assert shown["em", "none"] == ("0.200000", "-9.0000")
     assert shown["em", "jpeg[quality=30]"] == ("", "")
-    assert remembered(tmp_path) == ("src2020",)
+    assert remembered(tmp_path) == (("src2020",), False)
     write_report(table, tmp_path, "t")
     assert "published" not in (tmp_path / "leaderboard.html").read_text(encoding="utf-8").partition("</style>")[2]
 
@@ -376,4 +376,4 @@ def test_a_remembered_source_without_counterparts_hinders_no_report(call: Call, 
     result = call("report", "--all")
     assert result.code == 0
     assert "published numbers are left out: nothing here has a counterpart in iss2023" in result.err
-    assert remembered(folder) == ("iss2023",)  # until there are counterparts again
+    assert remembered(folder) == (("iss2023",), False)  # until there are counterparts again

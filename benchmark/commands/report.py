@@ -16,6 +16,7 @@ from benchmark.options import (
     DataRoot,
     Device,
     Every,
+    Figures,
     Plugins,
     Published,
     Results,
@@ -54,6 +55,7 @@ def report(
     device: Device = "auto",
     every: Every = False,
     published: Published = None,
+    figures: Figures = None,
 ) -> None:
     """Write leaderboard, tables and plots from the records that are there. Runs nothing.
 
@@ -66,7 +68,7 @@ def report(
 
     store = store_of(results)
     if every:
-        shown = _show(list(store.records()), store, results / "all", "all records", registry_of(plugin), published, mixed=True)
+        shown = _show(list(store.records()), store, results / "all", "all records", registry_of(plugin), published, figures, mixed=True)
         raise typer.Exit(0 if shown else 1)
     axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
     folder = results / str(read_suite(suite)[0]["name"])
@@ -74,10 +76,17 @@ def report(
     if selection is None:
         made = plan_of(suite, axes, settings, registry_of(plugin), data_root_of(data_root), choose_device(device), False, cli.errors)
         selection = selection_of(made)
-    raise typer.Exit(0 if show_selection(selection, store, folder, registry_of(plugin), published) else 1)
+    raise typer.Exit(0 if show_selection(selection, store, folder, registry_of(plugin), published, figures) else 1)
 
 
-def show_selection(selection: Selection, store: Store, folder: Path, registry: Registry, published: Sequence[str] | None = None) -> bool:
+def show_selection(
+    selection: Selection,
+    store: Store,
+    folder: Path,
+    registry: Registry,
+    published: Sequence[str] | None = None,
+    figures: bool | None = None,
+) -> bool:
     """Shows the records of these cells, and says which of them are missing."""
     from benchmark import cli
     from benchmark.selection import records_of
@@ -87,7 +96,7 @@ def show_selection(selection: Selection, store: Store, folder: Path, registry: R
         cli.errors.print(f"{absent} of {len(selection)} cells have no result yet", highlight=False)
     if again := sum(store.has_record(key) and store.failure(key) is not None for key in selection):
         cli.errors.print(f"[yellow]{again} cells failed when they were computed again;[/yellow] their earlier results are shown")
-    return _show(records, store, folder, folder.name, registry, published)
+    return _show(records, store, folder, folder.name, registry, published, figures)
 
 
 def _show(
@@ -96,10 +105,11 @@ def _show(
     folder: Path,
     title: str,
     registry: Registry,
-    published: Sequence[str] | None = None,
+    published: Sequence[str] | None,
+    figures: bool | None,
     mixed: bool = False,
 ) -> bool:
-    """Prints and writes the report. ``published`` is None where the choice of the last report stands."""
+    """Prints and writes the report. ``published`` and ``figures`` are None where the choice of the last report stands."""
     from benchmark import cli
     from benchmark.report import STATE, remembered, write_report
     from benchmark.report.published import agreement
@@ -112,7 +122,8 @@ def _show(
         cli.errors.print("no results yet; run the suite first")
         return False
     long = to_table(records, without_presets=without_presets(registry), mixed=mixed)
-    sources = remembered(folder) if published is None else [] if list(published) == ["none"] else published
+    before, drawn_before = remembered(folder)
+    sources = before if published is None else [] if list(published) == ["none"] else published
     besides = _besides(long, sources, registry, published is None)
     print_leaderboard(long, cli.console)
     written = write_report(
@@ -124,11 +135,14 @@ def _show(
         norms={name: card.norm for name, card in registry.cards("attack").items()},
         besides=besides,
         sources=sources,
+        every_figure=drawn_before if figures is None else figures,
     )
     for one in besides:
         say(cli.console, f"{one.source} beside {one.dataset}, {len(one.pairs)} numbers. {' '.join(agreement(one))}")
     if published is None and besides:
         say(cli.console, "published numbers are shown since an earlier report was asked for them; --published none leaves them out", "dim")
+    if written.overview:
+        say(cli.console, written.overview, "yellow")
     if written.left_out:
         left_out = ", ".join(reason.partition(":")[0] for reason in written.left_out)
         say(cli.console, f"figures left out for lack of data: {left_out}; {written.folder / STATE} says what each needs", "dim")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -33,12 +33,13 @@ STATE = "report.json"
 class Report:
     """What ``write_report`` wrote: the folder and, beside ``report.json``, every file in it. ``rewritten`` is False if all were current.
 
-    ``left_out`` says which figures there are no data for, and why.
+    ``left_out`` says which figures there are no data for, and why; ``overview``, where not every cell was drawn, how to get the others.
     """
 
     folder: Path
     files: tuple[Path, ...]
     left_out: tuple[str, ...]
+    overview: str = ""
     rewritten: bool = True
 
     @property
@@ -56,6 +57,7 @@ def write_report(
     norms: Mapping[str, str] | None = None,
     besides: Sequence[Beside] = (),
     sources: Sequence[str] = (),
+    every_figure: bool = False,
 ) -> Report:
     """Writes the report of a long table (``results.to_table``) into ``folder``; does nothing if it stands there already.
 
@@ -73,6 +75,7 @@ def write_report(
         norms: of the attacks, by registered name, to group the rows of tables by.
         besides: published numbers, which the page and the tables show beside those of ``table``.
         sources: what the published numbers were asked for by; ``remembered`` gives them back.
+        every_figure: draws every cell of a large table too; without it there is an overview of more than ``figures.FULL`` cells.
 
     Raises:
         ValueError: if the table is empty.
@@ -82,32 +85,39 @@ def write_report(
 
     context, pictures, norms = dict(context or {}), pictures or {}, dict(norms or {})
     groups = sections(table)
-    wanted = _digest(table["record"], title, context, pictures, norms, besides, sources)
+    wanted = _digest(table["record"], title, context, pictures, norms, besides, sources, every_figure)
     if is_current(wanted, folder):
         state = _state(folder)
-        return Report(folder, tuple(folder / name for name in sorted(state.files)), state.left_out, rewritten=False)
+        return Report(folder, tuple(folder / name for name in sorted(state.files)), state.left_out, state.overview, rewritten=False)
 
     from benchmark.report import figures, page, plots, tables, text, typeset
     from benchmark.report.published import published_tables
 
     files: dict[str, bytes] = {}
-    shown: list[dict[str, bytes]] = []
-    for index, section in enumerate(groups):
-        drawn = {"heatmap": plots.heatmap(section), "curves": plots.curves(section)}
-        for name, formats in drawn.items():
-            for ending, content in formats.items():
-                files[f"{name}{f'-{index + 1}' if index else ''}.{ending}"] = content
-        shown.append({name: formats["png"] for name, formats in drawn.items() if formats})
+    left_out: list[str] = []
+    overview = ""
+    cells = sum(len(section.rows) * len(section.columns) for section in groups)
+    if every_figure or cells <= figures.FULL:
+        drawn, left_out = figures.figures(table, groups)
+        for index, section in enumerate(groups):
+            for name, formats in (("heatmap", plots.heatmap(section)), ("curves", plots.curves(section))):
+                drawn |= {_numbered(name, index): formats} if formats else {}
+    else:
+        drawn, overview = figures.overview(cells, groups)
+        context |= {"figures": overview}
+    files |= {f"{name}.{ending}": content for name, formats in drawn.items() for ending, content in formats.items()}
+    shown = [
+        {name: drawn[_numbered(name, index)]["png"] for name in ("heatmap", "curves") if _numbered(name, index) in drawn}
+        for index in range(len(groups))
+    ]
     files["leaderboard.md"] = text.markdown(table, groups, title, context, besides).encode()
     files["leaderboard.csv"] = text.leaderboard_csv(table).encode()
     files["cells.csv"] = text.cells_csv(table, besides).encode()
     files["leaderboard.html"] = page.page(table, groups, title, context, shown, pictures, besides).encode()
     for one in [*tables.paper_tables(table, norms, besides), *published_tables(besides)]:
         files |= {f"table-{one.name}.{ending}": form(one).encode() for ending, form in typeset.FORMS.items()}
-    further, left_out = figures.figures(table, groups)
-    files |= {f"{name}.{ending}": content for name, formats in further.items() for ending, content in formats.items()}
-    _publish(folder, files, left_out, sources, wanted)
-    return Report(folder, tuple(folder / name for name in sorted(files)), tuple(left_out))
+    _publish(folder, files, _State(wanted, {}, tuple(left_out), tuple(sources), overview, every_figure))
+    return Report(folder, tuple(folder / name for name in sorted(files)), tuple(left_out), overview)
 
 
 def report_digest(
@@ -118,10 +128,11 @@ def report_digest(
     norms: Mapping[str, str] | None = None,
     besides: Sequence[Beside] = (),
     sources: Sequence[str] = (),
+    every_figure: bool = False,
 ) -> str:
     """Names the report that ``write_report`` would make of these records, with this code. Order and repetition do not matter."""
     shas = (record_digest(record) for record in records)
-    return _digest(shas, title, dict(context or {}), pictures, dict(norms or {}), besides, sources)
+    return _digest(shas, title, dict(context or {}), pictures, dict(norms or {}), besides, sources, every_figure)
 
 
 def is_current(digest: str, folder: Path) -> bool:
@@ -132,9 +143,10 @@ def is_current(digest: str, folder: Path) -> bool:
     return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in state.files.items())
 
 
-def remembered(folder: Path) -> tuple[str, ...]:
-    """The sources of published numbers that the last report in ``folder`` was asked to show."""
-    return _state(folder).sources
+def remembered(folder: Path) -> tuple[tuple[str, ...], bool]:
+    """What the last report in ``folder`` was asked for: sources of published numbers, and whether to draw every figure."""
+    state = _state(folder)
+    return state.sources, state.every_figure
 
 
 def _digest(
@@ -145,9 +157,10 @@ def _digest(
     norms: Mapping[str, str],
     besides: Sequence[Beside],
     sources: Sequence[str],
+    every_figure: bool,
 ) -> str:
-    published = repr(besides)  # NaN is no JSON
-    what = [sorted(set(records)), title, dict(context), sorted(pictures), dict(norms), published, [*sources], __version__, _sources()]
+    asked = [repr(besides), [*sources], every_figure]  # as text, since NaN is no JSON
+    what = [sorted(set(records)), title, dict(context), sorted(pictures), dict(norms), asked, __version__, _sources()]
     return digest(what)
 
 
@@ -168,6 +181,8 @@ class _State:
     files: Mapping[str, int] = field(default_factory=dict)  # name -> size in bytes
     left_out: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()  # of published numbers
+    overview: str = ""
+    every_figure: bool = False
 
 
 def _state(folder: Path) -> _State:
@@ -175,27 +190,32 @@ def _state(folder: Path) -> _State:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         files = {str(name): int(size) for name, size in state["files"].items()}
         left_out, sources = (tuple(map(str, state.get(name, ()))) for name in ("left_out", "published"))
-        return _State(str(state["digest"]), files, left_out, sources)
+        return _State(str(state["digest"]), files, left_out, sources, str(state.get("overview", "")), state.get("every_figure") is True)
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return _State()
 
 
-def _publish(folder: Path, files: Mapping[str, bytes], left_out: Sequence[str], sources: Sequence[str], digest: str) -> None:
+def _publish(folder: Path, files: Mapping[str, bytes], state: _State) -> None:
     """Writes each file whole, and ``report.json`` last; until then it names no digest, so that the report does not count as current."""
     folder.mkdir(parents=True, exist_ok=True)
     old = _state(folder).files
-    _put(folder, STATE, _state_text("", {**old, **dict.fromkeys(files, -1)}, left_out, sources))
+    _put(folder, STATE, _state_text(replace(state, digest="", files={**old, **dict.fromkeys(files, -1)})))
     for name in set(old) - set(files):
         if Path(name).name == name:  # the file could have been edited to name others
             (folder / name).unlink(missing_ok=True)
     for name, content in files.items():
         _put(folder, name, content)
-    _put(folder, STATE, _state_text(digest, {name: len(content) for name, content in files.items()}, left_out, sources))
+    _put(folder, STATE, _state_text(replace(state, files={name: len(content) for name, content in files.items()})))
 
 
-def _state_text(digest: str, files: Mapping[str, int], left_out: Sequence[str], sources: Sequence[str]) -> bytes:
-    state = {"digest": digest, "files": dict(files), "left_out": [*left_out], "published": [*sources]}
-    return json.dumps(state, indent=1, sort_keys=True).encode() + b"\n"
+def _state_text(state: _State) -> bytes:
+    values = asdict(state)
+    values["published"] = values.pop("sources")
+    return json.dumps(values, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _numbered(name: str, index: int) -> str:
+    return f"{name}-{index + 1}" if index else name
 
 
 def _put(folder: Path, name: str, content: bytes) -> None:

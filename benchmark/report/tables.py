@@ -89,7 +89,7 @@ class _Cells:
         self.needs = set(cells.loc[cells["needs"] != "", "defense"])
         self.norms = {
             attack: norm_of(spec, facts, norms)
-            for attack, spec, facts in zip(runs["attack"], runs["attack_spec"], runs["facts"], strict=True)
+            for attack, spec, facts in runs.drop_duplicates("attack")[["attack", "attack_spec", "facts"]].itertuples(index=False)
         }
         self.means = {"": _means(runs)}
         if norms:

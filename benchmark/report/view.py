@@ -139,6 +139,7 @@ class Section:
     notes: tuple[str, ...]
     failures: tuple[Failure, ...]
     curves: Mapping[tuple[str, str], list[tuple[float, ...]]]  # (defense, attack) -> one curve a seed, shares in [0, 1]
+    shown: str = ""  # where this is a part of the group: which, such as "12 of 25 defenses"
 
     @property
     def where(self) -> tuple[str, str, str, float, str]:
@@ -147,7 +148,8 @@ class Section:
     @property
     def title(self) -> str:
         ratio = f" · poison ratio {self.ratio:g}" if self.ratio != 1 else ""
-        return f"{self.dataset} · {self.victim} · {self.protocol}{ratio}" + (f" · preset {self.preset}" if self.preset else "")
+        preset = f" · preset {self.preset}" if self.preset else ""
+        return f"{self.dataset} · {self.victim} · {self.protocol}{ratio}{preset}" + (f" · {self.shown}" if self.shown else "")
 
     @property
     def rows(self) -> list[Row]:
