@@ -225,6 +225,11 @@ def over_attacks(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: ``mean`` of the means over seeds, NaN where an attack of the group is lacking; ``std`` over the seeds that cover
     every attack; ``n``, how many these are.
     """
+    import pandas as pd
+
+    if runs.empty:  # which pandas cannot join where its texts are pyarrow's
+        index = pd.MultiIndex.from_arrays([[] for _ in [*GROUP, "defense"]], names=[*GROUP, "defense"])
+        return pd.DataFrame({"mean": [], "std": [], "n": []}, index=index)
     attacks = runs.groupby(GROUP)["attack"].nunique().rename("attacks")
     cells = runs.groupby(CELL)["test_acc"].mean().groupby([*GROUP, "defense"]).agg(["mean", "count"]).join(attacks, on=GROUP)
     seeds = runs.groupby([*GROUP, "defense", *RUN])["test_acc"].agg(["mean", "count"]).join(attacks, on=GROUP)

@@ -176,15 +176,14 @@ def test_hostile_names_are_drawn_as_they_are() -> None:
 # Of many cells
 
 
-def many(defenses: int = 15, attacks: int = 8, victims: tuple[str, ...] = ("a", "b", "c"), **values: Any) -> list[Record]:
+def many(defenses: int = 15, attacks: int = 8, victims: tuple[str, ...] = ("a", "b", "c"), step: float = 0.035) -> list[Record]:
     """More cells than are drawn one by one. Defense 0 does nothing, attack 0 leaves data clean; of the others the last is best."""
     return [
         record(
             f"attack{attack}" if attack else "none",
             f"defense{defense}" if defense else "none",
-            0.1 + 0.04 * defense + 0.001 * attack,
+            0.1 + step * defense + 0.001 * attack,
             victim=victim,
-            **values,
         )
         for victim in victims
         for attack in range(attacks)
@@ -216,10 +215,10 @@ def test_of_many_cells_there_is_an_overview_that_says_what_is_missing(tmp_path: 
     assert "defense14" in texts(heatmap)
     assert "none (undefended)" in texts(heatmap)  # the anchor is always among those shown
     assert not [text for text in texts(heatmap) if text in ("defense1", "defense2", "defense3")]
-    assert "66.1" in texts(heatmap)  # of 96 cells; more are colours alone
+    assert "59.1" in texts(heatmap)  # of 96 cells; more are colours alone
     assert "toy · a · quick · 12 of 15 defenses" in texts(bars)
     assert [axes.get_title(loc="left") for axes in bars.axes] == ["mean over attacks", "clean data"]
-    assert texts(bars)[0] == "66.4"  # defense14 over attacks 1 to 7
+    assert texts(bars)[0] == "59.4"  # defense14 over attacks 1 to 7
 
     again = write_report(table, tmp_path, "t")
     assert (again.rewritten, again.overview) == (False, report.overview)
@@ -261,3 +260,14 @@ def test_the_choice_to_draw_everything_is_remembered(call: Call, tmp_path: Path,
         assert (tmp_path / "results" / "all" / "heatmap.pdf").exists()
     assert "too many" in call("report", "--all", "--no-figures").out
     assert "too many" in call("report", "--all").out
+
+
+def test_names_without_room_are_left_out_and_counted() -> None:
+    crowded = figures.draw_cost(section(many(25, 3, ("a",), 0.004)))  # of equal cost
+    assert isinstance(crowded, Figure)
+    shown = texts(crowded)
+    named = [text for text in shown if text.startswith("defense") or "undefended" in text]
+    (note,) = (text for text in shown if "no room for" in text)
+    assert note == f"line: no other is both cheaper and better; no room for {25 - len(named)} of 25 names"
+    assert "defense24" in named
+    assert 5 < len(named) < 25

@@ -22,7 +22,7 @@ def table(
 ) -> None:
     """Write the long table, one row a trained victim, as records.csv, with records.json, which says what its columns mean.
 
-    Failed cells are rows too. Where pyarrow is installed there is records.parquet as well.
+    Failed cells are rows too. Where pyarrow is installed (the extra "parquet") there is records.parquet as well.
     """
     from benchmark import cli
     from benchmark.atomic import publish
@@ -47,8 +47,9 @@ def table(
     files = {"records.csv": long_csv(long).encode()}
     try:
         files["records.parquet"] = long_parquet(long)
-    except ImportError:
-        cli.console.print("pyarrow is not installed, so there is no records.parquet", style="dim", highlight=False)
+    except ImportError as error:
+        (folder / "records.parquet").unlink(missing_ok=True)  # of an earlier table
+        cli.errors.print(f"there is no records.parquet: {escape(str(error))}", highlight=False, soft_wrap=True)
     description = describe(long, files, f"uebench-{name}", license_)
     files["records.json"] = json.dumps(description, indent=1).encode() + b"\n"
     for file, content in files.items():

@@ -203,16 +203,24 @@ def draw_cost(section: Section) -> Figure | str:
         spread = None if math.isnan(row.std) else 100 * row.std
         axes.errorbar(row.cost, 100 * row.mean, yerr=spread, color=colour, linewidth=1, capsize=2)
         axes.plot(row.cost, 100 * row.mean, "o", markersize=5, color=colour, markerfacecolor="white" if row.needs else colour)
-    _name_points(axes, rows, width - 0.7, height - 1.0)
-    notes = ["line: no other is both cheaper and better"] + (
-        ["hollow, †: needs clean data or weights"] if any(row.needs for row in rows) else []
-    )
+    unnamed = _name_points(axes, rows, width - 0.7, height - 1.0)
+    told = {
+        "line: no other is both cheaper and better": True,
+        "hollow, †: needs clean data or weights": any(row.needs for row in rows),
+        f"no room for {unnamed} of {len(rows)} names": bool(unnamed),
+    }
+    notes = [note for note, is_told in told.items() if is_told]
     axes.text(1, 1.02, "; ".join(notes), transform=axes.transAxes, ha="right", fontsize=7, color=MUTED)
     return figure
 
 
-def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -> None:
-    """Writes each name beside its point, at the first of ten places where it covers no point and no other name."""
+def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -> int:
+    """Writes each name beside its point, at the first of ten places where it covers no point and no other name.
+
+    Returns:
+        How many found no place, the best being served first.
+    """
+    unnamed = 0
     first, last = (math.log(limit) for limit in axes.get_xlim())
     points = {row.defense: (width * (math.log(row.cost) - first) / (last - first), height * row.mean) for row in rows}  # inches
     taken = [(x - 0.05, y - 0.05, x + 0.05, y + 0.05) for x, y in points.values()]
@@ -223,9 +231,13 @@ def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -
         places = [(x + dx, y + dy) for dy in (0, 0.14, -0.14, 0.28, -0.28) for dx in (0.09, -0.09 - long)]
         boxes = [(left, middle - tall / 2, left + long, middle + tall / 2) for left, middle in places]
         free = [not any(_overlap(box, other) for other in taken) and box[0] > 0 and box[2] < width for box in boxes]
-        box = boxes[free.index(True) if True in free else 0]
+        if True not in free:
+            unnamed += 1
+            continue
+        box = boxes[free.index(True)]
         taken.append(box)
         axes.text(box[0] / width, (box[1] + tall / 2) / height, name, transform=axes.transAxes, fontsize=7, va="center")
+    return unnamed
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
