@@ -61,7 +61,7 @@ def write_report(
 ) -> Report:
     """Writes the report of a long table (``results.to_table``) into ``folder``; does nothing if it stands there already.
 
-    The same table, title and context give the same bytes. Several groups (data set, victim, protocol, poison ratio) become
+    The same table, title and context give the same bytes. Several groups (data set, victim, protocol, poison ratio, preset) become
     sections of one page; the plots of the second and later ones are ``heatmap-2.png``, ``curves-2.png`` and so on. Tables are
     ``table-NAME`` as ``.tex``, ``.md`` and ``.csv``; see ``tables.paper_tables`` for the names, and ``figures.figures``.
 

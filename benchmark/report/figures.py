@@ -83,7 +83,8 @@ def overview(table_cells: int, sections: Sequence[Section]) -> tuple[dict[str, d
             drawn |= {name + number: plots.files(figure, pdf=False) for name, figure in made.items() if isinstance(figure, Figure)}
     groups = f" of the first {GROUPS} of {len(sections)} groups" if len(sections) > GROUPS else ""
     return drawn, (
-        f"{table_cells:,} cells are too many to draw one by one: there is an overview{groups}, without curves, sweeps and PDF files. "
+        f"{table_cells:,} cells are too many to draw one by one: there is an overview{groups}, without curves over epochs, ratios or "
+        "parameters and without PDF files. "
         f"report --figures draws everything, in about {max(1, round(table_cells * SECONDS / 60))} min"
     )
 
