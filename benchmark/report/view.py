@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from benchmark.results import GROUP, comparable, grid, leaderboard
@@ -289,6 +290,7 @@ def p_value(p: float) -> str:
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.{3 if p >= 0.001 else 4}f}"
 
 
+@lru_cache(4096)
 def shade(share: float) -> tuple[str, str]:
     """Background and text colour for an accuracy; the text has the better contrast of black and white."""
     position = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
