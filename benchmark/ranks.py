@@ -96,17 +96,17 @@ def _range_quantile(k: int) -> float:
 
     ``scipy.stats.studentized_range`` says the same, but takes a second to be imported and asked.
     """
-    from scipy.optimize import brentq
     from scipy.special import ndtr
 
     x = np.linspace(-8, 8, 2001)  # where the lowest of the numbers may be
     density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
 
-    def exceeds(q: float) -> float:
-        within = k * np.trapezoid(density * (ndtr(x + q) - ndtr(x)) ** (k - 1), x)
-        return float(1 - within - ALPHA)
-
-    return float(brentq(exceeds, 1, 20, xtol=1e-10))
+    low, high = 1.0, 20.0
+    while high - low > 1e-10:
+        middle = (low + high) / 2
+        within = k * np.trapezoid(density * (ndtr(x + middle) - ndtr(x)) ** (k - 1), x)
+        low, high = (middle, high) if within < 1 - ALPHA else (low, middle)
+    return high
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FEWEST_VALUES = 3  # of a swept parameter: two make no curve
 FULL = 300  # cells that are drawn one by one without being asked to; more take too long for a report, and nobody could read them
 SECONDS = 0.045  # to draw one cell in all figures, on a slow core
-GROUPS, DEFENSES, COLUMNS, RANKED = 2, 12, 24, 30  # the most that an overview shows
+DEFENSES, COLUMNS, RANKED = 12, 24, 30  # the most that an overview shows
 BAR = 0.19  # inches
 
 
@@ -66,22 +66,19 @@ def figures(table: pd.DataFrame, sections: Sequence[Section]) -> tuple[dict[str,
 def overview(table_cells: int, sections: Sequence[Section]) -> tuple[dict[str, dict[str, bytes]], str]:
     """Figures of a table that is too large to draw every cell: name -> ``{"png": ...}``, and a sentence that says what is not there.
 
-    For the first groups: a heat map without numbers and bars of the best defenses' means, ``cost`` and ``ranks``. Each says in its title
+    For the first group: a heat map without numbers and bars of the best defenses' means, ``cost`` and ``ranks``. Each says in its title
     how much of the group it shows. No PDF, since embedding fonts takes longer than all the rest.
     """
-    drawn: dict[str, dict[str, bytes]] = {}
+    section, best = sections[0], _best(sections[0])
     with rc_context(plots.STYLE):
-        for index, section in enumerate(sections[:GROUPS]):
-            number = f"-{index + 1}" if index else ""
-            best = _best(section)
-            made: dict[str, Figure | str] = {
-                "heatmap": plots.draw_heatmap(best, numbers=len(best.rows) * len(best.columns) <= 100),
-                "bars": draw_bars(_means(best)),
-                "cost": draw_cost(section),
-                "ranks": draw_ranks(section, RANKED),
-            }
-            drawn |= {name + number: plots.files(figure, pdf=False) for name, figure in made.items() if isinstance(figure, Figure)}
-    groups = f" of the first {GROUPS} of {len(sections)} groups" if len(sections) > GROUPS else ""
+        made: dict[str, Figure | str] = {
+            "heatmap": plots.draw_heatmap(best, numbers=len(best.rows) * len(best.columns) <= 100),
+            "bars": draw_bars(_means(best)),
+            "cost": draw_cost(section),
+            "ranks": draw_ranks(section, RANKED),
+        }
+        drawn = {name: plots.files(figure, pdf=False) for name, figure in made.items() if isinstance(figure, Figure)}
+    groups = f" of the first of {len(sections)} groups" if len(sections) > 1 else ""
     return drawn, (
         f"{table_cells:,} cells are too many to draw one by one: there is an overview{groups}, without curves over epochs, ratios or "
         "parameters and without PDF files. "
