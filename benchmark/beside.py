@@ -48,7 +48,7 @@ class Beside:
     """One source beside one group of measured cells.
 
     Attributes:
-        dataset, victim, protocol, ratio: ours.
+        dataset, victim, protocol, ratio, preset: ours.
         pairs: clean data and the undefended victim first; a measured cell stands as often as the source prints it.
         differences: what the pairs' ``differs`` means, a sentence each.
         within, over: agreement of the defenses' order, without clean data and without the undefended victim.
@@ -59,6 +59,7 @@ class Beside:
     victim: str
     protocol: str
     ratio: float
+    preset: str
     pairs: tuple[Pair, ...]
     differences: tuple[str, ...]
     within: Tau
@@ -112,16 +113,17 @@ def _beside(source: str, group: _Group, rows: Sequence[Published]) -> Beside:
             ours.setdefault((row.attack, row.defense), pair.mean)
             theirs.setdefault((row.attack, row.defense), row.mean)  # of several tables the source's first
     taus = tau_within(ours, theirs), tau_over(ours, theirs)
-    return Beside(source, group.dataset, group.victim, group.protocol, group.ratio, pairs, group.differences(pairs), *taus)
+    where = group.dataset, group.victim, group.protocol, group.ratio, group.preset
+    return Beside(source, *where, pairs, group.differences(pairs), *taus)
 
 
 class _Group:
-    """The measured cells of one data set, victim, protocol and poison ratio."""
+    """The measured cells of one data set, victim, protocol, poison ratio and preset."""
 
     def __init__(self, cells: pd.DataFrame, runs: pd.DataFrame, cards: Cards) -> None:
         self.cells = cells.sort_values(["is_clean", "attack", "is_undefended", "defense"], ascending=[False, True, False, True])
         self.cards = cards
-        self.dataset, self.victim, self.protocol, self.ratio = cells[GROUP].iloc[0].tolist()
+        self.dataset, self.victim, self.protocol, self.ratio, self.preset = cells[GROUP].iloc[0].tolist()
         self.attacks, self.defenses = (
             {label: json.loads(spec) for label, spec in zip(runs[kind].tolist(), runs[f"{kind}_spec"].tolist(), strict=True)}
             for kind in ("attack", "defense")

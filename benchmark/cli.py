@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +13,7 @@ from rich.markup import escape
 from benchmark.commands.compare import compare
 from benchmark.commands.merge import merge
 from benchmark.commands.regress import baseline, regress
+from benchmark.commands.report import report, show_selection
 from benchmark.commands.table import table
 from benchmark.options import (
     Axis,
@@ -23,13 +22,11 @@ from benchmark.options import (
     DataRoot,
     Device,
     Download,
-    Every,
     Executor,
     Format,
     Kind,
     Plugins,
     Policy,
-    Published,
     Results,
     Seeds,
     Settings,
@@ -49,10 +46,6 @@ from benchmark.spec import did_you_mean
 
 if TYPE_CHECKING:
     from benchmark.plan import Plan
-    from benchmark.record import Record
-    from benchmark.registry import Registry
-    from benchmark.selection import Selection
-    from benchmark.store import Store
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -129,7 +122,7 @@ def run(
     )
     selection = selection_of(plan)
     save_selection(folder, selection)
-    _report(selection, store, folder, registry)
+    show_selection(selection, store, folder, registry)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -179,44 +172,6 @@ def list_(
         registry = registry_of(plugin)
         list_methods(what.value.removesuffix("s"), name, registry, console)
         tell_broken(registry, errors)
-
-
-@app.command()
-def report(
-    suite: SuiteName = "quick",
-    attacks: Axis = None,
-    defenses: Axis = None,
-    dataset: Axis = None,
-    victim: Axis = None,
-    protocol: Axis = None,
-    seeds: Seeds = None,
-    settings: Settings = None,
-    plugin: Plugins = None,
-    results: Results = Path("results"),
-    data_root: DataRoot = None,
-    device: Device = "auto",
-    every: Every = False,
-    published: Published = None,
-) -> None:
-    """Write leaderboard, tables and plots from the records that are there. Runs nothing.
-
-    Without axes or settings it shows the cells of the suite's last run, and needs neither data nor plugins.
-    """
-    from benchmark.hardware import choose_device
-    from benchmark.selection import last_selection, selection_of
-    from benchmark.suite import read_suite
-
-    store = store_of(results)
-    if every:
-        shown = _show(list(store.records()), store, results / "all", "all records", registry_of(plugin), published or ())
-        raise typer.Exit(0 if shown else 1)
-    axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
-    folder = results / str(read_suite(suite)[0]["name"])
-    selection = None if axes or settings else last_selection(folder)
-    if selection is None:
-        made = plan_of(suite, axes, settings, registry_of(plugin), data_root_of(data_root), choose_device(device), False, errors)
-        selection = selection_of(made)
-    raise typer.Exit(0 if _report(selection, store, folder, registry_of(plugin), published or ()) else 1)
 
 
 @app.command()
@@ -292,55 +247,9 @@ def _skipped(plan: Plan) -> str:
     return f", {len(plan.skips)} combinations skipped (`plan` says why)" if plan.skips else ""
 
 
-def _report(selection: Selection, store: Store, folder: Path, registry: Registry, published: Sequence[str] = ()) -> bool:
-    """Shows the records of these cells, and says which of them are missing."""
-    from benchmark.selection import records_of
-
-    records = records_of(store, selection)
-    if absent := len(selection) - len(records):
-        errors.print(f"{absent} of {len(selection)} cells have no result yet", highlight=False)
-    if again := sum(store.has_record(key) and store.failure(key) is not None for key in selection):
-        errors.print(f"[yellow]{again} cells failed when they were computed again;[/yellow] their earlier results are shown")
-    return _show(records, store, folder, folder.name, registry, published)
-
-
-def _show(records: list[Record], store: Store, folder: Path, title: str, registry: Registry, published: Sequence[str] = ()) -> bool:
-    if not records:
-        errors.print("no results yet; run the suite first")
-        return False
-    from benchmark.beside import beside
-    from benchmark.published import load_published
-    from benchmark.report import STATE, write_report
-    from benchmark.report.published import agreement, published_tables
-    from benchmark.report.strips import Strips
-    from benchmark.report.terminal import print_leaderboard, say
-    from benchmark.results import to_table
-
-    long = to_table(records)
-    cards = {kind: registry.cards(kind) for kind in ("attack", "defense")}
-    rows = load_published() if published else ()
-    besides = [one for source in published for one in beside(long, rows, source, cards)]
-    print_leaderboard(long, console)
-    written = write_report(
-        long,
-        folder,
-        title,
-        context={"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])},
-        pictures=Strips(long, store),
-        norms={name: card.norm for name, card in cards["attack"].items()},
-        more=published_tables(besides),
-    )
-    for one in besides:
-        say(console, f"{one.source} beside {one.dataset}, {len(one.pairs)} numbers. {' '.join(agreement(one))}")
-    if written.left_out:
-        left_out = ", ".join(reason.partition(":")[0] for reason in written.left_out)
-        say(console, f"figures left out for lack of data: {left_out}; {written.folder / STATE} says what each needs", "dim")
-    console.print(f"report: {escape(str(written.html))} and {len(written.files) - 1} more files beside it", highlight=False, soft_wrap=True)
-    return True
-
-
 app.command()(compare)
 app.command()(regress)
+app.command()(report)
 app.command()(table)
 app.command()(merge)
 app.add_typer(baseline, name="baseline")

@@ -92,7 +92,7 @@ class SignFlip:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two defenses within one group: a data set, a victim, a protocol and a poison ratio.
+    """Two defenses within one group: a data set, a victim, a protocol, a poison ratio and a preset of attacks.
 
     Attributes:
         attacks: one contrast an attack, in alphabetical order; those without a pair too.
@@ -110,6 +110,7 @@ class Comparison:
     victim: str
     protocol: str
     ratio: float
+    preset: str
     ours: str
     reference: str
     attacks: tuple[Contrast, ...]
@@ -242,12 +243,13 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
     seconds = part["seconds_purify"].fillna(0) + part["seconds_train"]
     cost = _side_by_side(part, seconds, ours, reference).loc[pairs.index].dropna(subset=["ours", "reference"]).mean()
     on_clean = acc[acc.index.get_level_values("attack") == clean_name]
-    dataset, victim, protocol, ratio = part[GROUP].iloc[0]
+    dataset, victim, protocol, ratio, preset = part[GROUP].iloc[0]
     return Comparison(
         dataset=str(dataset),
         victim=str(victim),
         protocol=str(protocol),
         ratio=float(ratio),
+        preset=str(preset),
         ours=ours,
         reference=reference,
         attacks=attacks,

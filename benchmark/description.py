@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from benchmark import __version__
@@ -23,6 +24,7 @@ MEANINGS: Mapping[str, str] = {
     "victim": "architecture of the victim",
     "protocol": "name of the victim's training settings",
     "ratio": "share of the training images that is poisoned, 0 to 1",
+    "preset": "of the attack: empty for the default, official with the quirks of released code, any for attacks that have none",
     "attack": "label of the attack; none is clean data",
     "defense": "label of the defense; none is no defense",
     "seed": "of the victim: weights and order of batches",
@@ -63,8 +65,13 @@ def long_parquet(table: pd.DataFrame) -> bytes:
     """The same as Parquet, for which ``pyarrow`` is needed.
 
     Raises:
-        ImportError: if it is not installed.
+        ImportError: if it is not installed; the message says what to install.
     """
+    try:
+        import_module("pyarrow")
+    except ImportError as error:
+        advice = "pip install pyarrow, or uebench with its extra, pip install -e '.[parquet]'"
+        raise ImportError(f"pyarrow is not installed: {advice}") from error
     content: bytes = table.assign(curve=_curves(table)).to_parquet(index=False, engine="pyarrow")
     return content
 

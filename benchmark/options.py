@@ -77,7 +77,15 @@ Published = Annotated[
     list[str] | None,
     typer.Option(
         help="a paper whose numbers to put beside ours: bridgepure2025, or bridgepure2025\\[dataset=cifar10] if our data set has "
-        "another name; results/published.md lists them; may be given again",
+        "another name; results/published.md lists them; may be given again. Later reports show them too, until none is given",
+        show_default=False,
+    ),
+]
+Figures = Annotated[
+    bool | None,
+    typer.Option(
+        "--figures/--no-figures",
+        help="draw every cell also of a large table, which takes minutes; later reports do too, until --no-figures",
         show_default=False,
     ),
 ]

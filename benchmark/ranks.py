@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -67,25 +68,45 @@ def rank_test(scores: Mapping[str, Sequence[float]]) -> RankTest:
     Raises:
         ValueError: for fewer than ``FEWEST_NAMES`` names or ``FEWEST_BLOCKS`` blocks; the message is fit to be shown.
     """
-    from scipy.stats import f, rankdata, studentized_range
+    from scipy.special import fdtrc
 
     k, n = len(scores), min((len(values) for values in scores.values()), default=0)
     if k < FEWEST_NAMES or n < FEWEST_BLOCKS:
         raise ValueError(f"{n} attacks and {k} defenses that cover them, at least {FEWEST_BLOCKS} and {FEWEST_NAMES} are needed")
     table: Floats = np.array(list(scores.values()), dtype=float)  # (names, blocks)
-    ranks: Floats = rankdata(-table, axis=0)
+    better, equal = (table[None] > table[:, None]).sum(axis=1), (table[None] == table[:, None]).sum(axis=1)
+    ranks: Floats = better + (equal + 1) / 2
     spread = float(((ranks - (k + 1) / 2) ** 2).sum())  # corrects for ties: without any it is n k (k^2 - 1) / 12
     between = n * float(((ranks.mean(axis=1) - (k + 1) / 2) ** 2).sum())
     within = spread - between
     if spread == 0:
         p = 1.0
     else:  # Iman and Davenport's F, which is that of a two-way analysis of variance of the ranks
-        p = float(f.sf((n - 1) * between / within, k - 1, (k - 1) * (n - 1))) if within > 1e-9 else 0.0
-    critical = float(studentized_range.ppf(1 - ALPHA, k, np.inf)) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * n))
+        p = float(fdtrc(k - 1, (k - 1) * (n - 1), (n - 1) * between / within)) if within > 1e-9 else 0.0
+    critical = _range_quantile(k) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * n))
     mean = ranks.mean(axis=1)
     names = list(scores)
     order = sorted(range(k), key=lambda i: (mean[i], names[i]))
     return RankTest(tuple(names[i] for i in order), tuple(float(mean[i]) for i in order), n, p, critical)
+
+
+@cache
+def _range_quantile(k: int) -> float:
+    """What the range of ``k`` standard normal numbers exceeds with probability ``ALPHA``.
+
+    ``scipy.stats.studentized_range`` says the same, but takes a second to be imported and asked.
+    """
+    from scipy.special import ndtr
+
+    x = np.linspace(-8, 8, 2001)  # where the lowest of the numbers may be
+    density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+
+    low, high = 1.0, 20.0
+    while high - low > 1e-10:
+        middle = (low + high) / 2
+        within = k * np.trapezoid(density * (ndtr(x + middle) - ndtr(x)) ** (k - 1), x)
+        low, high = (middle, high) if within < 1 - ALPHA else (low, middle)
+    return high
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import fields
+from functools import wraps
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from benchmark.record import Record
 from benchmark.reproduce import command
+from benchmark.spec import CLEAN, OFFICIAL, preset_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +25,8 @@ if TYPE_CHECKING:
 ANCHOR = "none"  # the registered name of the attack that leaves data clean and of the defense that does nothing
 
 FAMILY = ["dataset", "victim", "protocol"]
-GROUP = [*FAMILY, "ratio"]  # accuracies are compared within a group and never across groups
+GROUP = [*FAMILY, "ratio", "preset"]  # accuracies are compared within a group and never across groups
+ANY_PRESET = "any"  # of attacks without presets, which stand beside those of each
 CELL = [*GROUP, "attack", "defense"]
 RUN = ["seed", "craft_seed"]  # what tells the repetitions of a cell apart
 
@@ -32,6 +37,7 @@ COLUMNS: Mapping[str, str] = {
     "victim": "str",
     "protocol": "str",
     "ratio": "float64",
+    "preset": "str",
     "attack": "str",
     "defense": "str",
     "seed": "int64",
@@ -68,11 +74,11 @@ def record_digest(record: Record) -> str:
     return hashlib.sha256(_json(vars(record)).encode()).hexdigest()
 
 
-def to_table(records: Iterable[Record]) -> pd.DataFrame:
+def to_table(records: Iterable[Record], *, without_presets: Collection[str] = (), mixed: bool = False) -> pd.DataFrame:
     """One row a record, ordered by cell and seed.
 
-    Columns: ``key``; ``status`` (``ok`` or ``failed``); the labels ``dataset``, ``victim``, ``protocol``, ``ratio``, ``attack``,
-    ``defense``; ``seed``, ``craft_seed``; ``needs`` (comma-separated, empty for none); ``is_clean`` (the attack is the anchor),
+    Columns: ``key``; ``status`` (``ok`` or ``failed``); the labels ``dataset``, ``victim``, ``protocol``, ``ratio``, ``preset``,
+    ``attack``, ``defense``; ``seed``, ``craft_seed``; ``needs`` (comma-separated, empty for none); ``is_clean`` (the attack is the anchor),
     ``is_undefended`` (the defense is); ``test_acc`` after the last epoch, ``train_acc``, ``peak_oracle`` (best epoch on test
     data), each in [0, 1] and NaN where failed; ``curve`` (tuple, one test accuracy an epoch); ``seconds_poison``,
     ``seconds_purify``, ``seconds_train``; ``peak_memory_mb``; ``date``; ``error``; ``*_spec``, ``facts``,
@@ -83,6 +89,15 @@ def to_table(records: Iterable[Record]) -> pd.DataFrame:
     several settings gets the differing ones added, for example ``dvae (width=8)``, so that results of different settings never
     share a cell. A record without a finite accuracy counts as failed.
 
+    ``preset`` is that of the attack: ``official`` for one with the quirks of released code (``preset=official``, ``mode=official``), empty
+    for the default, ``any`` for clean data and attacks that have no presets. Presets are never averaged with each other.
+
+    Args:
+        records: in any order; of one key the last counts.
+        without_presets: registered names of attacks that have none (``suite.without_presets``). Those of other attacks count as default.
+        mixed: the records are of several runs, each of which wrote labels such as ``dvae`` under the parameters of its own suite. Then
+            what differs between the settings of one method is added to labels that do not say it: ``dvae (kd=5.0)``, ``dvae[kd=3.0]``.
+
     Raises:
         ValueError: if an accuracy is outside [0, 1].
     """
@@ -90,7 +105,7 @@ def to_table(records: Iterable[Record]) -> pd.DataFrame:
 
     unique = {record.key: record for record in records}
     commands: dict[str, str] = {}
-    rows = [_row(record, commands) for record in unique.values()]
+    rows = [_row(record, commands, without_presets) for record in unique.values()]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
     for column in ("dataset", "attack", "defense"):
         table[column] = _one_label(table[column], table[f"{column}_spec"])
@@ -98,20 +113,40 @@ def to_table(records: Iterable[Record]) -> pd.DataFrame:
         table[column] = _told_apart(table[column], table[f"{column}_spec"])
     for column in ("attack", "defense"):  # settings that differ between data sets are no confusion: each has its own leaderboard
         for _, part in table.groupby(FAMILY):
-            table.loc[part.index, column] = _told_apart(part[column], part[f"{column}_spec"])
+            labels, specs = part[column], part[f"{column}_spec"]
+            if mixed:
+                labels = _told_apart(labels, specs, _methods)
+            table.loc[part.index, column] = _told_apart(labels, specs)
     table["works"] = table["status"] == "ok"  # a finished record is never superseded by a failed one
     table = table.sort_values([*CELL, *RUN, "works", "date", "key"], ignore_index=True).drop(columns="works")
     table["superseded"] = table.duplicated([*CELL, *RUN], keep="last")
     return table
 
 
+def _once(work: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Remembers what ``work`` made of the last tables, since every form of a report asks for it. Nobody changes a table in place."""
+    known: list[tuple[ref[pd.DataFrame], pd.DataFrame]] = []
+
+    @wraps(work)
+    def found(table: pd.DataFrame) -> pd.DataFrame:
+        known[:] = [(its, made) for its, made in known if its() is not None][-3:]
+        for its, made in known:
+            if its() is table:
+                return made.copy(deep=False)
+        known.append((ref(table), work(table)))
+        return known[-1][1].copy(deep=False)
+
+    return found
+
+
+@_once
 def grid(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell: (dataset, victim, protocol, ratio, attack, defense), aggregated over seeds.
+    """One row a cell: (dataset, victim, protocol, ratio, preset, attack, defense), aggregated over seeds.
 
     Columns beside these: ``is_clean``, ``is_undefended``, ``needs``; ``mean``, ``std`` (ddof=1; NaN for one seed), ``n`` (seeds
     that finished), ``failed`` (seeds that did not), ``peak_oracle``, ``seconds_purify``, ``seconds_train`` (means).
 
-    Clean data have no poison ratio: their cells appear at each ratio at which the same victim faces attacks.
+    Clean data have no poison ratio and no preset: their cells appear at each at which the same victim faces attacks.
     """
     cells = comparable(table).groupby(CELL, sort=True).agg(
         is_clean=("is_clean", "first"),
@@ -129,20 +164,37 @@ def grid(table: pd.DataFrame) -> pd.DataFrame:
     return cells.reset_index()
 
 
+@_once
 def comparable(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of ``table`` that count: no superseded ones, and clean data repeated at each poison ratio of the same family."""
+    """The rows of ``table`` that count: no superseded ones.
+
+    Attacks without presets are repeated for each preset that other attacks have at the same poison ratio, and clean data at each poison
+    ratio and preset of the same family.
+    """
     import pandas as pd
 
     live = table[~table["superseded"]]
     attacked, clean = live[~live["is_clean"]], live[live["is_clean"]]
-    ratios = attacked[GROUP].drop_duplicates().rename(columns={"ratio": "at"})
-    clean = clean.merge(ratios, on=FAMILY, how="left")
-    clean["ratio"] = clean.pop("at").fillna(clean["ratio"])
-    return pd.concat([attacked, clean], ignore_index=True).drop_duplicates([*CELL, *RUN], ignore_index=True)
+    free = attacked["preset"] == ANY_PRESET
+    attacked = pd.concat([attacked[~free], _repeated(attacked[free], attacked[~free], ["preset"])], ignore_index=True)
+    return pd.concat([attacked, _repeated(clean, attacked, ["ratio", "preset"])], ignore_index=True).drop_duplicates(
+        [*CELL, *RUN], ignore_index=True
+    )
 
 
+def _repeated(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """``rows`` once for each combination of ``columns`` that ``others`` have beside what else makes a group; once where they have none."""
+    shared = [name for name in GROUP if name not in columns]
+    found = others[GROUP].drop_duplicates().rename(columns={name: f"{name} there" for name in columns})
+    rows = rows.merge(found, on=shared, how="left")
+    for name in columns:
+        rows[name] = rows.pop(f"{name} there").fillna(rows[name].replace(ANY_PRESET, "") if name == "preset" else rows[name])
+    return rows
+
+
+@_once
 def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a defense in each group (dataset, victim, protocol, ratio), best first.
+    """One row a defense in each group (dataset, victim, protocol, ratio, preset), best first.
 
     Columns: the group; ``with_needs`` (defenses with privileges are ranked in a list of their own); ``rank`` (Int64, NA for
     none); ``defense``; ``is_undefended``; ``mean``, ``std``, ``n``: accuracy averaged over attacks, then over seeds; ``worst``,
@@ -173,6 +225,11 @@ def over_attacks(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: ``mean`` of the means over seeds, NaN where an attack of the group is lacking; ``std`` over the seeds that cover
     every attack; ``n``, how many these are.
     """
+    import pandas as pd
+
+    if runs.empty:  # which pandas cannot join where its texts are pyarrow's
+        index = pd.MultiIndex.from_arrays([[] for _ in [*GROUP, "defense"]], names=[*GROUP, "defense"])
+        return pd.DataFrame({"mean": [], "std": [], "n": []}, index=index)
     attacks = runs.groupby(GROUP)["attack"].nunique().rename("attacks")
     cells = runs.groupby(CELL)["test_acc"].mean().groupby([*GROUP, "defense"]).agg(["mean", "count"]).join(attacks, on=GROUP)
     seeds = runs.groupby([*GROUP, "defense", *RUN])["test_acc"].agg(["mean", "count"]).join(attacks, on=GROUP)
@@ -247,7 +304,7 @@ def _missing(cells: pd.DataFrame, defenses: list[str]) -> list[str]:
     return [", ".join(lacking[defense]) for defense in defenses]
 
 
-def _row(record: Record, commands: dict[str, str]) -> dict[str, Any]:
+def _row(record: Record, commands: dict[str, str], without_presets: Collection[str]) -> dict[str, Any]:
     """``commands`` remembers them by all that they depend on, since the seeds of a cell share one."""
     acc = math.nan if record.test_acc is None or record.status != "ok" else float(record.test_acc)
     if acc < 0 or acc > 1:
@@ -257,6 +314,7 @@ def _row(record: Record, commands: dict[str, str]) -> dict[str, Any]:
     protocol = {**record.protocol_spec, "precision": record.precision}  # the resolved one: fp32 and bf16 are not seeds of each other
     row = values | {
         "status": "ok" if ok else "failed",
+        "preset": _preset({"name": record.attack, **record.attack_spec}, {ANCHOR, *without_presets}),
         "needs": ", ".join(record.needs),
         "is_clean": record.attack_spec.get("name", record.attack) == ANCHOR,
         "is_undefended": record.defense_spec.get("name", record.defense) == ANCHOR,
@@ -282,6 +340,21 @@ def _row(record: Record, commands: dict[str, str]) -> dict[str, Any]:
     return row | {"command": commands[settings]}
 
 
+def _preset(attack: Mapping[str, Any], without: Collection[str]) -> str:
+    """Of several attacks, one with quirks decides. What a record does not say is the default, which stood for all before presets."""
+    parts = [(part.get("name"), preset_of(part.get("params", {}))) for part in _parts(attack)]
+    found = {preset or CLEAN for name, preset in parts if preset is not None or name not in without}
+    return ANY_PRESET if not found else OFFICIAL if OFFICIAL in found else ""
+
+
+def _parts(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A recorded method and those after it."""
+    part: Mapping[str, Any] | None = spec
+    while part:
+        yield part
+        part = part.get("then")
+
+
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
 
 
@@ -299,20 +372,38 @@ def _one_label(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]:
     return labels.__class__(renamed, index=labels.index, dtype=labels.dtype)
 
 
-def _told_apart(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]:
-    """The labels, with differing settings added where one label stands for several specs."""
-    pairs, by_label = list(zip(labels.tolist(), specs.tolist(), strict=True)), dict[str, list[str]]()
+def _told_apart(labels: pd.Series[str], specs: pd.Series[str], alike: Callable[[str, str], str] | None = None) -> pd.Series[str]:
+    """The labels, with the settings added that differ among the specs of one label.
+
+    With ``alike`` (label, spec -> text) they are those that differ among all specs of one text, less what a label says already.
+    """
+    pairs, groups = list(zip(labels.tolist(), specs.tolist(), strict=True)), dict[str, list[tuple[str, str]]]()
     for label, spec in sorted(set(pairs)):
-        by_label.setdefault(label, []).append(spec)
+        groups.setdefault(alike(label, spec) if alike else label, []).append((label, spec))
     names: dict[tuple[str, str], str] = {}
-    for label, variants in by_label.items():
-        flat = [_flat(json.loads(spec)) for spec in variants]
+    for variants in groups.values():
+        flat = [_flat(json.loads(spec)) for _, spec in variants]
         differing = sorted(key for key in set().union(*flat) if len({_json({"": values.get(key)}) for values in flat}) > 1)
-        for spec, values in zip(variants, flat, strict=True):
-            added = ", ".join(f"{key}={values.get(key, '(unset)')}" for key in differing)
+        for (label, spec), values in zip(variants, flat, strict=True):
+            said = set(re.findall(r"(?<=[\[,])[^\[,=]+(?==)", label)) if alike else set()
+            shown = {key.replace("params.", ""): _shown(values.get(key, "default")) for key in differing}
+            added = ", ".join(f"{name}={value}" for name, value in shown.items() if name not in said)
             names[label, spec] = f"{label} ({added})" if added else label
     renamed = [names[pair] for pair in pairs]
     return labels.__class__(renamed, index=labels.index, dtype=labels.dtype)
+
+
+def _methods(label: str, spec: str) -> str:
+    """The names of a recorded method and those after it: ``em+ops``."""
+    return "+".join(str(part.get("name", label)) for part in _parts(json.loads(spec) or {"name": label}))
+
+
+def _shown(value: object) -> str:
+    """A setting as people write it: ``8/255`` where the number is just that and has many digits."""
+    levels = round(255 * value) if isinstance(value, float) and math.isfinite(value) and len(str(value)) > 8 else 0
+    if levels and value == levels / 255:
+        return f"{levels}/255"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

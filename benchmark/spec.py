@@ -12,6 +12,9 @@ from difflib import get_close_matches
 
 Value = bool | int | float | str | None
 
+PRESETS = ("preset", "mode")  # parameters of attacks that may be official
+CLEAN, OFFICIAL = "clean", "official"  # without and with the quirks of released code
+
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _FRACTION = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)")
 
@@ -152,6 +155,12 @@ def axis_seed(*axes: object) -> int:
 
     entropy = int.from_bytes(hashlib.sha256(canonical_json(list(axes)).encode()).digest()[:16], "big")
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def preset_of(params: Mapping[str, object]) -> str | None:
+    """``official`` for an attack that has the quirks of released code, ``clean`` without; None if it has no such parameter."""
+    found = [params[name] for name in PRESETS if name in params]
+    return None if not found else OFFICIAL if OFFICIAL in found else CLEAN
 
 
 def did_you_mean(wrong: str, known: list[str]) -> str:

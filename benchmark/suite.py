@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, V
 
 from benchmark.protocol import PROTOCOLS, get_protocol
 from benchmark.registry import Registry
-from benchmark.spec import Spec, Value, did_you_mean, parse_seeds, parse_spec, parse_value, split_list
+from benchmark.spec import Spec, Value, did_you_mean, parse_seeds, parse_spec, parse_value, preset_of, split_list
 
 if TYPE_CHECKING:
     from benchmark.data import DatasetInfo
@@ -257,8 +257,9 @@ def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
                 used.update(part.name for part in spec.parts())
                 full = _resolve(section.removesuffix("s"), spec, parameters, registry)
                 for part in full.parts() if section == "attacks" else ():
-                    if "preset" in (params := registry.card("attack", part.name).params):
-                        presets.setdefault(str(part.params.get("preset", params["preset"].default)), text)
+                    defaults = {param.name: param.default for param in registry.card("attack", part.name).params.values()}
+                    if (preset := preset_of({**defaults, **part.params})) is not None:
+                        presets.setdefault(preset, text)
             except ValueError as error:
                 problems.append(f"{section}[{position}]: {error}")
     if len(presets) > 1:
@@ -280,6 +281,11 @@ def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
             given = _table(parameters, name)
             problems += [f"parameters.{name}: {text}" for card in cards if card.name == name for text in card.unknown(given)]
     return problems
+
+
+def without_presets(registry: Registry) -> frozenset[str]:
+    """The attacks that have no presets, so that they may stand beside those of any preset."""
+    return frozenset(name for name, card in registry.cards("attack").items() if preset_of(card.params) is None)
 
 
 def _table(owner: Any, name: str) -> Mapping[str, Value]:

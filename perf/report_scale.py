@@ -1,9 +1,9 @@
-"""Times loading and reporting 10,000 synthetic records: from the store to the table, the leaderboard, tables and page, and the figures.
+"""Times loading and reporting 10,000 synthetic records: from the store to the table, the leaderboard, tables, page and figures.
 
     python perf/report_scale.py [--records 10000] [--figures]
 
-The records have 20 attacks, 25 defenses and 5 seeds for each of several victims, with curves of 20 epochs. ``--figures`` draws them too,
-which takes minutes and has no target.
+The records have 20 attacks, 25 defenses and 5 seeds for each of several victims, with curves of 20 epochs. Of so many cells a report
+draws an overview. ``--figures`` also draws all of them, as ``report --figures`` does, which takes minutes and has no target.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-TARGET = 10.0  # seconds, all but the figures
+TARGET = 10.0  # seconds, with the figures that a report has unless it is asked for all of them
 ATTACKS, DEFENSES, SEEDS, EPOCHS = 20, 25, 5, 20
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ T = TypeVar("T")
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--records", type=int, default=10_000)
-    options.add_argument("--figures", action="store_true", help="draw the figures too")
+    options.add_argument("--figures", action="store_true", help="draw every cell too")
     return options
 
 
@@ -92,6 +92,8 @@ def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
     timed("LaTeX, Markdown, CSV of them", lambda: [form(one) for one in made for form in typeset.FORMS.values()])
     pictures = [{"heatmap": bytes(200_000), "curves": bytes(500_000)} for _ in groups]  # about what they have at this size
     timed("HTML page", lambda: page.page(table, groups, "t", {}, pictures, {}))
+    cells = sum(len(section.rows) * len(section.columns) for section in groups)
+    timed("overview figures", lambda: further.overview(cells, groups))
     if figures:
         timed("heat maps", lambda: [plots.heatmap(section) for section in groups])
         timed("curves", lambda: [plots.curves(section) for section in groups])
@@ -108,7 +110,8 @@ def main() -> None:
         rows = measure(Path(folder), options.figures)
     drawn = ("heat maps", "curves", "further figures")
     total = sum(took for name, took in rows if name not in drawn)
-    shown: list[tuple[object, ...]] = [*((name, took, "") for name, took in rows), ("all but figures", total, verdict(total, TARGET))]
+    shown: list[tuple[object, ...]] = [(name, took, "") for name, took in rows]
+    shown.append(("all that a report does", total, verdict(total, TARGET)))
     print_table(f"seconds for {options.records} records; {machine()}", ("", "seconds", ""), shown)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +15,7 @@ from command_line import DIM, FAILING, Call, plugin, watch
 from made_up_records import BY_HAND, GOLDEN, NASTY, SIX_HIGH, compared, example, printed, records
 from rich.console import Console
 
+from benchmark.commands import compare
 from benchmark.comparison import Comparison
 from benchmark.registry import ROOT
 from benchmark.report.comparison import html, latex, markdown, print_comparison
@@ -128,8 +129,9 @@ def test_a_plugin_is_compared_and_then_read_from_records(call: Call, tiny: str, 
     assert "there is too little evidence to tell dim[share=0.25] from grayscale" in first.out
     assert "points on lsp (1 seed, 1 pair). At least 6 pairs are needed; run more seeds." in first.out
     assert "dim[share=0.25] needs clean:3." in first.out
-    assert {file.name for file in (tmp_path / "results" / "tiny").iterdir()} == {"compare-dim-share-0.25-c9a6d5-vs-grayscale"}
     (folder,) = (tmp_path / "results" / "tiny").iterdir()
+    assert folder.name.startswith("compare-dim-share-0.25-c9a6d5-vs-grayscale-attacks-lsp-")
+    assert str(folder.relative_to(tmp_path) / "comparison.html") in first.out
     assert {file.name for file in folder.iterdir()} == {"comparison.html", "comparison.md", "comparison.tex", "events.jsonl"}
     before = (folder / "comparison.tex").read_bytes()
     again = call(*args, "--policy", "collect")
@@ -137,6 +139,42 @@ def test_a_plugin_is_compared_and_then_read_from_records(call: Call, tiny: str, 
     assert "0 done, 12 cached" in again.out + again.err
     assert (folder / "comparison.tex").read_bytes() == before
     assert "--policy collect" in (folder / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_other_questions_have_other_folders() -> None:
+    def name(against: str = "jpeg", settings: Sequence[str] = (), **axes: list[object]) -> str:
+        return compare._folder_name("mine", against, axes, settings)
+
+    assert name() == "compare-mine-vs-jpeg"
+    asked = [
+        name(),
+        name("jpeg[quality=30]"),
+        name(protocols=["lite"]),
+        name(protocols=["quick"]),
+        name(attacks=["em"]),
+        name(attacks=["em", "lsp"]),
+        name(attacks=["x" * 100]),
+        name(attacks=["x" * 101]),
+        name(seeds=[0, 1]),
+        name(settings=["precision=fp32"]),
+    ]
+    assert len(set(asked)) == len(asked)
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,200}", one) for one in asked)
+    assert name(seeds=[0, 1], attacks=["em", "lsp"]) == name(seeds=[1, 0, 1], attacks=["lsp", "em"])
+    assert name(protocols=["lite"]).startswith("compare-mine-vs-jpeg-protocols-lite-")
+
+
+def test_a_comparison_with_other_axes_overwrites_none(call: Call, tiny: str, tmp_path: Path) -> None:
+    args = ("compare", "grayscale", "--against", "none", "--suite", tiny, "--executor", "inline")
+    assert call(*args).code == 0
+    first = tmp_path / "results" / "tiny" / "compare-grayscale-vs-none" / "comparison.md"
+    before = first.read_bytes()
+    other = call(*args, "--set", "protocol.epochs=2")
+    assert other.code == 0, other.err
+    assert first.read_bytes() == before
+    found = sorted(path.name for path in first.parent.parent.iterdir())
+    assert len(found) == 2
+    assert f"{found[1]}/comparison.html" in other.out
 
 
 def test_a_failing_defense_is_said_to_have_failed(call: Call, tiny: str, tmp_path: Path) -> None:

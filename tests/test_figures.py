@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Call
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from test_report import NASTY, record
 from test_tables import cell
 
 from benchmark.record import Record
-from benchmark.report import figures, plots
+from benchmark.report import figures, plots, write_report
 from benchmark.report.svg import pareto
 from benchmark.report.view import Row, sections
 from benchmark.results import to_table
+from benchmark.store import Store
 
 
 def section(records: list[Record]) -> Any:
@@ -28,7 +32,7 @@ def texts(figure: Figure) -> list[str]:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "files", lambda figure: {"png": b"-", "pdf": b"-"})
+    monkeypatch.setattr(plots, "files", lambda figure, pdf=True: {"png": b"-", "pdf": b"-"})
 
 
 def swept(values: list[float], attacks: tuple[str, ...] = ("em",)) -> list[Record]:
@@ -167,3 +171,103 @@ def test_hostile_names_are_drawn_as_they_are() -> None:
         cost = figures.draw_cost(section(made))
         assert isinstance(cost, Figure)
         assert plots.files(cost)["pdf"].startswith(b"%PDF")
+
+
+# Of many cells
+
+
+def many(defenses: int = 15, attacks: int = 8, victims: tuple[str, ...] = ("a", "b", "c"), step: float = 0.035) -> list[Record]:
+    """More cells than are drawn one by one. Defense 0 does nothing, attack 0 leaves data clean; of the others the last is best."""
+    return [
+        record(
+            f"attack{attack}" if attack else "none",
+            f"defense{defense}" if defense else "none",
+            0.1 + step * defense + 0.001 * attack,
+            victim=victim,
+        )
+        for victim in victims
+        for attack in range(attacks)
+        for defense in range(defenses)
+    ]
+
+
+def test_of_many_cells_there_is_an_overview_that_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+
+    def keep(figure: Figure, pdf: bool = True) -> dict[str, bytes]:
+        drawn.append(figure)
+        return {"png": b"-"} | ({"pdf": b"-"} if pdf else {})
+
+    monkeypatch.setattr(plots, "files", keep)
+    table = to_table(many())
+    report = write_report(table, tmp_path, "t")
+    names = {file.name for file in report.files if file.suffix in (".png", ".pdf")}
+    assert names == {f"{name}.png" for name in ("heatmap", "bars", "cost", "ranks")}
+    assert report.overview == (
+        "360 cells are too many to draw one by one: there is an overview of the first of 3 groups, without curves over epochs, ratios or "
+        "parameters and without PDF files. report --figures draws everything, in about 1 min"
+    )
+    for name in ("leaderboard.html", "leaderboard.md", "report.json"):
+        assert report.overview in (tmp_path / name).read_text(encoding="utf-8")
+    assert (tmp_path / "leaderboard.html").read_text(encoding="utf-8").count("<summary>Heat map") == 1
+    heatmap, bars = drawn[0], drawn[1]
+    assert "toy · a · quick · 12 of 15 defenses" in texts(heatmap)
+    assert "defense14" in texts(heatmap)
+    assert "none (undefended)" in texts(heatmap)  # the anchor is always among those shown
+    assert not [text for text in texts(heatmap) if text in ("defense1", "defense2", "defense3")]
+    assert "59.1" in texts(heatmap)  # of 96 cells; more are colours alone
+    assert "toy · a · quick · 12 of 15 defenses" in texts(bars)
+    assert [axes.get_title(loc="left") for axes in bars.axes] == ["mean over attacks", "clean data"]
+    assert texts(bars)[0] == "59.4"  # defense14 over attacks 1 to 7
+
+    again = write_report(table, tmp_path, "t")
+    assert (again.rewritten, again.overview) == (False, report.overview)
+    every = write_report(table, tmp_path, "t", every_figure=True)
+    assert every.overview == ""
+    assert {"curves-3.pdf", "heatmap-3.pdf", "bars.pdf"} <= {file.name for file in every.files}
+
+
+def test_an_overview_of_many_attacks_shows_some_and_says_how_many() -> None:
+    wide = figures._best(section(many(3, 40, ("a",))))
+    assert len(wide.columns) == len(wide.rows[0].cells) == figures.COLUMNS
+    assert wide.title == "toy · a · quick · 23 of 39 attacks"
+    small = section(many(3, 4, ("a",)))
+    assert figures._best(small).title == small.title
+
+
+def test_ranks_among_all_defenses_where_the_best_are_drawn() -> None:
+    made = section(many(9, 8, ("a",)))
+    whole, part = figures.draw_ranks(made), figures.draw_ranks(made, 3)
+    assert isinstance(whole, Figure)
+    assert isinstance(part, Figure)
+    assert "toy · a · quick · best 3 of 8" in texts(part)
+    assert {"defense8  1.00", "defense7  2.00", "3.00  defense6"} < set(texts(part))
+    assert not [text for text in texts(part) if "defense5" in text]
+    critical = [text for text in texts(whole) if text.startswith("critical difference")]
+    assert critical == [text for text in texts(part) if text.startswith("critical difference")]
+
+
+def test_the_choice_to_draw_everything_is_remembered(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "FULL", 1)
+    monkeypatch.setattr(plots, "files", lambda figure, pdf=True: {"png": b"-"})
+    store = Store(tmp_path / "results" / "store")
+    for index, one in enumerate(many(2, 2, ("a",))):
+        store.publish_record(replace(one, key=f"{index:064x}"))
+    assert "4 cells are too many to draw one by one" in call("report", "--all").out
+    assert not (tmp_path / "results" / "all" / "heatmap.pdf").exists()
+    for options in (["--figures"], []):
+        assert "too many" not in call("report", "--all", *options).out
+        assert (tmp_path / "results" / "all" / "heatmap.pdf").exists()
+    assert "too many" in call("report", "--all", "--no-figures").out
+    assert "too many" in call("report", "--all").out
+
+
+def test_names_without_room_are_left_out_and_counted() -> None:
+    crowded = figures.draw_cost(section(many(25, 3, ("a",), 0.004)))  # of equal cost
+    assert isinstance(crowded, Figure)
+    shown = texts(crowded)
+    named = [text for text in shown if text.startswith("defense") or "undefended" in text]
+    (note,) = (text for text in shown if "no room for" in text)
+    assert note == f"line: no other is both cheaper and better; no room for {25 - len(named)} of 25 names"
+    assert "defense24" in named
+    assert 5 < len(named) < 25

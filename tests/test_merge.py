@@ -6,16 +6,17 @@ import csv
 import hashlib
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from command_line import Call
 from conftest import random_set
 from test_report import record
 
+from benchmark import description
 from benchmark.description import MEANINGS, long_csv
 from benchmark.merge import merge_store
 from benchmark.record import SCHEMA, Record
@@ -208,15 +209,22 @@ def test_merge_and_report_from_the_command_line(call: Call, tmp_path: Path) -> N
 
 
 def test_the_long_table_is_written_with_its_description(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
+    def absent(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(description, "import_module", absent)
     store = filled(tmp_path / "results", 0.5, 0.75)
     failed = record("em", "<b>", None, key=KEYS[2])
     store.publish_failure(KEYS[2], "train", failed.error, "", failed)
+    folder = tmp_path / "results" / "all"
+    folder.mkdir()
+    (folder / "records.parquet").write_bytes(b"of an earlier table")
     result = call("table", "--license", "CC-BY-4.0")
     assert result.code == 0, result.err
     assert "3 records" in result.out
-    assert "there is no records.parquet" in result.out
-    folder = tmp_path / "results" / "all"
+    assert "there is no records.parquet: pyarrow is not installed: pip install pyarrow, or uebench with its extra" in result.err
+    assert "'.[parquet]'" in result.err
+    assert not (folder / "records.parquet").exists()  # an earlier one would not be of these records
     with (folder / "records.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [(row["defense"], row["status"], row["test_acc"], row["curve"]) for row in sorted(rows, key=lambda row: row["test_acc"])] == [
@@ -230,6 +238,29 @@ def test_the_long_table_is_written_with_its_description(call: Call, tmp_path: Pa
     (file,) = described["distribution"]
     data = (folder / "records.csv").read_bytes()
     assert (file["name"], file["contentSize"], file["sha256"]) == ("records.csv", len(data), hashlib.sha256(data).hexdigest())
+
+
+def test_parquet_holds_what_the_csv_holds(call: Call, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install -e '.[parquet]'")
+    store = filled(tmp_path / "results", 0.5, 0.75)
+    failed = record("em", "<b>", None, key=KEYS[2])
+    store.publish_failure(KEYS[2], "train", failed.error, "", failed)
+    result = call("table")
+    assert result.code == 0, result.err
+    assert "records.parquet" in result.out
+    folder = tmp_path / "results" / "all"
+    rows, again = pd.read_parquet(folder / "records.parquet"), pd.read_csv(folder / "records.csv", keep_default_na=False, na_values=[""])
+    assert list(rows.columns) == list(MEANINGS) == list(again.columns)
+    assert len(rows) == len(again) == 3
+    for name in rows.columns:
+        if rows[name].dtype.kind in "fib":
+            assert rows[name].tolist() == pytest.approx(again[name].tolist(), nan_ok=True), name
+        else:
+            assert rows[name].tolist() == [value if value == value else "" for value in again[name].tolist()], name
+    assert sorted(json.loads(curve) for curve in rows["curve"]) == [[], [0.25, 0.5], [0.375, 0.75]]
+    described = json.loads((folder / "records.json").read_text(encoding="utf-8"))
+    digests = {item["name"]: item["sha256"] for item in described["distribution"]}
+    assert digests == {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("records.csv", "records.parquet")}
 
 
 def test_a_table_of_nothing_says_what_to_do(call: Call) -> None:

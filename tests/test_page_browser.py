@@ -16,8 +16,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from test_published import ROWS as PUBLISHED
+from test_published import published
+from test_published import records as measured_records
 from test_report import record, records
 
+from benchmark.beside import beside
 from benchmark.record import Record
 from benchmark.report.page import page as html
 from benchmark.report.view import sections
@@ -79,10 +83,11 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(chromium: Any, address: str) -> Iterator[Any]:
-    """Opens the page with the options of a browser context. At the end: nothing was said on the console and nothing was asked for."""
-    contexts, said, asked = [], [], []
+    """Opens the page or another file, with options of a browser context. At the end no console message and no request was seen."""
+    contexts, said, asked, given = [], [], [], {address}
 
-    def opened(**options: Any) -> Any:
+    def opened(file: str = address, **options: Any) -> Any:
+        given.add(file)
         context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, "color_scheme": "light", **options})
         contexts.append(context)
         page = context.new_page()
@@ -90,14 +95,14 @@ def open_page(chromium: Any, address: str) -> Iterator[Any]:
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
+        page.goto(file)
         return page
 
     yield opened
     for context in contexts:
         context.close()
     assert said == []
-    assert {url for url in asked if not url.startswith("data:")} <= {address}
+    assert {url for url in asked if not url.startswith("data:")} <= given
 
 
 @pytest.fixture
@@ -326,6 +331,29 @@ def test_without_scripts_all_cells_are_open(open_page: Any) -> None:
     assert page.locator(".cell:visible").count() == page.locator(".cell").count() > 20
     assert not page.get_by_label("Defense", exact=True).is_visible()
     assert not page.get_by_role("button", name="Dark theme").is_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_published_numbers_are_read_in_the_cells(width: int, open_page: Any, tmp_path: Path) -> None:
+    table = to_table(measured_records())
+    groups = sections(table)
+    file = tmp_path / "published.html"
+    besides = beside(table, [*PUBLISHED, published("em", "jpeg10", 0.7, epochs=None)], "src2020")
+    file.write_text(html(table, groups, "t", {}, [{} for _ in groups], {}, besides), encoding="utf-8")
+    page = open_page(viewport={"width": width, "height": 900}, file=file.as_uri())
+    cells = page.locator("table.cells")
+    jpeg = cells.locator("tbody tr", has=page.get_by_role("rowheader", name="jpeg", exact=True)).locator("td").nth(1)
+    assert jpeg.inner_text().split() == ["75.0", "80.00a", "−5.0", "70.00a", "+5.0"]
+    assert jpeg.locator(".published").nth(1).get_attribute("title") == "src2020 published 70.00 %; not the same: epochs"
+    cells.get_by_role("button", name="em").click()  # published numbers do not enter the order
+    assert [text.split()[0] for text in cells.locator("tbody th").all_inner_texts()] == ["jpeg", "jpeg[quality=30]", "none", "dvae"]
+    page.locator("tbody.entry[data-defense=jpeg] .expand").click()
+    card = page.get_by_role("group", name="Cells of jpeg", exact=True).locator(".cell").nth(1)
+    assert "Published by src2020: 70.00 %, ours +5.0 points. Not the same: epochs." in card.inner_text()
+    sources = page.locator("dl.sources")
+    assert sources.locator("dt").all_inner_texts() == ["a"]
+    assert "epochs: published 60 and not printed, ours 60" in sources.inner_text()
+    assert overflow(page) <= 0
 
 
 def test_the_file_alone_is_enough(open_page: Any, address: str) -> None:

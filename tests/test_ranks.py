@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.ranks import rank_test, tau_b, tau_over, tau_within
+from benchmark.ranks import _range_quantile, rank_test, tau_b, tau_over, tau_within
 
 # Demsar 2006, table 6: AUC of C4.5, with parameter m, with cf, with both, on 14 data sets.
 DEMSAR = """
@@ -105,3 +105,8 @@ def test_the_interval_is_that_of_all_resamples() -> None:
     quantiles = [1 - 2 * stats.binom(5, 0.2).ppf(share) / 5 for share in (0.975, 0.025)]
     assert found.interval == pytest.approx(quantiles)
     assert tau_within(ours, theirs) == found  # seeded
+
+
+@pytest.mark.parametrize("k", [3, 8, 40])
+def test_the_critical_difference_is_of_the_studentized_range(k: int) -> None:
+    assert _range_quantile(k) == pytest.approx(float(stats.studentized_range.ppf(0.95, k, np.inf)), abs=1e-8)

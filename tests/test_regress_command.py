@@ -18,6 +18,7 @@ from made_up_nights import HERE, STEADY, THERE, night, record
 
 from benchmark import cli
 from benchmark.baseline import Night, append_night, night_of, read_baseline, read_history, write_baseline
+from benchmark.commands import regress as regress_command
 from benchmark.nights import cell_of
 from benchmark.plan import Stage
 from benchmark.record import Record
@@ -107,7 +108,7 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     world["run"] = run_plan
     monkeypatch.setattr("benchmark.scheduler.run_plan", run_plan)
-    monkeypatch.setattr(cli, "_report", lambda *_: True)
+    monkeypatch.setattr(cli, "show_selection", lambda *_: True)
     monkeypatch.setattr(history_figure, "history", lambda *_: {"png": b"-"})
     return world
 
@@ -115,7 +116,7 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_a_suite_that_runs_again_is_exact(call: Call, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way with real stages: run, accept, compute all of it again, compare."""
     monkeypatch.setattr(history_figure, "files", lambda figure: {"png": b"-", "pdf": b"-"})
-    monkeypatch.setattr(cli, "_report", lambda *_: True)
+    monkeypatch.setattr(cli, "show_selection", lambda *_: True)
     args = (tiny, "--device", "cpu", "--attacks", "lsp", "--defenses", "none")
     assert run_tiny(call, *args).code == 0
     accepted = call("baseline", "accept", *args)
@@ -249,3 +250,25 @@ def test_the_workflow_is_valid_and_asks_for_little() -> None:
         if words[0] == "baseline":
             command, words = command.commands[words[1]], words[1:]
         command.make_context(words[0], words[1:])
+
+
+def test_the_history_gets_each_finding_at_its_cell_and_the_common_one_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[history_figure.Found] = []
+
+    def keep(known: Any, since: Any, nights: Any, title: Any, found: history_figure.Found) -> dict[str, bytes]:
+        given.append(found)
+        return {}
+
+    monkeypatch.setattr(history_figure, "history", keep)
+    accepted = night({**STEADY, "drops": (0.5, 0.5, 0.5)})
+    tonight = night(
+        {**{name: tuple(acc - 0.02 for acc in accs) for name, accs in STEADY.items()}, "drops": (0.4, 0.4, 0.4)}, environment=THERE
+    )
+    verdict = compare(accepted, tonight)
+    regress_command._show(verdict, accepted, tonight, tmp_path, "toy")
+    (found,) = given
+    assert ("suspect", True) in found[None]
+    assert {cell: [kind for kind, _ in kinds] for cell, kinds in found.items() if cell is not None} == {
+        cell: [finding.kind for finding in verdict.findings if finding.cell == cell]
+        for cell in {finding.cell for finding in verdict.findings} - {None}
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,7 +13,7 @@ from made_up_nights import GOLDEN, STEADY, THERE, lower, night, record
 from matplotlib.figure import Figure
 
 from benchmark.baseline import Night
-from benchmark.nights import cell_of
+from benchmark.nights import Cell, cell_of
 from benchmark.regression import Kind, Verdict, compare
 from benchmark.report import history as history_figure
 from benchmark.report.regression import headline, junit, markdown
@@ -90,29 +90,69 @@ def test_the_night_in_a_sentence(verdict: Callable[[], Verdict], text: str) -> N
     assert headline(verdict()) == text
 
 
-def test_the_history_has_two_panels_a_cell_and_marks_what_moved(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Figure] = []
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures of histories, which are not written."""
+    figures: list[Figure] = []
 
     def keep(figure: Figure) -> dict[str, bytes]:
-        drawn.append(figure)
+        figures.append(figure)
         return {"png": b"-"}
 
     monkeypatch.setattr(history_figure, "files", keep)
-    cells = [cell_of(record(name, 0.5)) for name in ("falls", "stays", "$x_1$")]
+    return figures
+
+
+def falling(names: Sequence[str], nights: int = 12) -> tuple[list[Cell], dict[Cell, Sequence[float]], list[Night]]:
+    """Cells, their accepted runs, and nights from 2026-11-10 on, in which the first cell loses a point each."""
+    cells = [cell_of(record(name, 0.5)) for name in names]
     runs = [0.5, 0.504, 0.508]
-    accepted = dict.fromkeys(cells, runs)
-    nights = [
+    made = [
         Night(f"2026-11-{10 + day}", {cell: tuple(acc - day / 100 * (cell is cells[0]) for acc in runs) for cell in cells})
-        for day in range(12)
+        for day in range(nights)
     ]
+    return cells, dict.fromkeys(cells, runs), made
+
+
+def test_the_history_has_two_panels_a_cell_and_marks_what_moved(drawn: list[Figure]) -> None:
+    _, accepted, nights = falling(("falls", "stays", "$x_1$"))
     assert history_figure.history(accepted, "2026-11-12", nights, "toy") == {"png": b"-"}
     axes = drawn[0].axes
     assert len(axes) == 6
     titles = {item.get_title(loc="left"): item._left_title.get_color() for item in axes[::2]}  # type: ignore[attr-defined]
     assert titles == {"$x_1$ + none": "#1b1f24", "falls + none": "#a1232b", "stays + none": "#1b1f24"}
-    assert np.asarray(axes[1].lines[0].get_xdata()).tolist() == list(range(3, 12))  # the nights after the acceptance
+    (up,) = (line for line in axes[1].lines if line.get_color() == history_figure.UP)
+    assert np.asarray(up.get_xdata()).tolist() == list(range(3, 12))  # the nights after the acceptance
     assert history_figure.history(accepted, "", [], "toy") == {}
     assert history_figure.history({}, "", nights, "toy") == {}
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_history_explains_its_signs_and_no_others(drawn: list[Figure]) -> None:
+    cells, accepted, nights = falling(("falls", "stays"))
+    found: history_figure.Found = {cells[0]: [("regression", True), ("slower", False)], None: [("suspect", True)]}
+    history_figure.history(accepted, "2026-11-12", nights, "toy", found)
+    history_figure.history(accepted, "2026-11-01", nights, "toy")
+    told, plain = map(legend, drawn)
+    only_there = ["nights before the acceptance: not summed", "acceptance of the baseline", "tonight, with the finding below"]
+    assert [text for text in told if text not in plain] == only_there
+    assert plain[1:] == [
+        *("accepted mean", "± 2 standard deviations of a run", "cumulative sum upward", "cumulative sum downward"),
+        "its limit, ±5; beyond it the title is red",
+    ]
+    falls, sums, stays = drawn[0].axes[:3]
+    lines = {str(line.get_color()): np.asarray(line.get_xdata()).tolist() for line in falls.lines if line.get_linestyle() == "-"}
+    assert lines["#9aa2ac"] == [0, 1, 2]  # grey before the acceptance, and not joined to what came after
+    assert lines["#0072b2"] == list(range(3, 12))
+    assert [text.get_text() for text in sums.texts if text.get_text().startswith("tonight")] == ["tonight: regression, slower"]
+    assert any(text.get_text().startswith("−") for text in sums.texts)  # the sum is beyond what is drawn
+    assert [sum(line.get_markerfacecolor() == "none" for line in axes.lines) for axes in (falls, stays)] == [1, 0]  # the ring
+    assert drawn[0].texts[0].get_text() == "toy: suspect in all cells together"
+    history_figure.history(accepted, "2026-12-01", nights, "toy")
+    assert legend(drawn[2])[:2] == ["nights before the acceptance: not summed", "accepted mean"]
 
 
 def test_the_history_is_a_png_and_a_pdf_and_always_the_same() -> None:

@@ -10,7 +10,7 @@ import pytest
 from benchmark.plan import make_plan
 from benchmark.protocol import get_protocol
 from benchmark.registry import Registry
-from benchmark.suite import SuiteError, load_suite, method_parameters, read_suite, resolve, suite_names
+from benchmark.suite import SuiteError, load_suite, method_parameters, read_suite, resolve, suite_names, without_presets
 
 SMALL = """
 datasets: embedded
@@ -245,7 +245,15 @@ def test_a_suites_name_is_no_path(name: str) -> None:
         read_suite(name)
 
 
+def test_which_attacks_have_no_presets(registry: Registry) -> None:
+    free = without_presets(registry)
+    assert {"lsp", "ops", "ar", "none"} <= free
+    assert not {"em", "rem", "sem", "sep", "ntga"} & free
+
+
 def test_presets_are_not_mixed_in_one_table(registry: Registry) -> None:
     (problem,) = problems("quick", registry, {"attacks": ["lsp", "em", "rem[preset=official]+ops"]})
     assert problem.startswith("attacks: em (clean), rem[preset=official]+ops (official): a table would average")
+    (problem,) = problems("quick", registry, {"attacks": ["lsp", "em", "ntga[mode=official]"]})
+    assert problem.startswith("attacks: em (clean), ntga[mode=official] (official)")
     assert load_suite("quick", registry, {"attacks": ["lsp", "em[preset=official]", "rem[preset=official]"]}).attacks

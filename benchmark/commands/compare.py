@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,9 +76,10 @@ def compare(
     defense, against, device = defense.strip(), against.strip(), choose_device(device)
     registry, data, store = registry_of(plugin), data_root_of(data_root), store_of(results)
     tell_broken(registry, cli.errors)
-    reduced = _reduced(suite, defense, against, axes_of(attacks, None, dataset, victim, protocol, seeds), settings or [], registry)
+    axes = axes_of(attacks, None, dataset, victim, protocol, seeds)
+    reduced = _reduced(suite, defense, against, axes, settings or [], registry)
     plan = plan_suite(reduced, registry, data, device, download, cli.errors)
-    folder = results / plan.suite.name / f"compare-{_file_name(defense)}-vs-{_file_name(against)}"
+    folder = results / plan.suite.name / _folder_name(defense, against, axes, settings or [])
     check_cells(plan, store, registry, policy, data)
     cli.console.print(
         f"[bold]{escape(defense)}[/bold] against [bold]{escape(against)}[/bold]: {len(plan.cells)} cells in {len(plan.stages)} stages",
@@ -98,7 +99,7 @@ def compare(
     if absent := len(plan.cells) - len(records):
         cli.errors.print(f"{absent} of {len(plan.cells)} cells have no result yet", highlight=False)
     if records:
-        _show(records, defense, against, folder)
+        _show(records, defense, against, folder, registry)
     raise typer.Exit(outcome.exit_code or (0 if records else 1))
 
 
@@ -121,7 +122,7 @@ def _reduced(name: str, defense: str, against: str, axes: dict[str, object], set
     return suite.model_copy(update={"attacks": (ANCHOR, *suite.attacks)})
 
 
-def _show(records: list[Record], defense: str, against: str, folder: Path) -> None:
+def _show(records: list[Record], defense: str, against: str, folder: Path, registry: Registry) -> None:
     """Prints the comparison and writes its files."""
     from benchmark import cli
     from benchmark.atomic import publish
@@ -129,8 +130,9 @@ def _show(records: list[Record], defense: str, against: str, folder: Path) -> No
     from benchmark.report.comparison import html, latex, markdown, print_comparison
     from benchmark.report.view import environment, facts
     from benchmark.results import to_table
+    from benchmark.suite import without_presets
 
-    table = to_table(records)
+    table = to_table(records, without_presets=without_presets(registry))
     found = comparisons(table, defense, against)
     for comparison in found:
         print_comparison(comparison, cli.console)
@@ -140,6 +142,19 @@ def _show(records: list[Record], defense: str, against: str, folder: Path) -> No
     publish(folder / "comparison.tex", latex(found).encode())
     publish(folder / "comparison.html", html(found, heading, about).encode())
     cli.console.print(f"comparison: {escape(str(folder / 'comparison.html'))}, .md and .tex", highlight=False, soft_wrap=True)
+
+
+def _folder_name(defense: str, against: str, axes: Mapping[str, object], settings: Sequence[str]) -> str:
+    """Says what is compared, so that the answers to several questions stand beside each other: both defenses, and what the suite has not.
+
+    The same question has the same name, however it was written: ``--seeds 0-2`` and ``--seeds 2,1,0``.
+    """
+    asked = []
+    for name, values in axes.items():
+        texts = sorted({str(value) for value in values}) if isinstance(values, list) else [str(values)]
+        asked.append(f"{name}={','.join(texts)}")
+    asked += sorted(settings)
+    return "-".join(["compare", _file_name(defense), "vs", _file_name(against), *([_file_name(" ".join(asked))] if asked else [])])
 
 
 def _file_name(spec: str) -> str:

@@ -192,7 +192,10 @@ def _show(verdict: Verdict, accepted: Collection[Record], tonight: Collection[Re
         append_night(folder / "history.jsonl", night)
         nights.append(night)
     known = {cell: list(accuracies(runs).values()) for cell, runs in by_cell(accepted).items()}
-    pictures = history(known, max(record.date for record in accepted), nights, suite)
+    found: dict[Cell | None, list[tuple[str, bool]]] = {}
+    for finding in verdict.findings:
+        found.setdefault(finding.cell, []).append((finding.kind, finding.matters))
+    pictures = history(known, max(record.date for record in accepted), nights, suite, found)
     publish(folder / "regress.md", markdown(verdict, suite, {"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])}).encode())
     publish(folder / "regress.xml", junit(verdict, suite, night.date))
     for ending, content in pictures.items():

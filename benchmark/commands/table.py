@@ -9,26 +9,27 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from benchmark.options import Results, store_of
+from benchmark.options import Plugins, Results, registry_of, store_of
 
 
 def table(
     suite: Annotated[
         str | None, typer.Argument(help="only the cells of this suite's last run; without it all records of the store", show_default=False)
     ] = None,
+    plugin: Plugins = None,
     license_: Annotated[str, typer.Option("--license", help="under which you pass the table on, such as CC-BY-4.0")] = "not stated",
     results: Results = Path("results"),
 ) -> None:
     """Write the long table, one row a trained victim, as records.csv, with records.json, which says what its columns mean.
 
-    Failed cells are rows too. Where pyarrow is installed there is records.parquet as well.
+    Failed cells are rows too. Where pyarrow is installed (the extra "parquet") there is records.parquet as well.
     """
     from benchmark import cli
     from benchmark.atomic import publish
     from benchmark.description import describe, long_csv, long_parquet
     from benchmark.results import to_table
     from benchmark.selection import last_selection, records_of
-    from benchmark.suite import read_suite
+    from benchmark.suite import read_suite, without_presets
 
     store = store_of(results)
     name = "all" if suite is None else str(read_suite(suite)[0]["name"])
@@ -42,12 +43,13 @@ def table(
         raise ValueError(f"the suite {name} has no run in {results}; run it first, or leave the suite out to get all records")
     if not records:
         raise ValueError(f"there are no records in {store.root}; run a suite first, or point --results at the folder of a run")
-    long = to_table(records)
+    long = to_table(records, without_presets=without_presets(registry_of(plugin)), mixed=suite is None)
     files = {"records.csv": long_csv(long).encode()}
     try:
         files["records.parquet"] = long_parquet(long)
-    except ImportError:
-        cli.console.print("pyarrow is not installed, so there is no records.parquet", style="dim", highlight=False)
+    except ImportError as error:
+        (folder / "records.parquet").unlink(missing_ok=True)  # of an earlier table
+        cli.errors.print(f"there is no records.parquet: {escape(str(error))}", highlight=False, soft_wrap=True)
     description = describe(long, files, f"uebench-{name}", license_)
     files["records.json"] = json.dumps(description, indent=1).encode() + b"\n"
     for file, content in files.items():

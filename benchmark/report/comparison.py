@@ -49,7 +49,8 @@ HOW_TO_READ = (
 def title(c: Comparison) -> str:
     """Where the comparison holds: ``cifar10 (resnet18, std60)``."""
     ratio = f", poison ratio {c.ratio:g}" if c.ratio != 1 else ""
-    return f"{c.dataset} ({c.victim}, {c.protocol}{ratio})"
+    preset = f", preset {c.preset}" if c.preset else ""
+    return f"{c.dataset} ({c.victim}, {c.protocol}{ratio}{preset})"
 
 
 def verdict(c: Comparison) -> str:

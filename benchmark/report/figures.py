@@ -17,13 +17,16 @@ from benchmark.ranks import RankTest, rank_test
 from benchmark.report import plots
 from benchmark.report.plots import INK, MUTED, PALETTE, RULE, Line, Panel
 from benchmark.report.svg import pareto
-from benchmark.report.view import Cell, Row, Section, p_value
+from benchmark.report.view import Cell, Column, Row, Section, p_value
 from benchmark.results import FAMILY, GROUP, comparable, grid
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FEWEST_VALUES = 3  # of a swept parameter: two make no curve
+FULL = 300  # cells that are drawn one by one without being asked to; more take too long for a report, and nobody could read them
+SECONDS = 0.045  # to draw one cell in all figures, on a slow core
+DEFENSES, COLUMNS, RANKED = 12, 24, 30  # the most that an overview shows
 BAR = 0.19  # inches
 
 
@@ -58,6 +61,55 @@ def figures(table: pd.DataFrame, sections: Sequence[Section]) -> tuple[dict[str,
         if "ratios" not in drawn:
             left_out.append("ratios: no defense has results at several poison ratios")
     return drawn, left_out
+
+
+def overview(table_cells: int, sections: Sequence[Section]) -> tuple[dict[str, dict[str, bytes]], str]:
+    """Figures of a table that is too large to draw every cell: name -> ``{"png": ...}``, and a sentence that says what is not there.
+
+    For the first group: a heat map without numbers and bars of the best defenses' means, ``cost`` and ``ranks``. Each says in its title
+    how much of the group it shows. No PDF, since embedding fonts takes longer than all the rest.
+    """
+    section, best = sections[0], _best(sections[0])
+    with rc_context(plots.STYLE):
+        made: dict[str, Figure | str] = {
+            "heatmap": plots.draw_heatmap(best, numbers=len(best.rows) * len(best.columns) <= 100),
+            "bars": draw_bars(_means(best)),
+            "cost": draw_cost(section),
+            "ranks": draw_ranks(section, RANKED),
+        }
+        drawn = {name: plots.files(figure, pdf=False) for name, figure in made.items() if isinstance(figure, Figure)}
+    groups = f" of the first of {len(sections)} groups" if len(sections) > 1 else ""
+    return drawn, (
+        f"{table_cells:,} cells are too many to draw one by one: there is an overview{groups}, without curves over epochs, ratios or "
+        "parameters and without PDF files. "
+        f"report --figures draws everything, in about {max(1, round(table_cells * SECONDS / 60))} min"
+    )
+
+
+def _best(section: Section) -> Section:
+    """The section's first defenses, the undefended one among them, and its first columns."""
+    rows = sorted(section.rows, key=lambda row: not row.is_undefended)[:DEFENSES]
+    boards = [replace(board, rows=tuple(row for row in board.rows if row in rows)) for board in section.boards]
+    part = replace(section, boards=tuple(board for board in boards if board.rows))
+    attacks = sum(not column.is_clean for column in section.columns)
+    left = {
+        f"{len(rows)} of {len(section.rows)} defenses": len(rows) < len(section.rows),
+        f"{attacks - len(section.columns) + COLUMNS} of {attacks} attacks": len(section.columns) > COLUMNS,
+    }
+    cut = tuple(replace(board, rows=tuple(replace(row, cells=row.cells[:COLUMNS]) for row in board.rows)) for board in part.boards)
+    return replace(part, boards=cut, columns=section.columns[:COLUMNS], shown=", ".join(text for text, is_left in left.items() if is_left))
+
+
+def _means(section: Section) -> Section:
+    """The same with the mean over attacks in place of the attacks."""
+    clean = [index for index, column in enumerate(section.columns) if column.is_clean]
+    over = Column("mean over attacks", False)
+
+    def cells(row: Row) -> tuple[Cell, ...]:
+        return Cell(over.attack, row.mean, row.std, int(math.isfinite(row.mean)), 0), *(row.cells[index] for index in clean)
+
+    boards = tuple(replace(board, rows=tuple(replace(row, cells=cells(row)) for row in board.rows)) for board in section.boards)
+    return replace(section, boards=boards, columns=(over, *(section.columns[index] for index in clean)))
 
 
 # --- bars ------------------------------------------------------------------------------------------------------------------
@@ -149,16 +201,24 @@ def draw_cost(section: Section) -> Figure | str:
         spread = None if math.isnan(row.std) else 100 * row.std
         axes.errorbar(row.cost, 100 * row.mean, yerr=spread, color=colour, linewidth=1, capsize=2)
         axes.plot(row.cost, 100 * row.mean, "o", markersize=5, color=colour, markerfacecolor="white" if row.needs else colour)
-    _name_points(axes, rows, width - 0.7, height - 1.0)
-    notes = ["line: no other is both cheaper and better"] + (
-        ["hollow, †: needs clean data or weights"] if any(row.needs for row in rows) else []
-    )
+    unnamed = _name_points(axes, rows, width - 0.7, height - 1.0)
+    told = {
+        "line: no other is both cheaper and better": True,
+        "hollow, †: needs clean data or weights": any(row.needs for row in rows),
+        f"no room for {unnamed} of {len(rows)} names": bool(unnamed),
+    }
+    notes = [note for note, is_told in told.items() if is_told]
     axes.text(1, 1.02, "; ".join(notes), transform=axes.transAxes, ha="right", fontsize=7, color=MUTED)
     return figure
 
 
-def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -> None:
-    """Writes each name beside its point, at the first of ten places where it covers no point and no other name."""
+def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -> int:
+    """Writes each name beside its point, at the first of ten places where it covers no point and no other name.
+
+    Returns:
+        How many found no place, the best being served first.
+    """
+    unnamed = 0
     first, last = (math.log(limit) for limit in axes.get_xlim())
     points = {row.defense: (width * (math.log(row.cost) - first) / (last - first), height * row.mean) for row in rows}  # inches
     taken = [(x - 0.05, y - 0.05, x + 0.05, y + 0.05) for x, y in points.values()]
@@ -169,9 +229,13 @@ def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -
         places = [(x + dx, y + dy) for dy in (0, 0.14, -0.14, 0.28, -0.28) for dx in (0.09, -0.09 - long)]
         boxes = [(left, middle - tall / 2, left + long, middle + tall / 2) for left, middle in places]
         free = [not any(_overlap(box, other) for other in taken) and box[0] > 0 and box[2] < width for box in boxes]
-        box = boxes[free.index(True) if True in free else 0]
+        if True not in free:
+            unnamed += 1
+            continue
+        box = boxes[free.index(True)]
         taken.append(box)
         axes.text(box[0] / width, (box[1] + tall / 2) / height, name, transform=axes.transAxes, fontsize=7, va="center")
+    return unnamed
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
@@ -181,25 +245,34 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
 # --- ranks -----------------------------------------------------------------------------------------------------------------
 
 
-def draw_ranks(section: Section) -> Figure | str:
-    """The critical-difference diagram (Demsar 2006) of the ranked defenses; attacks are the blocks. Or why there is none."""
+def draw_ranks(section: Section, most: int | None = None) -> Figure | str:
+    """The critical-difference diagram (Demsar 2006) of the ranked defenses; attacks are the blocks. Or why there is none.
+
+    The ranks are among all defenses, also where only the ``most`` best are drawn.
+    """
     attacks = [index for index, column in enumerate(section.columns) if not column.is_clean]
     rows = [row for row in section.boards[0].rows if not (row.is_undefended or row.needs)]
     scores = {row.defense: [row.cells[index].mean for index in attacks] for row in rows if row.covered == row.attacks}
     try:
-        return _draw_test(section.title, rank_test(scores))
+        test = rank_test(scores)
     except ValueError as error:
         return str(error)
+    if most is None or len(test.names) <= most:
+        return _draw_test(section.title, test, test.alike)
+    names = f" · best {most} of {len(test.names)}"
+    alike = [(first, min(last, most - 1)) for first, last in test.alike if first < most - 1]
+    return _draw_test(section.title + names, replace(test, names=test.names[:most], ranks=test.ranks[:most]), alike)
 
 
-def _draw_test(title: str, test: RankTest) -> Figure:
-    """Mean ranks on a line, the best to the left; a bar joins what is not told apart."""
+def _draw_test(title: str, test: RankTest, alike: Sequence[tuple[int, int]]) -> Figure:
+    """Mean ranks on a line, the best to the left; a bar joins what is not told apart: ``alike`` has the first and last name of each."""
     k, half = len(test.names), math.ceil(len(test.names) / 2)
+    worst = max(k, math.ceil(test.ranks[-1]))  # where not all are drawn, a mean rank may be beyond their number
     label = 0.7 + 0.066 * max(len(_short(name, 28)) for name in test.names)
-    scale, step, bar = max(3.0, 0.5 * (k - 1)), 0.2, 0.09
+    scale, step, bar = max(3.0, 0.5 * (worst - 1)), 0.2, 0.09
     top = 1.0
     width = scale + 2 * label
-    first_name = top + 0.22 + bar * (len(test.alike) + 1)
+    first_name = top + 0.22 + bar * (len(alike) + 1)
     height = first_name + step * (half - 1) + 0.55
     figure = Figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
@@ -207,10 +280,10 @@ def _draw_test(title: str, test: RankTest) -> Figure:
     axes.text(0.12, 0.2, plots.fitting(title, width), fontsize=9.5, fontweight="bold", va="center")
 
     def at(rank: float) -> float:
-        return label + scale * (rank - 1) / (k - 1)
+        return label + scale * (rank - 1) / (worst - 1)
 
-    axes.plot([at(1), at(k)], [top, top], color=INK, linewidth=1)
-    for place in range(1, k + 1):
+    axes.plot([at(1), at(worst)], [top, top], color=INK, linewidth=1)
+    for place in range(1, worst + 1):
         axes.plot([at(place)] * 2, [top - 0.06, top], color=INK, linewidth=1)
         axes.text(at(place), top - 0.1, str(place), ha="center", va="bottom", fontsize=7.5)
     for index, (name, rank) in enumerate(zip(test.names, test.ranks, strict=True)):
@@ -220,10 +293,10 @@ def _draw_test(title: str, test: RankTest) -> Figure:
         axes.plot([at(rank), at(rank), end], [top, y, y], color=MUTED, linewidth=0.8)
         axes.text(end + (-0.05 if left else 0.05), y, f"{_short(name, 28)}  {rank:.2f}" if left else f"{rank:.2f}  {_short(name, 28)}",
                   ha="right" if left else "left", va="center", fontsize=7.5)  # fmt: skip
-    for line, (first, last) in enumerate(test.alike):
+    for line, (first, last) in enumerate(alike):
         y = top + 0.12 + bar * line
         axes.plot([at(test.ranks[first]) - 0.04, at(test.ranks[last]) + 0.04], [y, y], color=PALETTE[1], linewidth=3, solid_capstyle="butt")
-    axes.plot([at(1), at(1) + scale * test.critical / (k - 1)], [0.62, 0.62], color=PALETTE[1], linewidth=1.5)
+    axes.plot([at(1), at(1) + scale * test.critical / (worst - 1)], [0.62, 0.62], color=PALETTE[1], linewidth=1.5)
     axes.text(at(1), 0.54, f"critical difference {test.critical:.2f}", fontsize=7.5, color=PALETTE[1], va="bottom")
     verdict = "they differ" if test.decided else "no difference shown"
     note = f"mean rank over {test.blocks} attacks, 1 is best; Friedman {p_value(test.p)}: {verdict}"
@@ -237,11 +310,11 @@ def _draw_test(title: str, test: RankTest) -> Figure:
 
 
 def by_ratio(table: pd.DataFrame) -> Iterator[tuple[str, list[Panel], set[str]]]:
-    """(title, a panel an attack, undefended names) for each data set, victim and protocol with several poison ratios.
+    """(title, a panel an attack, undefended names) for each data set, victim, protocol and preset with several poison ratios.
 
     Ratio 0 is clean data.
     """
-    for (dataset, victim, protocol), cells in grid(table).groupby(FAMILY):
+    for (dataset, victim, protocol, preset), cells in grid(table).groupby([*FAMILY, "preset"]):
         attacked, clean = cells[~cells["is_clean"]], cells[cells["is_clean"]].drop_duplicates("defense")
         ratios = sorted(attacked["ratio"].unique())
         panels = []
@@ -253,7 +326,8 @@ def by_ratio(table: pd.DataFrame) -> Iterator[tuple[str, list[Panel], set[str]]]
             if lines := _lines(sorted(set(part["defense"])), xs, found):
                 panels.append(Panel(str(attack), lines))
         if panels:
-            yield f"{dataset} · {victim} · {protocol}", panels, set(cells.loc[cells["is_undefended"], "defense"])
+            title = f"{dataset} · {victim} · {protocol}" + (f" · preset {preset}" if preset else "")
+            yield title, panels, set(cells.loc[cells["is_undefended"], "defense"])
 
 
 def sweeps(table: pd.DataFrame) -> list[list[Panel]]:

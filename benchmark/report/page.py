@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmark.beside import Beside
 from benchmark.report import svg
+from benchmark.report.counterparts import Place, Where, difference, printed, where_of
+from benchmark.report.published import agreement
 from benchmark.report.runs import cell_runs
 from benchmark.report.strips import GAP, Key
 from benchmark.report.view import HOW_TO_READ, Section, environment, facts
@@ -39,6 +42,7 @@ def page(
     context: Mapping[str, str],
     plots: Sequence[Mapping[str, bytes]],
     pictures: Mapping[Key, bytes],
+    besides: Sequence[Beside] = (),
 ) -> str:
     """The HTML text.
 
@@ -46,17 +50,21 @@ def page(
         table: what ``to_table`` returns; ``sections`` are its own.
         plots: for each section, PNG bytes by name (``curves``, ``heatmap``), which go into the page.
         pictures: as ``strips.Strips``, or empty; each goes into the page once.
+        besides: published numbers, which stand in the cells that they are counterparts of.
     """
     jinja = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     jinja.filters["sortable"] = _sortable
     jinja.filters["breakable"] = _breakable
+    jinja.filters["agreement"] = agreement
     return jinja.get_template("leaderboard.html.j2").render(
         title=title,
         sections=sections,
         choices=_choices(sections),
         runs=cell_runs(table),
+        published=_published(besides),
+        besides={section.where: [one for one in besides if where_of(one) == section.where] for section in sections},
         curve=svg.curve,
         scatters=[[found for score in svg.SCORES if (found := svg.scatter(section, score))] for section in sections],
         gap=GAP,
@@ -67,6 +75,30 @@ def page(
         facts=facts(table),
         environment=environment(table),
     )
+
+
+@dataclass(frozen=True)
+class Counterpart:
+    """A published number in a cell. ``mark`` is the letter of its source below the table."""
+
+    mark: str
+    source: str
+    printed: str
+    difference: str
+    differs: str
+
+
+def _published(besides: Sequence[Beside]) -> dict[Place, list[Counterpart]]:
+    """Every number of every source, also those that a source prints twice. The sources of each group have the letters a, b, c."""
+    found: dict[Place, list[Counterpart]] = {}
+    letters: dict[Where, int] = {}
+    for one in besides:
+        mark = chr(ord("a") + letters.setdefault(where_of(one), 0) % 26)
+        letters[where_of(one)] += 1
+        for pair in one.pairs:
+            shown = Counterpart(mark, one.source, printed(pair), difference(pair).replace("-", "−"), ", ".join(pair.differs))
+            found.setdefault((where_of(one), pair.attack, pair.defense), []).append(shown)
+    return found
 
 
 def _choices(sections: Sequence[Section]) -> dict[str, list[str]]:

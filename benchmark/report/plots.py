@@ -37,14 +37,14 @@ STYLE: Any = {
 }
 
 
-def heatmap(section: Section) -> dict[str, bytes]:
+def heatmap(section: Section, numbers: bool = True) -> dict[str, bytes]:
     """Accuracy of each defense against each attack, as ``{"png": ..., "pdf": ...}``.
 
     Rows stand in the order of the leaderboard, clean data and the mean apart from the attacks. The colour scale always spans
-    0 to 100 %, so that figures of different runs can be laid side by side.
+    0 to 100 %, so that figures of different runs can be laid side by side. Without ``numbers`` cells are colours alone, except the mean.
     """
     with rc_context(STYLE):
-        return files(_draw_heatmap(section))
+        return files(draw_heatmap(section, numbers))
 
 
 def curves(section: Section) -> dict[str, bytes]:
@@ -59,12 +59,15 @@ def curves(section: Section) -> dict[str, bytes]:
         return files(_draw_curves(section))
 
 
-def files(figure: Figure) -> dict[str, bytes]:
+def files(figure: Figure, pdf: bool = True) -> dict[str, bytes]:
     """The figure's bytes, without dates or program versions, so that the same table gives the same files."""
-    png, pdf = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    return {"png": png.getvalue(), "pdf": pdf.getvalue()}
+    written: dict[str, bytes] = {}
+    without: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
+    for form in ("png", "pdf") if pdf else ("png",):
+        content = io.BytesIO()
+        figure.savefig(content, format=form, dpi=DPI, metadata=without[form])
+        written[form] = content.getvalue()
+    return written
 
 
 # --- heat map: drawn in a frame whose unit is one inch, so that every cell and label has a known size -----------------------
@@ -72,20 +75,21 @@ def files(figure: Figure) -> dict[str, bytes]:
 CELL_W, CELL_H, GAP = 0.74, 0.34, 0.1
 
 
-def _draw_heatmap(section: Section) -> Figure:
+def draw_heatmap(section: Section, numbers: bool = True) -> Figure:
     several = any(not math.isnan(cell.std) for row in section.rows for cell in row.cells)
-    cell_w = 1.0 if several else CELL_W
+    mean_w = 1.0 if several else CELL_W
+    cell_w = mean_w if numbers else 0.4
     heads = [column.title for column in section.columns]
     rows = [(row.name + ("  †" if row.needs else ""), row) for row in section.rows]
     left = 0.25 + 0.077 * max(len(name) for name, _ in rows)
-    slanted = max(len(head) for head in heads) > 11
+    slanted = max(len(head) for head in heads) > (11 if numbers else 4)
     top = 0.46 + (0.16 + 0.042 * max(len(head) for head in heads) if slanted else 0.22)
     place = _places([column.is_clean for column in section.columns], cell_w)
     right_edge = place[-1] + cell_w + GAP
     lines = _places(
         [False] * len(rows), CELL_H, before=[row.is_undefended or _first_with_needs(section, i) for i, (_, row) in enumerate(rows)]
     )
-    width = left + right_edge + cell_w + 0.25 + (0.35 if slanted else 0)
+    width = left + right_edge + mean_w + 0.25 + (0.35 if slanted else 0)
     height = top + lines[-1] + CELL_H + 0.72
     figure = Figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
@@ -93,15 +97,16 @@ def _draw_heatmap(section: Section) -> Figure:
     axes.text(0.15, 0.28, fitting(section.title, width), fontsize=9.5, fontweight="bold", va="center")
     head_style = {"rotation": 35, "rotation_mode": "anchor", "ha": "left"} if slanted else {"ha": "center"}
     for x, head in zip([*place, right_edge], [*heads, "mean"], strict=True):
-        at = left + x + (cell_w / 2 - 0.08 if slanted else cell_w / 2)
+        column_w = mean_w if head == "mean" else cell_w
+        at = left + x + (column_w / 2 - 0.08 if slanted else column_w / 2)
         axes.text(at, top - 0.08, head, va="baseline", fontweight="bold" if head == "mean" else "normal", **head_style)
     for y, (name, row) in zip(lines, rows, strict=True):
         middle = top + y + CELL_H / 2
         axes.text(left - 0.1, middle, name, ha="right", va="center", color=MUTED if row.is_undefended else INK)
         for x, cell in zip(place, row.cells, strict=True):
-            _draw_cell(axes, left + x, top + y, cell_w, cell)
+            _draw_cell(axes, left + x, top + y, cell_w, cell, numbers)
         axes.text(
-            left + right_edge + cell_w / 2,
+            left + right_edge + mean_w / 2,
             middle,
             row.mean_text,
             ha="center",
@@ -130,18 +135,19 @@ def _places(clean: Sequence[bool], size: float, before: Sequence[bool] | None = 
     return places
 
 
-def _draw_cell(axes: Axes, x: float, y: float, width: float, cell: Cell) -> None:
+def _draw_cell(axes: Axes, x: float, y: float, width: float, cell: Cell, numbers: bool) -> None:
     box = {"xy": (x, y), "width": width, "height": CELL_H, "edgecolor": "white", "linewidth": 1.2}
     if cell.colours is not None:
         background, ink = cell.colours
-        axes.add_patch(Rectangle(**box, facecolor=background))  # type: ignore[arg-type]
-        axes.text(x + width / 2, y + CELL_H / 2, cell.text, ha="center", va="center", color=ink)
+        axes.add_artist(Rectangle(**box, facecolor=background))  # type: ignore[arg-type]
+        if numbers:
+            axes.text(x + width / 2, y + CELL_H / 2, cell.text, ha="center", va="center", color=ink)
         return
-    axes.add_patch(Rectangle(**box, facecolor="#eceef1"))  # type: ignore[arg-type]
+    axes.add_artist(Rectangle(**box, facecolor="#eceef1"))  # type: ignore[arg-type]
     if cell.failed:
-        axes.text(x + width / 2, y + CELL_H / 2, "failed", ha="center", va="center", color="#a1232b", style="italic")
+        axes.text(x + width / 2, y + CELL_H / 2, "failed" if numbers else "×", ha="center", va="center", color="#a1232b", style="italic")
     else:
-        axes.add_patch(Rectangle((x, y), width, CELL_H, fill=False, hatch="/////", linewidth=0))
+        axes.add_artist(Rectangle((x, y), width, CELL_H, fill=False, hatch="/////", linewidth=0))
 
 
 def _draw_scale(axes: Axes, x: float, y: float, width: float, with_needs: bool) -> None:

@@ -8,9 +8,9 @@ from itertools import groupby
 
 from benchmark.beside import Beside, Pair
 from benchmark.ranks import Tau
+from benchmark.report.counterparts import difference, numbers, printed
 from benchmark.report.tables import accuracy
 from benchmark.report.typeset import Block, Entry, PaperTable
-from benchmark.report.view import ABSENT
 
 VALUES = (
     *("published mean", "published std", "ours mean", "ours std", "ours n", "ours failed", "difference in points", "differs in"),
@@ -29,7 +29,7 @@ def published_tables(besides: Sequence[Beside]) -> list[PaperTable]:
 
 
 def _table(one: Beside, name: str) -> PaperTable:
-    ratio = "" if one.ratio == 1 else f", poison ratio {one.ratio:g}"
+    ratio = ("" if one.ratio == 1 else f", poison ratio {one.ratio:g}") + (f", preset {one.preset}" if one.preset else "")
     blocks = []
     for _, group in groupby(one.pairs, key=lambda pair: (pair.attack, pair.published.attack)):
         pairs = list(group)
@@ -58,13 +58,11 @@ def _named(ours: str, theirs: str) -> str:
 
 def _entries(pair: Pair) -> tuple[Entry, ...]:
     row = pair.published
-    points = 100 * (pair.mean - row.mean)
-    differs = ", ".join(pair.differs)
-    printed = f"{100 * row.mean:.2f}" + ("" if math.isnan(row.std) else f" ± {100 * row.std:.2f}")  # papers print two decimals
+    mean, std, points, differs = numbers(pair)
     return (
-        Entry(printed, (f"{row.mean:.6f}", "" if math.isnan(row.std) else f"{row.std:.6f}")),
+        Entry(printed(pair), (mean, std)),
         accuracy(pair.mean, pair.std, pair.n, pair.failed),
-        Entry(ABSENT if math.isnan(points) else f"{points:+.1f}", ("" if math.isnan(points) else f"{points:.4f}",)),
+        Entry(difference(pair), (points,)),
         Entry(differs, (differs, row.attack, row.defense, row.notes)),
     )
 

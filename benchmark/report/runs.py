@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from benchmark.report.view import number, percent
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STAGES = ("poison", "purify", "train")
+READ = [  # of a run
+    *("seed", "craft_seed", "status", "error", "test_acc", "train_acc", *(f"seconds_{stage}" for stage in STAGES), "peak_memory_mb"),
+    *("facts", "environment", "protocol_spec", "command", "date", "key"),
+]
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,12 @@ class CellRuns:
 
 
 def cell_runs(table: pd.DataFrame) -> dict[tuple[Any, ...], CellRuns]:
-    """(data set, victim, protocol, ratio, attack, defense) -> its runs, for each cell of a long table. Superseded records take no part."""
+    """``results.CELL`` -> the runs of that cell, for each cell of a long table. Superseded records take no part."""
     cells: dict[tuple[Any, ...], list[Mapping[Any, Any]]] = {}
-    for row in comparable(table).sort_values(["craft_seed", "seed"]).to_dict("records"):
-        cells.setdefault(tuple(row[name] for name in CELL), []).append(row)
+    rows = comparable(table)[[*CELL, *READ]].sort_values(["craft_seed", "seed"])
+    names = list(rows.columns)
+    for values in zip(*(rows[name].tolist() for name in names), strict=True):
+        cells.setdefault(values[: len(CELL)], []).append(dict(zip(names, values, strict=True)))
     return {cell: CellRuns(tuple(map(_run, rows)), _commands(rows)) for cell, rows in cells.items()}
 
 
@@ -50,7 +57,7 @@ def _commands(rows: Iterable[Mapping[Any, Any]]) -> tuple[str, ...]:
 
 def _run(row: Mapping[Any, Any]) -> Run:
     craft = f", craft seed {row['craft_seed']}" if row["craft_seed"] else ""
-    facts, environment = json.loads(row["facts"]), json.loads(row["environment"])
+    facts, environment = json.loads(row["facts"]), _parsed(row["environment"])
     seconds = ", ".join(
         f"{stage} {number(row[f'seconds_{stage}'])}" for stage in STAGES if row[f"seconds_{stage}"] == row[f"seconds_{stage}"]
     )
@@ -59,13 +66,20 @@ def _run(row: Mapping[Any, Any]) -> Run:
         "training accuracy": f"{percent(row['train_acc'])} %" if row["train_acc"] == row["train_acc"] else "",
         **{stage: _listed(facts.get(stage, {})) for stage in STAGES},
         "seconds": seconds,
-        "precision": json.loads(row["protocol_spec"])["precision"],
+        "precision": _parsed(row["protocol_spec"])["precision"],
         "peak memory": f"{row['peak_memory_mb']:.0f} MB" if row["peak_memory_mb"] else "",
         "made with": _listed({name: environment[name] for name in ("device", "torch", "git") if environment.get(name)}),
         "date": row["date"],
         "key": row["key"],
     }
     return Run(f"seed {row['seed']}{craft}", tuple((name, text) for name, text in record.items() if text))
+
+
+@lru_cache(64)
+def _parsed(text: str) -> Mapping[str, Any]:
+    """Many runs have the same environment and protocol."""
+    found: Mapping[str, Any] = json.loads(text)
+    return found
 
 
 def _listed(facts: Mapping[str, Any]) -> str:

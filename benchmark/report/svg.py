@@ -37,9 +37,11 @@ def curve(seeds: Sequence[Sequence[float]]) -> Markup:
     mean, spread = _mean_and_spread(np.where(np.isfinite(values), values, np.nan))
     right = CURVE_W - 4
     x = np.linspace(LEFT, right, epochs) if epochs > 1 else np.array([(LEFT + right) / 2])
-    kept = np.flatnonzero(~np.isnan(mean))
-    line_ = [(x[i], mean[i]) for i in kept]
-    band = [*((x[i], mean[i] + spread[i]) for i in kept), *((x[i], mean[i] - spread[i]) for i in reversed(kept))]
+    kept = ~np.isnan(mean)
+    at, middle, around = (values[kept].tolist() for values in (x, mean, spread))  # plain numbers are written faster
+    line_ = list(zip(at, middle, strict=True))
+    band = [(a, m + s) for a, m, s in zip(at, middle, around, strict=True)]
+    band += [(a, m - s) for a, m, s in zip(at[::-1], middle[::-1], around[::-1], strict=True)]
     first, last = ("no number" if math.isnan(share) else f"{percent(share)} %" for share in (mean[0], mean[-1]))
     said = f"Test accuracy over {epochs} epochs: {first} after the first, {last} after the last"
     return Markup(

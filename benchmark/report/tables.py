@@ -1,12 +1,15 @@
-"""The tables of a paper, from the long table: attacks by defenses, per victim, and per poison ratio."""
+"""The tables of a paper, from the long table: attacks by defenses, by victim, by poison ratio; also with published numbers beside ours."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from benchmark.beside import Beside, Pair
+from benchmark.report.counterparts import KINDS, PUBLISHED, Source, Where, difference, numbers, printed, sources
 from benchmark.report.typeset import Block, Entry, Mark, PaperTable, best_two
 from benchmark.report.view import ABSENT, percent
 from benchmark.results import GROUP, comparable, grid, over_attacks
@@ -17,11 +20,10 @@ if TYPE_CHECKING:
 NUMBERS = ("mean", "std", "n", "failed")  # what the CSV holds of an accuracy
 NORMS = {"linf": "L∞", "l2": "L2", "l0": "L0", "none": "no bound", "mixed": "mixed", "unknown": "norm unknown"}
 CLEAN, MEAN = "clean data", "mean"
+Line = tuple[str, tuple[Entry, ...]]
 
-Where = tuple[str, str, str, float]  # data set, victim, protocol, poison ratio
 
-
-def paper_tables(table: pd.DataFrame, norms: Mapping[str, str]) -> list[PaperTable]:
+def paper_tables(table: pd.DataFrame, norms: Mapping[str, str], besides: Sequence[Beside] = ()) -> list[PaperTable]:
     """Every table that the long table has data for, named ``attacks``, ``victims``, ``ratios``; further ones ``attacks-2`` and so on.
 
     - ``attacks``: for each group, attacks as rows under their norms, defenses as columns; means of norms and of all attacks.
@@ -31,13 +33,21 @@ def paper_tables(table: pd.DataFrame, norms: Mapping[str, str]) -> list[PaperTab
     A mean over attacks stands only where a defense has a result for every one of them. Best and second are found among the
     defenses without privileges, and apart from them among those with privileges (†); the undefended one takes no part.
 
+    Each stands once more, as ``attacks-SOURCE`` and so on, for every source of published numbers that has some of its cells: with lines for
+    the published accuracy, the difference and what is not the same. Published numbers take part in no mean and get no mark.
+
     Args:
         table: what ``results.to_table`` returns.
         norms: an attack's registered name -> linf, l2, l0 or none. Empty: rows are not grouped by norm.
+        besides: published numbers beside those of ``table``.
     """
     cells = _Cells(table, norms)
-    groups = [_attack_table(cells, where, norms, _numbered("attacks", index)) for index, where in enumerate(cells.wheres)]
-    return [*groups, *_axis_tables(cells, "victims"), *_axis_tables(cells, "ratios")]
+    made = []
+    for source in (None, *sources(besides)):
+        shown = _Shown(source)
+        groups = [_attack_table(cells, where, norms, _numbered("attacks", index), shown) for index, where in enumerate(cells.wheres)]
+        made += [*groups, *_axis_tables(cells, "victims", shown), *_axis_tables(cells, "ratios", shown)]
+    return [one for one in made if one is not None]
 
 
 def norm_of(spec: str, facts: str, norms: Mapping[str, str]) -> str:
@@ -68,8 +78,8 @@ class _Cells:
         cells, runs = grid(table), comparable(table)
         runs = runs[~runs["is_clean"]]
         self.cells = {
-            ((dataset, victim, protocol, ratio), attack, defense): accuracy(mean, std, n, failed)
-            for dataset, victim, protocol, ratio, attack, defense, mean, std, n, failed in zip(
+            ((dataset, victim, protocol, ratio, preset), attack, defense): accuracy(mean, std, n, failed)
+            for dataset, victim, protocol, ratio, preset, attack, defense, mean, std, n, failed in zip(
                 *(cells[name].tolist() for name in (*GROUP, "attack", "defense", "mean", "std", "n", "failed")), strict=True
             )
         }
@@ -79,7 +89,7 @@ class _Cells:
         self.needs = set(cells.loc[cells["needs"] != "", "defense"])
         self.norms = {
             attack: norm_of(spec, facts, norms)
-            for attack, spec, facts in zip(runs["attack"], runs["attack_spec"], runs["facts"], strict=True)
+            for attack, spec, facts in runs.drop_duplicates("attack")[["attack", "attack_spec", "facts"]].itertuples(index=False)
         }
         self.means = {"": _means(runs)}
         if norms:
@@ -122,8 +132,8 @@ class _Cells:
 def _means(runs: pd.DataFrame) -> dict[tuple[Where, str], Entry]:
     over = over_attacks(runs).reset_index()
     return {
-        ((dataset, victim, protocol, ratio), defense): accuracy(mean, std, n, 0)
-        for dataset, victim, protocol, ratio, defense, mean, std, n in zip(
+        ((dataset, victim, protocol, ratio, preset), defense): accuracy(mean, std, n, 0)
+        for dataset, victim, protocol, ratio, preset, defense, mean, std, n in zip(
             *(over[name].tolist() for name in (*GROUP, "defense", "mean", "std", "n")), strict=True
         )
     }
@@ -137,53 +147,105 @@ def accuracy(mean: float, std: float, n: int, failed: int) -> Entry:
     return Entry(text, (*numbers, str(n), str(failed)))
 
 
-def _attack_table(cells: _Cells, where: Where, norms: Mapping[str, str], name: str) -> PaperTable:
-    """Attacks as rows, under their norms if these are known, and defenses as columns."""
+class _Shown:
+    """What stands of one source beside our numbers; nothing without a source."""
+
+    def __init__(self, source: Source | None) -> None:
+        self.source = source
+        self.values = NUMBERS + (PUBLISHED if source else ())
+
+    def lines(self, label: str, ours: Sequence[Entry], places: Sequence[tuple[Where, str, str]]) -> list[Line]:
+        """Our line and, where the source has some of its cells, those of the published numbers. The CSV has all of it in the first one."""
+        if self.source is None:
+            return [(label, tuple(ours))]
+        pairs = [self.source.pairs.get(place) for place in places] or [None] * len(ours)
+        lines = [(label, tuple(replace(entry, values=entry.values + numbers(pair)) for entry, pair in zip(ours, pairs, strict=True)))]
+        if any(pairs):
+            for what, text in (("published", printed), ("difference", difference), ("not the same", _letters)):
+                texts = [text(pair) if pair else "" for pair in pairs]
+                lines += [(f"{label}: {what}", tuple(Entry(shown, ()) for shown in texts))] if any(texts) else []
+        return lines
+
+    def named(self, name: str) -> str:
+        return f"{name}-{self.source.name.replace('_', '-')}" if self.source else name
+
+    def has(self, wheres: Collection[Where]) -> bool:
+        """Is there anything to show?"""
+        return self.source is None or any(where in wheres for where, _, _ in self.source.pairs)
+
+    def notes(self, wheres: Collection[Where]) -> list[str]:
+        if self.source is None:
+            return []
+        said = [sentence for where in wheres for sentence in self.source.differences.get(where, ())]
+        twice = f" Of what it prints twice the first stands here; table-published-{self.source.name} has all." if self.source.twice else ""
+        return [
+            f"Published: by {self.source.name}. Difference: ours minus published, in points. Means and marks are of ours alone.{twice}",
+            *(f"Not the same ({_LETTER[kind]}): {text}." for kind in KINDS for text in dict.fromkeys(said) if text.startswith(kind)),
+        ]
+
+
+_LETTER = dict(zip(KINDS, "abcdefg", strict=True))
+
+
+def _letters(pair: Pair) -> str:
+    return ",".join(_LETTER[kind] for kind in pair.differs)
+
+
+def _attack_table(cells: _Cells, where: Where, norms: Mapping[str, str], name: str, shown: _Shown) -> PaperTable | None:
+    """Attacks as rows, under their norms if these are known, and defenses as columns; None where ``shown`` has nothing of it."""
+    if not shown.has([where]):
+        return None
     defenses, attacks = cells.defenses([where]), cells.attacks([where])
     teams = cells.teams(defenses)
 
-    def line(label: str, entry: Callable[[Where, str, str], Entry], of: str) -> tuple[str, tuple[Entry, ...]]:
-        return label, _marked([entry(where, of, defense) for defense in defenses], teams)
+    def lines(label: str, attack: str) -> list[Line]:
+        ours = _marked([cells.at(where, attack, defense) for defense in defenses], teams)
+        return shown.lines(label, ours, [(where, attack, defense) for defense in defenses])
+
+    def means(label: str, norm: str) -> list[Line]:
+        return shown.lines(label, _marked([cells.mean(where, norm, defense) for defense in defenses], teams), [])
 
     grouped = {norm: [attack for attack in attacks if cells.norms[attack] == norm] for norm in NORMS} if norms else {"": attacks}
     grouped = {norm: members for norm, members in grouped.items() if members}
-    blocks = [Block("", (line(CLEAN, cells.at, clean),)) for clean in cells.cleans([where])]
+    blocks = [Block("", tuple(lines(CLEAN, clean))) for clean in cells.cleans([where])]
     for norm, members in grouped.items():
-        means = [line(MEAN, cells.mean, norm)] if len(grouped) > 1 and len(members) > 1 else []
-        blocks.append(Block(NORMS.get(norm, ""), (*(line(attack, cells.at, attack) for attack in members), *means)))
+        below = means(MEAN, norm) if len(grouped) > 1 and len(members) > 1 else []
+        blocks.append(Block(NORMS.get(norm, ""), (*(line for attack in members for line in lines(attack, attack)), *below)))
     if len(attacks) > 1:
-        blocks.append(Block("", (line(f"{MEAN} over attacks", cells.mean, ""),)))
-    dataset, victim, protocol, ratio = where
+        blocks.append(Block("", tuple(means(f"{MEAN} over attacks", ""))))
+    dataset, victim, protocol, ratio, preset = where
     return PaperTable(
-        name,
-        _caption(f"on {dataset}, victim {victim}, protocol {protocol}{_ratio(ratio)}", blocks, "row"),
+        shown.named(name),
+        _caption(f"on {dataset}, victim {victim}, protocol {protocol}{_ratio(ratio)}{_preset(preset)}", blocks, "row"),
         ("norm", "attack") if norms else ("attack",),
         cells.titles(defenses),
-        tuple(f"{defense} {number}" for defense in defenses for number in NUMBERS),
+        tuple(f"{defense} {number}" for defense in defenses for number in shown.values),
         tuple(blocks),
-        _notes(blocks, cells.needs.intersection(defenses)),
+        (*_notes(blocks, cells.needs.intersection(defenses)), *shown.notes([where])),
     )
 
 
-def _axis_tables(cells: _Cells, axis: str) -> list[PaperTable]:
+def _axis_tables(cells: _Cells, axis: str, shown: _Shown) -> list[PaperTable | None]:
     """Tables with the values of one axis of ``Where`` as columns, for each choice of the others that has two or more."""
     at = {"victims": 1, "ratios": 3}[axis]
     families: dict[tuple[Any, ...], list[Where]] = {}
     for where in cells.wheres:
         families.setdefault((*where[:at], *where[at + 1 :]), []).append(where)
     wanted = [family for family in families.values() if len(family) > 1 and cells.attacks(family)]
-    return [_axis_table(cells, axis, family, _numbered(axis, index)) for index, family in enumerate(wanted)]
+    return [_axis_table(cells, axis, family, _numbered(axis, index), shown) for index, family in enumerate(wanted)]
 
 
-def _axis_table(cells: _Cells, axis: str, family: Sequence[Where], name: str) -> PaperTable:
+def _axis_table(cells: _Cells, axis: str, family: Sequence[Where], name: str, shown: _Shown) -> PaperTable | None:
     """Defenses under each attack as rows, and the victims or the poison ratios of ``family`` as columns."""
+    if not shown.has(family):
+        return None
     defenses, attacks, cleans = cells.defenses(family), cells.attacks(family), cells.cleans(family)
     teams = cells.teams(defenses)
-    dataset, victim, protocol, ratio = family[0]
+    dataset, victim, protocol, ratio, preset = family[0]
     if axis == "victims":
-        columns, of = [where[1] for where in family], f"protocol {protocol}{_ratio(ratio)}, by victim"
+        columns, of = [where[1] for where in family], f"protocol {protocol}{_ratio(ratio)}{_preset(preset)}, by victim"
     else:
-        columns, of = [f"{where[3]:g}" for where in family], f"victim {victim}, protocol {protocol}, by poison ratio"
+        columns, of = [f"{where[3]:g}" for where in family], f"victim {victim}, protocol {protocol}{_preset(preset)}, by poison ratio"
     clean_first = axis == "ratios" and bool(cleans)
     if clean_first:
         columns.insert(0, "0 (clean)")
@@ -192,22 +254,28 @@ def _axis_table(cells: _Cells, axis: str, family: Sequence[Where], name: str) ->
         down = [[entry(where, of, defense) for defense in defenses] for where in family]
         if clean_first:
             down.insert(0, [cells.at(family[0], cleans[0], defense) for defense in defenses])
-        return Block(
-            title, tuple(zip(cells.titles(defenses), zip(*(_marked(entries, teams) for entries in down), strict=True), strict=True))
-        )
+        lines: list[Line] = []
+        for defense, label, ours in zip(
+            defenses, cells.titles(defenses), zip(*(_marked(entries, teams) for entries in down), strict=True), strict=True
+        ):
+            places = [(where, of, defense) for where in family] if isinstance(of, str) else []
+            if clean_first and places:
+                places.insert(0, (family[0], cleans[0], defense))
+            lines += shown.lines(label, ours, places)
+        return Block(title, tuple(lines))
 
     blocks = [block(CLEAN, cells.at, clean) for clean in cleans if not clean_first]
     blocks += [block(attack, cells.at, attack) for attack in attacks]
     if len(attacks) > 1:
         blocks.append(block(f"{MEAN} over attacks", cells.shared_mean, attacks))
     return PaperTable(
-        name,
+        shown.named(name),
         _caption(f"on {dataset}, {of}", blocks, "column of an attack"),
         ("attack", "defense"),
         tuple(columns),
-        tuple(f"{column} {number}" for column in columns for number in NUMBERS),
+        tuple(f"{column} {number}" for column in columns for number in shown.values),
         tuple(blocks),
-        _notes(blocks, cells.needs.intersection(defenses)),
+        (*_notes(blocks, cells.needs.intersection(defenses)), *shown.notes(family)),
     )
 
 
@@ -224,8 +292,12 @@ def _ratio(ratio: float) -> str:
     return "" if ratio == 1 else f", poison ratio {ratio:g}"
 
 
+def _preset(preset: str) -> str:
+    return f", preset {preset}" if preset else ""
+
+
 def _caption(what: str, blocks: Sequence[Block], line: str) -> str:
-    entries = [entry for block in blocks for _, entries in block.lines for entry in entries]
+    entries = [entry for block in blocks for _, entries in block.lines for entry in entries if entry.values]
     counts = sorted({int(entry.values[2]) for entry in entries} - {0})
     seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seeds" if counts else ""
     spread = "one seed" if counts == [1] else f"mean ± standard deviation over {seeds}" if counts else "nothing has finished"
@@ -235,7 +307,7 @@ def _caption(what: str, blocks: Sequence[Block], line: str) -> str:
 
 def _notes(blocks: Sequence[Block], with_needs: Collection[str]) -> tuple[str, ...]:
     """Explains every sign that the table shows, and no other."""
-    texts = {entry.text for block in blocks for _, entries in block.lines for entry in entries}
+    texts = {entry.text for block in blocks for _, entries in block.lines for entry in entries if entry.values}
     notes = {
         "Dagger: needs clean data or pretrained weights; such defenses are compared among themselves.": bool(with_needs),
         "Star: some seeds failed; the number is that of the others.": any(text.endswith("*") for text in texts),

@@ -6,15 +6,22 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from benchmark.beside import Beside
+from benchmark.report.counterparts import PUBLISHED, numbers, sources, where_of
 from benchmark.report.view import HOW_TO_READ, Board, Section, environment, facts
-from benchmark.results import grid, leaderboard
+from benchmark.results import CELL, grid, leaderboard
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def markdown(table: pd.DataFrame, sections: Sequence[Section], title: str, context: Mapping[str, str]) -> str:
+def markdown(
+    table: pd.DataFrame, sections: Sequence[Section], title: str, context: Mapping[str, str], besides: Sequence[Beside] = ()
+) -> str:
     """The whole report without its plots, as GitHub-flavoured Markdown."""
+    from benchmark.report import typeset
+    from benchmark.report.published import published_tables
+
     lines = [f"# {escaped(title)}", "", "Accuracies in %, price in points, cost in undefended trainings.", ""]
     for section in sections:
         lines += [f"## {escaped(section.title)}", "", escaped(section.summary), "", f"{section.seeds}.", ""]
@@ -25,6 +32,8 @@ def markdown(table: pd.DataFrame, sections: Sequence[Section], title: str, conte
         lines += ["### Accuracy by attack", ""]
         cells = [[row.name, *(cell.text for cell in row.cells)] for row in section.rows]
         lines += [*_table(["defense", *(column.title for column in section.columns)], cells), ""]
+        for one in published_tables([one for one in besides if where_of(one) == section.where]):
+            lines += ["### Published numbers beside ours", "", typeset.markdown(one)]
         lines += [*(f"- {escaped(note)}" for note in section.notes), *([""] if section.notes else [])]
         if section.failures:
             lines += ["### Failed cells", "", *(f"- {escaped(item.where)}: {escaped(item.error)}" for item in section.failures), ""]
@@ -57,9 +66,19 @@ def leaderboard_csv(table: pd.DataFrame) -> str:
     return leaderboard(table).to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
-def cells_csv(table: pd.DataFrame) -> str:
-    """``results.grid`` as CSV: one row a cell, shares in [0, 1], seconds, empty where there is no value."""
-    return grid(table).to_csv(index=False, float_format="%.6f", lineterminator="\n")
+def cells_csv(table: pd.DataFrame, besides: Sequence[Beside] = ()) -> str:
+    """``results.grid`` as CSV: one row a cell, shares in [0, 1], seconds, empty where there is no value.
+
+    Each source of published numbers adds its own mean and std, our difference in points, and what is not the same.
+    """
+    cells = grid(table)
+    for source in sources(besides):
+        pairs = [
+            source.pairs.get((tuple(where), attack, defense)) for *where, attack, defense in zip(*(cells[c] for c in CELL), strict=True)
+        ]
+        for name, values in zip(PUBLISHED, zip(*map(numbers, pairs), strict=True), strict=True):
+            cells[f"{source.name} {name}"] = values
+    return cells.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -75,7 +75,7 @@ def latex(table: PaperTable) -> str:
             cells = [tex(label), *(_LATEX[entry.mark].format(tex(entry.text)) for entry in entries)]
             if len(table.labels) == 2:
                 title = _NORMS.get(block.title) or tex(block.title)
-                spanning = rf"\multirow{{{len(block.lines)}}}{{*}}{{{title}}}" if len(block.lines) > 1 else title
+                spanning = rf"\multirow{{{len(block.lines)}}}{{*}}{{{title}}}" if title and len(block.lines) > 1 else title
                 cells.insert(0, spanning if index == 0 else "")
             body.append(f"    {' & '.join(cells)} \\\\")
     lines = [
@@ -113,12 +113,17 @@ def markdown(table: PaperTable) -> str:
 
 
 def as_csv(table: PaperTable) -> str:
-    """The numbers, without marks: accuracies as shares in [0, 1], an empty field where there is no value. A block's title is repeated."""
+    """The numbers, without marks: accuracies as shares in [0, 1], an empty field where there is no value. A block's title is repeated.
+
+    A line of which no entry has values is left out.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*table.labels, *table.values])
     for block in table.blocks:
         for label, entries in block.lines:
+            if not any(entry.values for entry in entries):
+                continue  # a line that only people read: its numbers stand in another one
             writer.writerow([*[block.title, label][-len(table.labels) :], *(value for entry in entries for value in entry.values)])
     return file.getvalue()
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from benchmark.results import GROUP, comparable, grid, leaderboard
@@ -125,12 +126,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Section:
-    """One group of comparable results: a data set, a victim, a protocol and a poison ratio."""
+    """One group of comparable results: a data set, a victim, a protocol, a poison ratio and a preset of attacks."""
 
     dataset: str
     victim: str
     protocol: str
     ratio: float
+    preset: str  # of the attacks, empty for the default
     columns: tuple[Column, ...]
     boards: tuple[Board, ...]
     seeds: str
@@ -138,10 +140,17 @@ class Section:
     notes: tuple[str, ...]
     failures: tuple[Failure, ...]
     curves: Mapping[tuple[str, str], list[tuple[float, ...]]]  # (defense, attack) -> one curve a seed, shares in [0, 1]
+    shown: str = ""  # where this is a part of the group: which, such as "12 of 25 defenses"
+
+    @property
+    def where(self) -> tuple[str, str, str, float, str]:
+        return self.dataset, self.victim, self.protocol, self.ratio, self.preset
 
     @property
     def title(self) -> str:
-        return f"{self.dataset} · {self.victim} · {self.protocol}" + (f" · poison ratio {self.ratio:g}" if self.ratio != 1 else "")
+        ratio = f" · poison ratio {self.ratio:g}" if self.ratio != 1 else ""
+        preset = f" · preset {self.preset}" if self.preset else ""
+        return f"{self.dataset} · {self.victim} · {self.protocol}{ratio}{preset}" + (f" · {self.shown}" if self.shown else "")
 
     @property
     def rows(self) -> list[Row]:
@@ -185,9 +194,9 @@ def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Se
         Failure(f"{attack} + {defense}, seed {seed}", error.strip() or "no reason recorded")
         for attack, defense, seed, error in zip(*(failed[name] for name in ("attack", "defense", "seed", "error")), strict=True)
     )
-    dataset, victim, protocol, ratio = board[GROUP].iloc[0]
+    dataset, victim, protocol, ratio, preset = board[GROUP].iloc[0]
     texts = _seeds(rows), _summary(boards, columns), _notes(rows, columns)
-    return Section(dataset, victim, protocol, ratio, columns, tuple(boards), *texts, failures, curves)
+    return Section(dataset, victim, protocol, ratio, preset, columns, tuple(boards), *texts, failures, curves)
 
 
 def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
@@ -281,6 +290,7 @@ def p_value(p: float) -> str:
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.{3 if p >= 0.001 else 4}f}"
 
 
+@lru_cache(4096)
 def shade(share: float) -> tuple[str, str]:
     """Background and text colour for an accuracy; the text has the better contrast of black and white."""
     position = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)

@@ -1,0 +1,174 @@
+"""The command ``report``: leaderboard, tables and figures of the records that are there."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+
+from benchmark.options import (
+    Axis,
+    DataRoot,
+    Device,
+    Every,
+    Figures,
+    Plugins,
+    Published,
+    Results,
+    Seeds,
+    Settings,
+    SuiteName,
+    axes_of,
+    data_root_of,
+    plan_of,
+    registry_of,
+    store_of,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchmark.beside import Beside
+    from benchmark.record import Record
+    from benchmark.registry import Registry
+    from benchmark.selection import Selection
+    from benchmark.store import Store
+
+
+def report(
+    suite: SuiteName = "quick",
+    attacks: Axis = None,
+    defenses: Axis = None,
+    dataset: Axis = None,
+    victim: Axis = None,
+    protocol: Axis = None,
+    seeds: Seeds = None,
+    settings: Settings = None,
+    plugin: Plugins = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    every: Every = False,
+    published: Published = None,
+    figures: Figures = None,
+) -> None:
+    """Write leaderboard, tables and plots from the records that are there. Runs nothing.
+
+    Without axes or settings it shows the cells of the suite's last run, and needs neither data nor plugins.
+    """
+    from benchmark import cli
+    from benchmark.hardware import choose_device
+    from benchmark.selection import last_selection, selection_of
+    from benchmark.suite import read_suite
+
+    store = store_of(results)
+    if every:
+        shown = _show(list(store.records()), store, results / "all", "all records", registry_of(plugin), published, figures, mixed=True)
+        raise typer.Exit(0 if shown else 1)
+    axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
+    folder = results / str(read_suite(suite)[0]["name"])
+    selection = None if axes or settings else last_selection(folder)
+    if selection is None:
+        made = plan_of(suite, axes, settings, registry_of(plugin), data_root_of(data_root), choose_device(device), False, cli.errors)
+        selection = selection_of(made)
+    raise typer.Exit(0 if show_selection(selection, store, folder, registry_of(plugin), published, figures) else 1)
+
+
+def show_selection(
+    selection: Selection,
+    store: Store,
+    folder: Path,
+    registry: Registry,
+    published: Sequence[str] | None = None,
+    figures: bool | None = None,
+) -> bool:
+    """Shows the records of these cells, and says which of them are missing."""
+    from benchmark import cli
+    from benchmark.selection import records_of
+
+    records = records_of(store, selection)
+    if absent := len(selection) - len(records):
+        cli.errors.print(f"{absent} of {len(selection)} cells have no result yet", highlight=False)
+    if again := sum(store.has_record(key) and store.failure(key) is not None for key in selection):
+        cli.errors.print(f"[yellow]{again} cells failed when they were computed again;[/yellow] their earlier results are shown")
+    return _show(records, store, folder, folder.name, registry, published, figures)
+
+
+def _show(
+    records: list[Record],
+    store: Store,
+    folder: Path,
+    title: str,
+    registry: Registry,
+    published: Sequence[str] | None,
+    figures: bool | None,
+    mixed: bool = False,
+) -> bool:
+    """Prints and writes the report. ``published`` and ``figures`` are None where the choice of the last report stands."""
+    from benchmark import cli
+    from benchmark.report import STATE, remembered, write_report
+    from benchmark.report.published import agreement
+    from benchmark.report.strips import Strips
+    from benchmark.report.terminal import print_leaderboard, say
+    from benchmark.results import to_table
+    from benchmark.suite import without_presets
+
+    if not records:
+        cli.errors.print("no results yet; run the suite first")
+        return False
+    long = to_table(records, without_presets=without_presets(registry), mixed=mixed)
+    before, drawn_before = remembered(folder)
+    sources = before if published is None else [] if list(published) == ["none"] else published
+    besides = _besides(long, sources, registry, published is None)
+    print_leaderboard(long, cli.console)
+    written = write_report(
+        long,
+        folder,
+        title,
+        context={"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])},
+        pictures=Strips(long, store),
+        norms={name: card.norm for name, card in registry.cards("attack").items()},
+        besides=besides,
+        sources=sources,
+        every_figure=drawn_before if figures is None else figures,
+    )
+    for one in besides:
+        say(cli.console, f"{one.source} beside {one.dataset}, {len(one.pairs)} numbers. {' '.join(agreement(one))}")
+    if published is None and besides:
+        say(cli.console, "published numbers are shown since an earlier report was asked for them; --published none leaves them out", "dim")
+    if written.overview:
+        say(cli.console, written.overview, "yellow")
+    if written.left_out:
+        left_out = ", ".join(reason.partition(":")[0] for reason in written.left_out)
+        say(cli.console, f"figures left out for lack of data: {left_out}; {written.folder / STATE} says what each needs", "dim")
+    more = f"{len(written.files) - 1} more files beside it"
+    cli.console.print(f"report: {escape(str(written.html))} and {more}", highlight=False, soft_wrap=True)
+    return True
+
+
+def _besides(long: pd.DataFrame, sources: Sequence[str], registry: Registry, earlier: bool) -> list[Beside]:
+    """The published numbers of ``sources``. One that an ``earlier`` report asked for may have no counterpart here any more."""
+    from benchmark import cli
+    from benchmark.beside import beside
+    from benchmark.published import load_published
+
+    found: list[Beside] = []
+    try:
+        rows = load_published() if sources else ()
+    except FileNotFoundError:
+        if not earlier:
+            raise
+        sources = ()
+    for source in sources:
+        try:
+            found += beside(long, rows, source, {kind: registry.cards(kind) for kind in ("attack", "defense")})
+        except ValueError as error:
+            if not earlier:
+                raise
+            cli.errors.print(f"[yellow]published numbers are left out:[/yellow] {escape(str(error))}", highlight=False, soft_wrap=True)
+    return found
