@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attacks import _descent
-from attacks._descent import Ball, Chunk, craft, cross_entropy, descend, gradient_of, targets
+from attacks._descent import Ball, Chunk, check_shift, craft, cross_entropy, descend, gradient_of, targets
 from attacks.hypo import Hypo
 from attacks.sep import SEP
 from attacks.tap import TAP
@@ -231,4 +231,4 @@ def test_targets_lie_a_shift_away() -> None:
     assert targets(torch.tensor([0, 99]), 50, 100).tolist() == [50, 49]
     for shift in (0, 3, -6):
         with pytest.raises(ValueError, match=f"shift={shift} at 3 classes names each image's own class"):
-            targets(torch.tensor([0]), shift, 3)
+            check_shift(shift, 3)

@@ -242,7 +242,7 @@ def test_black_and_white_images_are_no_wrapped_changes(data: ImageSet, tmp_path:
         ({"unit": "float"}, 'unit="float", expected auto, unit or levels'),
         ({"kind": "noise"}, 'kind="noise", expected auto, delta or image'),
         ({"per": "sample"}, 'per="sample", expected auto, image or class'),
-        ({"eps": 8.0}, "eps=8.0 is in .* write 8/255, not 8"),
+        ({"eps": 8.0}, "eps=8 is in .* write 8/255, not 8"),
         ({"per": "class", "index": "i.npy"}, "goes neither with index"),
         ({"per": "class", "kind": "image"}, "nor with kind=image"),
     ],
