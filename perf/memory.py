@@ -36,6 +36,11 @@ HERE = Path(__file__).resolve().parent
 PLUGINS = (HERE / "random_images.py", HERE / "linear_net.py")
 PEAKS = "peaks.jsonl"  # in the store's folder
 SMALL_SURROGATE = {"surrogate": "linear_net", "surrogate_epochs": 2}  # of attacks that have these parameters
+SHORT = {  # what would take hours at this size and no more memory
+    "aap": {"steps": 1},
+    "aue": {"epochs": 1, "noise_steps": 1},
+    "ntga": {"steps": 1, "cover": "train", "holdout": 0.95, "validation_images": 64},  # one block of 500 images
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,6 +116,7 @@ def an_attack(bench: Bench, name: str, options: argparse.Namespace) -> list[tupl
     images = options.images or 10_000
     card = bench.registry.card("attack", name)
     toy = dict(bench.registry.load("attack", name).toy)
+    toy.update(SHORT.get(name, {}))
     toy.update({key: value for key, value in SMALL_SURROGATE.items() if key in card.params})
     axes = {
         "datasets": [f"random_images[train={images},test={images // 5},size={options.size},hint=80]"],
