@@ -20,7 +20,7 @@ from benchmark.data import ImageSet, at_once, chunks
 from benchmark.gradients import frozen, input_gradient
 from benchmark.resume import Checkpoint, restore_training, training_state
 from benchmark.rows import Rows
-from benchmark.surrogate import check_learned
+from benchmark.surrogate import chance_accuracy, check_learned
 from benchmark.train import build_victim, check_finite
 
 Turn = Callable[[int], None]  # gets the number of the round, from 1
@@ -56,7 +56,7 @@ class MinMin:
         self.surrogate = surrogate
         self.data, self.ctx, self.by_class, self.eps, self.chunk, self.positive = data, ctx, by_class, eps, chunk, positive
         self.class_noise = torch.zeros(by_class * data.info.num_classes, *data.x.shape[1:], dtype=torch.float16, device=ctx.device)
-        self.own_noise = self._own_rows()
+        self.own_noise = Rows.zeros(None, self._own_shape, torch.float16)
         self._replaced: list[Rows] = []  # noise of rounds that are kept no longer
         self.model = build_victim(surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(ctx.device)
         self.seen = nn.Sequential(view or nn.Identity(), self.model)
@@ -92,7 +92,7 @@ class MinMin:
             while self._replaced:
                 self._replaced.pop().delete()
         self.ctx.note(rounds=self._finished, surrogate_error=error)
-        chance = 1 / self.data.info.num_classes
+        chance = chance_accuracy(self.data)
         check_learned(
             self.surrogate,
             1 - error / (1 - chance),
@@ -141,20 +141,22 @@ class MinMin:
 
     def sample_turn(self, steps: int, length: float) -> None:
         """The noise's turn when every image has its own: ``descend`` on all of them."""
-        after = self._own_rows()
-        for part in chunks(len(self.data), self.chunk):
-            batch = torch.arange(part.start, part.stop)
-            after[part] = self.descend(*self.images(batch), self.noise_of(batch).float(), steps, length).half()
-            self._tell(part.stop / len(self.data), f"round {self._finished + 1}")
-        after.sync()
+        after = Rows.zeros(self.ctx.scratch, self._own_shape, torch.float16)
+        try:
+            for part in chunks(len(self.data), self.chunk):
+                batch = torch.arange(part.start, part.stop)
+                after[part] = self.descend(*self.images(batch), self.noise_of(batch).float(), steps, length).half()
+                self._tell(part.stop / len(self.data), f"round {self._finished + 1}")
+            after.keep()
+        except BaseException:  # a disk that is full must not become fuller with every try
+            after.delete()
+            raise
         self._replaced.append(self.own_noise)
         self.own_noise = after
 
-    def _own_rows(self, name: str = "") -> Rows:
-        """A file for noise of each image: the one of that name in the scratch folder, or a new one."""
-        folder = None if self.by_class else self.ctx.scratch
-        shape = (0 if self.by_class else len(self.data), *self.data.x.shape[1:])
-        return Rows(folder / Path(name).name, shape, torch.float16) if folder and name else Rows.zeros(folder, shape, torch.float16)
+    @property
+    def _own_shape(self) -> tuple[int, ...]:
+        return 0 if self.by_class else len(self.data), *self.data.x.shape[1:]
 
     def _tell(self, share: float, note: str) -> None:
         """Reports progress with ``share`` of the present round done."""
@@ -191,13 +193,13 @@ class MinMin:
         if not kept.done:
             return float("inf")
         try:
-            own_noise = self._own_rows(bytes(kept.tensors["own_noise"].tolist()).decode())
+            name = bytes(kept.tensors["own_noise"].tolist()).decode()
+            if name and self.ctx.scratch is not None:
+                self.own_noise = Rows(self.ctx.scratch / Path(name).name, self._own_shape, torch.float16)
         except (OSError, KeyError) as error:  # another run of the same stage has gone on, or an earlier uebench kept it otherwise
             self.ctx.log(f"the noise of round {kept.done} cannot be read ({error}); starting anew")
             kept.done = 0
             return float("inf")
-        self.own_noise.delete()
-        self.own_noise = own_noise
         self.class_noise.copy_(kept.tensors["class_noise"])
         restore_training(self.model, self.optimizer, kept)
         return float(kept.tensors["error"])

@@ -29,6 +29,7 @@ RIDGE = 1e-4  # added to the diagonal of the training kernel, in units of its me
 WINDOW, STRIDE = 5, 2  # of both convolutions
 ERF_LAYERS = 5
 TILE = 2**20  # pairs of images times positions at once on the CPU; 8 MB a tensor
+FEATURES = 2**23  # numbers in the features of a tile's columns at most; 64 MB
 DEVICE_TILE = 2**23  # elsewhere, where it is the number of calls that counts
 SAME = 1 - 1e-12  # cosine of an angle from which on it is 0; one level of one pixel makes 1 - 1e-8
 
@@ -195,11 +196,15 @@ def pull_back(kernel: Kernel, a: Tensor, b: Tensor, weights: Tensor, onto: Tenso
 
 
 def _tile(x: Tensor) -> tuple[int, int]:
-    """Images of the first and of the second set in a tile. It is wide since the features of its rows are found anew in each."""
+    """Images of the first and of the second set in a tile. It is wide since the features of its rows are found anew in each.
+
+    With large images it is narrow: the features of an image of 224 pixels take 7.5 MB, which a gradient needs several times.
+    """
     positions = math.ceil(x.shape[-2] / STRIDE) * math.ceil(x.shape[-1] / STRIDE)
     pairs = max((TILE if x.device.type == "cpu" else DEVICE_TILE) // positions, 1)
     height = max(math.isqrt(pairs // 4), 1)
-    return height, pairs // height
+    width = min(pairs // height, max(FEATURES // (positions * x.shape[1] * WINDOW**2), 1))
+    return max(pairs // width, 1), width
 
 
 def _units(x: Tensor) -> Tensor:

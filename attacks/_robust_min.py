@@ -29,7 +29,7 @@ from benchmark import Attack, Context, ImageSet
 from benchmark.data import DatasetInfo
 from benchmark.gradients import frozen, input_gradient
 from benchmark.resume import Checkpoint, kept, restore_training, training_state
-from benchmark.surrogate import check_learned
+from benchmark.surrogate import chance_loss, check_learned
 from benchmark.train import build_victim, check_finite
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
@@ -107,7 +107,7 @@ class RobustMin(Attack, ABC):
             saved.save(number + 1, {**training_state(model, optimizer), "stale": stale, "losses": losses}, now=last)
             tell(number + 1)
         check_finite(model, f"after the last step ({self.steps})")
-        robust_loss, chance = float(losses[-LOG_EVERY:].mean()), math.log(data.info.num_classes)
+        robust_loss, chance = _recent(losses, self.steps), chance_loss(data)
         check_learned(
             self.surrogate,
             1 - robust_loss / chance,
@@ -201,10 +201,15 @@ class RobustMin(Attack, ABC):
     def _watch(self, losses: Tensor, done: int, ctx: Context) -> None:
         if done % LOG_EVERY and done < self.steps:
             return
-        loss = float(losses[max(0, done - LOG_EVERY) : done].mean())
+        loss = _recent(losses, done)
         if not math.isfinite(loss):
             raise FloatingPointError(f"the robust loss of {self.name}'s surrogate is {loss} before step {done} of {self.steps}; lower lr")
         ctx.log(f"{self.name}: step {done} of {self.steps}, robust loss {loss:.4f}")
+
+
+def _recent(losses: Tensor, done: int) -> float:
+    """The mean loss of the last steps of ``done``: of 100, or of the last quarter of few."""
+    return float(losses[done - min(LOG_EVERY, max(done // 4, 1)) : done].mean())
 
 
 def _uniform_like(x: Tensor, bound: float, generator: torch.Generator) -> Tensor:

@@ -54,8 +54,10 @@ class AR(Attack):
     response: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.eps <= 16:
-            raise ValueError(f"eps={self.eps:g} is an L2 length at 3x32x32, published 1.0; expected 0.5 (two levels a pixel) to 16")
+        if not 0.5 <= self.eps <= 4:
+            raise ValueError(
+                f"eps={self.eps:g} is an L2 length at 3x32x32, not in levels, published 1.0; expected 0.5 (two levels a pixel) to 4"
+            )
         if not 0 <= self.response <= 100:
             raise ValueError(f"response={self.response:g}, published 10 for ten classes and 3 for a hundred; expected 0 to 100")
 

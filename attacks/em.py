@@ -81,8 +81,8 @@ class EM(Attack):
                 f"lr={self.lr:g}, class_share={self.class_share:g} and stop_error={self.stop_error:g}, expected a positive learning rate, "
                 "a share above 0 and up to 1, and an error below 1"
             )
-        if min(self.model_steps, self.max_rounds, self.batch_size) < 1 or self.noise_steps < 0:
-            raise ValueError("model_steps, max_rounds and batch_size must be at least 1, noise_steps at least 0")
+        if min(self.model_steps, self.max_rounds) < 1 or self.batch_size < 2 or self.noise_steps < 0:
+            raise ValueError("model_steps and max_rounds must be at least 1, batch_size at least 2, noise_steps at least 0")
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         by_class = self.granularity == "class"

@@ -63,8 +63,10 @@ class Hypo(Attack):
             raise ValueError(f'ball="{self.ball}", expected linf or l2')
         if self.ball == "linf":
             check_lengths(eps=self.eps)
-        if self.ball == "l2" and not 0.25 <= self.eps <= 16:
-            raise ValueError(f"eps={self.eps:g} is an L2 length at 3x32x32, published 0.5; expected 0.25 (one level a pixel) to 16")
+        if self.ball == "l2" and not 0.25 <= self.eps <= 4:
+            raise ValueError(
+                f"eps={self.eps:g} is an L2 length at 3x32x32, not in levels, published 0.5; expected 0.25 (one level a pixel) to 4"
+            )
         if not 0 < self.step_share <= 1:
             raise ValueError(f"step_share={self.step_share:g}, expected a share of the budget, above 0 and up to 1")
         if self.steps < 1 or self.surrogate_epochs < 0:

@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from attacks._lengths import check_lengths
 from attacks._ntk import CNN, FNN, KernelMachine
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.data import to_float
+from benchmark.data import at_once, chunks, to_float
 from benchmark.resume import kept, with_scratch
 from benchmark.spec import Value
 
@@ -130,18 +130,21 @@ class NTGA(Attack):
 
         The facts are their mean loss before and after, then their accuracy before and after.
         """
-        clean, y = to_float(block.x.to(ctx.device)), block.y.to(ctx.device)
+        x, y = block.x.to(ctx.device), block.y.to(ctx.device)
         x_out, y_out = held_out.x.to(ctx.device), held_out.y.to(ctx.device)
         steps = self.steps if self.mode == "iterated" else 1
-        delta = torch.zeros_like(clean)
+        delta = torch.zeros(x.shape, device=ctx.device)
         seen = []  # logits of the held-out images
         for done in range(steps):
-            gradient, logits = self._machine(clean + delta, y, block.info).gradient(x_out, y_out)
+            gradient, logits = self._machine(to_float(x).add_(delta), y, block.info).gradient(x_out, y_out)
             seen.append(logits)
-            delta = (delta + REACH * self.eps / steps * gradient.sign()).clamp_(-self.eps, self.eps)
-            delta = (clean + delta).clamp_(0, 1) - clean
+            for part in chunks(len(x), at_once(x)):  # in place: a block of large images takes 0.3 GB as floats
+                clean = to_float(x[part])
+                moved = (delta[part] + REACH * self.eps / steps * gradient[part].sign()).clamp_(-self.eps, self.eps)
+                delta[part] = (clean + moved).clamp_(0, 1) - clean
+            del gradient
             ctx.progress((number + (done + 1) / (steps + 1)) / total, f"block {number + 1} of {total}, step {done + 1} of {steps}")
-        seen.append(self._machine(clean + delta, y, block.info).predict(x_out))
+        seen.append(self._machine(to_float(x).add_(delta), y, block.info).predict(x_out))
         losses = [F.cross_entropy(logits, y_out) for logits in (seen[0], seen[-1])]
         accs = [(logits.argmax(1) == y_out).double().mean() for logits in (seen[0], seen[-1])]
         text = f"loss {losses[0]:.3f} to {losses[1]:.3f}, accuracy {accs[0]:.1%} to {accs[1]:.1%}"

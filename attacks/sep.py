@@ -10,8 +10,8 @@ arXiv:2211.12005. Images descend a loss towards another class:
 Departures:
 - ``preset=clean`` compares features with the means of the same checkpoint, all taken in eval mode. In the inner loop the released code
   has the means of the last checkpoint, whichever was drawn, and it takes those of its first checkpoint in training mode, where BatchNorm
-  has the statistics of each batch and keeps them. The paper's numbers come from code of that form, which is ``preset=official``; its
-  batches are our chunks, 128 images of 32x32.
+  has the statistics of each batch; gradients see that checkpoint as it was saved. The paper's numbers come from code of that form,
+  which is ``preset=official``; its batches are our chunks, 128 images of 32x32.
 - The default budget is 8/255, as in benchmarks; the paper's is 2/255, with the same step.
 - The surrogate follows a protocol of this benchmark for the published 120 epochs; the source's learning rate warms up for an epoch and
   falls in two steps. Checkpoints lie at equal distances; the release keeps those of epochs in which the test accuracy rose.
@@ -20,6 +20,7 @@ Departures:
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -30,6 +31,7 @@ from torch.nn import functional as F
 from attacks._descent import Ball, Chunk, check_shift, craft, cross_entropy, descend, gradient_of, logits_of, parts_of, targets
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
+from benchmark.protocol import get_protocol
 from benchmark.spec import Value
 from benchmark.surrogate import features, surrogates
 
@@ -85,6 +87,8 @@ class SEP(Attack):
         check_lengths(eps=self.eps, step=self.step)
         if min(self.steps, self.inner_steps, self.checkpoints) < 1 or self.surrogate_epochs < 0:
             raise ValueError("steps, inner_steps and checkpoints must be at least 1, surrogate_epochs at least 0 (the protocol's own)")
+        if self.checkpoints > (epochs := self.surrogate_epochs or get_protocol(self.surrogate_protocol).epochs):
+            raise ValueError(f"checkpoints={self.checkpoints} of a surrogate that is trained for {epochs} epochs; raise surrogate_epochs")
 
     def check(self, info: DatasetInfo) -> None:
         check_shift(self._shift(info), info.num_classes)
@@ -93,9 +97,8 @@ class SEP(Attack):
         self.check(data.info)
         pairs = []
         for number, model in enumerate(surrogates(self, data, ctx)):
-            model.train(self.preset == "official" and number == 0)
-            pairs.append((model, self.means(model, data, ctx)))
-            model.eval()
+            seen = copy.deepcopy(model).train() if self.preset == "official" and number == 0 else model
+            pairs.append((model, self.means(seen, data, ctx)))
         drawn_pairs = pairs if self.preset == "clean" else [(model, pairs[-1][1]) for model, _ in pairs]
         ball = Ball("linf", self.eps)
 

@@ -69,9 +69,14 @@ def tensor_file(tensors: Mapping[str, Tensor]) -> Content:
     return write
 
 
+def temporary_name(path: Path) -> Path:
+    """A name beside ``path`` for a file that is not whole yet; ``is_abandoned`` knows it once this process is gone."""
+    return path.with_name(f".{path.name}~{_host()}~{os.getpid()}~{next(_serial)}.tmp")
+
+
 def write_temporary(path: Path, content: Content) -> Path:
     """Writes and syncs a temporary file in the folder of ``path``; leaves none if that fails."""
-    temporary = path.with_name(f".{path.name}~{_host()}~{os.getpid()}~{next(_serial)}.tmp")
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -105,4 +105,6 @@ def _about(spec: Spec, kind: str, registry: Registry) -> dict[str, Any]:
 
 def _measured(facts: Mapping[str, Any]) -> str:
     found = [text.format(facts[name]) for name, text in SHOWN.items() if facts.get(name) is not None]
+    if "probe" in facts and facts["probe"] is None:
+        found.append("no linear probe, which takes a change of images of up to 64x64 pixels, on average four or more a class")
     return f": {', '.join(found)}" if found else ""

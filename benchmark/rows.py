@@ -11,7 +11,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from benchmark.atomic import explained
+from benchmark.atomic import explained, rename, temporary_name
 
 
 class Rows:
@@ -40,14 +40,14 @@ class Rows:
 
     @classmethod
     def zeros(cls, folder: Path | None, shape: tuple[int, ...], dtype: torch.dtype) -> Rows:
-        """A tensor of zeros, which take no space, in a file of its own name in ``folder``; None means a file without a name.
+        """A tensor of zeros, which take no space, in a temporary file in ``folder``; None means a file without a name.
 
         Raises:
             OSError: if the file cannot be made; the message names the folder.
         """
         if folder is None:
             return cls(None, shape, dtype)
-        path = folder / f"{uuid4().hex}.rows"
+        path = temporary_name(folder / f"{uuid4().hex}.rows")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
@@ -91,9 +91,13 @@ class Rows:
         except OSError as error:
             raise (error if self.path is None else explained(error, self.path.parent)) from error
 
-    def sync(self) -> None:
-        """Returns when what was written would outlast a power cut."""
+    def keep(self) -> None:
+        """Gives a temporary file a lasting name of its own. What was written outlasts a power cut."""
         os.fsync(self._file.fileno())
+        if self.path is not None:
+            lasting = self.path.with_name(f"{uuid4().hex}.rows")
+            rename(self.path, lasting)
+            self.path = lasting
 
     def delete(self) -> None:
         """Deletes the file."""
@@ -104,6 +108,10 @@ class Rows:
     def _runs(self, where: slice | Tensor) -> list[tuple[int, int]]:
         """The first row and the number of rows of each read or write."""
         if isinstance(where, slice):
-            start, stop, _ = where.indices(len(self))
-            return [(start, stop - start)]
+            start, stop, step = where.indices(len(self))
+            if step != 1:
+                raise IndexError(f"a slice with step {step}, expected 1")
+            return [(start, max(stop - start, 0))]
+        if where.dtype != torch.int64 or (len(where) and not 0 <= int(where.min()) <= int(where.max()) < len(self)):
+            raise IndexError(f"rows at {where.dtype} positions, expected int64 from 0 to {len(self) - 1}")
         return [(row, 1) for row in where.tolist()]

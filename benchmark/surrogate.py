@@ -51,7 +51,7 @@ def train_surrogate(attack: Attack, data: ImageSet, ctx: Context) -> list[dict[s
             states.append({key: value.detach().to("cpu", copy=True) for key, value in model.state_dict().items()})
 
     result = fit(victim, protocol, data, ctx, _Augmented(attack), registry=ctx.registry, after_epoch=after_epoch)
-    chance, reached = 1 / data.info.num_classes, result.train_acc[-1]
+    chance, reached = chance_accuracy(data), result.train_acc[-1]
     check_learned(
         victim,
         (reached - chance) / (1 - chance),
@@ -60,6 +60,17 @@ def train_surrogate(attack: Attack, data: ImageSet, ctx: Context) -> list[dict[s
     )
     ctx.note(surrogate_train_acc=reached)
     return states
+
+
+def chance_accuracy(data: ImageSet) -> float:
+    """The accuracy of always naming the largest class, in [0, 1]."""
+    return float(data.y.bincount().max()) / len(data)
+
+
+def chance_loss(data: ImageSet) -> float:
+    """The cross-entropy of always naming the shares of the classes, in nats."""
+    shares = data.y.bincount().double() / len(data)
+    return float(torch.special.entr(shares).sum())
 
 
 def check_learned(victim: str, way: float, found: str, advice: str) -> None:

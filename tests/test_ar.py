@@ -91,10 +91,11 @@ def test_budget_holds_after_rounding(toy10: ImageSet) -> None:
 
 
 def test_half_the_shortest_budget_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"eps=0\.25 is an L2 length at 3x32x32, published 1\.0; expected 0\.5"):
+    with pytest.raises(ValueError, match=r"eps=0\.25 is an L2 length at 3x32x32, not in levels, published 1\.0; expected 0\.5"):
         AR(eps=0.25)
-    with pytest.raises(ValueError, match=r"eps=255"):
-        AR(eps=255)
+    for eps in (8.0, 255.0):
+        with pytest.raises(ValueError, match=f"eps={eps:g} is an L2 length at 3x32x32, not in levels"):
+            AR(eps=eps)
 
 
 def test_processes_that_cannot_be_told_apart_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from attacks._min_min import MinMin, batches
 from attacks.em import EM
 from benchmark import Context, ImageSet, resume, surrogate
 from benchmark.registry import Registry
+from benchmark.rows import Rows
 from benchmark.spec import Spec
 from benchmark.verify import verify_poison
 
@@ -170,6 +171,26 @@ def test_a_killed_run_goes_on_to_the_same_bytes(granularity: str, toy: ImageSet,
     assert len(steps) == 2 * (2 + 2 + 1)  # rounds 1 and 2, then 2 and 3, then 3
     assert attack.poison(toy, until(1)).fingerprint == expected.fingerprint
     assert len(steps) == 2 * (2 + 2 + 1)  # all had been played
+
+
+def test_a_full_disk_leaves_no_half_written_noise(toy: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attack, calls = replace(SMALL, model_steps=2, noise_steps=1), list[None]()
+    expected = attack.poison(toy, Context()).fingerprint
+    write = Rows.__setitem__
+    monkeypatch.setattr(em, "NOISE_BATCH", 20)
+
+    def full(rows: Rows, where: slice | Tensor, values: Tensor) -> None:
+        calls.append(None)
+        if len(calls) == 5:  # in the second round
+            raise OSError(28, "No space left on device")
+        write(rows, where, values)
+
+    monkeypatch.setattr(Rows, "__setitem__", full)
+    with pytest.raises(OSError, match="No space left"):
+        attack.poison(toy, Context(scratch=tmp_path))
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".rows", ".safetensors"]
+    assert attack.poison(toy, Context(scratch=tmp_path)).fingerprint == expected
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".rows", ".safetensors"]
 
 
 def test_noise_that_has_vanished_starts_the_game_anew(toy: ImageSet, tmp_path: Path) -> None:

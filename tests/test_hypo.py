@@ -89,7 +89,7 @@ def test_the_norm_is_that_of_the_ball(toy: ImageSet) -> None:
     [
         ({"eps": 8.0}, "eps=8 is in .* write 8/255, not 8"),
         ({"ball": "l1"}, 'ball="l1", expected linf or l2'),
-        ({"ball": "l2"}, r"eps=0\.0313725 is an L2 length at 3x32x32, published 0\.5; expected 0\.25"),
+        ({"ball": "l2"}, r"eps=0\.0313725 is an L2 length at 3x32x32, not in levels, published 0\.5; expected 0\.25"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"surrogate_epochs": -1}, "surrogate_epochs at least 0"),
         ({"step_share": 0.0}, "step_share=0, expected a share of the budget, above 0"),

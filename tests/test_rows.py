@@ -25,11 +25,13 @@ def test_rows_are_those_of_a_tensor(named: bool, tmp_path: Path) -> None:
     assert rows[3:3].shape == (0, 2, 3)
 
 
-def test_a_named_file_is_found_again_and_deleted(tmp_path: Path) -> None:
+def test_a_kept_file_is_found_again_and_deleted(tmp_path: Path) -> None:
     rows = Rows.zeros(tmp_path / "not there yet", (4, 2), torch.int8)
     rows[1:2] = torch.tensor([[3, -4]])
-    rows.sync()
     assert rows.path is not None
+    assert rows.path.suffix == ".tmp"  # which a later run sweeps away if this one is killed
+    rows.keep()
+    assert [path.suffix for path in rows.path.parent.iterdir()] == [".rows"]
     assert Rows(rows.path, (4, 2), torch.int8)[1:3].tolist() == [[3, -4], [0, 0]]
     rows.delete()
     rows.delete()
@@ -44,6 +46,15 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:
     rows.path.write_bytes(b"1234")
     with pytest.raises(OSError, match="has become shorter while it was in use"):
         rows[:]
+
+
+def test_other_places_than_rows_are_refused() -> None:
+    rows = Rows.zeros(None, (4, 2), torch.int8)
+    for where in (torch.tensor([4]), torch.tensor([-1]), torch.tensor([True, False])):
+        with pytest.raises(IndexError, match="expected int64 from 0 to 3"):
+            rows[where] = torch.zeros(len(where), 2)
+    with pytest.raises(IndexError, match="a slice with step 2, expected 1"):
+        rows[::2]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,8 @@ def naive(attack: SEP, data: ImageSet, ctx: Context) -> Tensor:
     x, goal = to_float(data.x), (data.y + 1) % 3  # half of three classes
     means = []
     for model in models:
-        model.train(attack.preset == "official" and not means)
-        found = features(model, x)[0].detach()  # one chunk
-        model.eval()
+        seen = copy.deepcopy(model).train() if attack.preset == "official" and not means else model
+        found = features(seen, x)[0].detach()  # one chunk
         means.append(torch.stack([found[data.y == label].mean(0) for label in range(3)]))
 
     def slope(images: Tensor, model: nn.Module, means: Tensor) -> Tensor:
@@ -103,8 +103,8 @@ def test_networks_meet_their_own_class_means(preset: str, faint: ImageSet, with_
     """In the official form the inner loop has the means of the last checkpoint, whichever was drawn."""
     attack = replace(SMALL, preset=preset, steps=2)
     models = surrogates(attack, faint, with_states)
-    models[0].train(preset == "official")
-    means = [attack.means(model, faint, with_states) for model in models]
+    first = copy.deepcopy(models[0]).train(preset == "official")
+    means = [attack.means(model, faint, with_states) for model in (first, *models[1:])]
     weights = [next(model.parameters()) for model in models]
     seen: list[tuple[int, int]] = []
     loss = SEP.loss

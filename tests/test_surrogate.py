@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from tiny_bench import HEAD, Bench
 from torch import Tensor, nn
 
 from benchmark import Attack, Context, ImageSet
-from benchmark.surrogate import features, surrogates, train_surrogate
+from benchmark.surrogate import chance_accuracy, chance_loss, features, surrogates, train_surrogate
 
 LOOKS = (
     HEAD
@@ -142,3 +143,12 @@ def test_an_unknown_protocol_of_a_surrogate_is_told_before_the_run(bench: Bench)
     bench.method("looks", looks())
     with pytest.raises(ValueError, match=r'attack looks: surrogate_protocol=std6: unknown protocol "std6"; did you mean "std60"'):
         bench.plan(attacks="looks[surrogate_protocol=std6]")
+
+
+def test_chance_is_that_of_the_largest_class(toy: ImageSet) -> None:
+    y = torch.zeros(len(toy), dtype=torch.int64)
+    y[:15] = 2  # a quarter of 60
+    skewed = ImageSet(toy.x, y, toy.info)
+    assert (chance_accuracy(toy), chance_accuracy(skewed)) == pytest.approx((1 / 3, 0.75))
+    assert chance_loss(toy) == pytest.approx(math.log(3))
+    assert chance_loss(skewed) == pytest.approx(-0.25 * math.log(0.25) - 0.75 * math.log(0.75))
