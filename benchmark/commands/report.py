@@ -63,12 +63,12 @@ def report(
     """
     from benchmark import cli
     from benchmark.hardware import choose_device
-    from benchmark.selection import last_selection, selection_of
+    from benchmark.selection import every_record, last_selection, selection_of
     from benchmark.suite import read_suite
 
     store = store_of(results)
     if every:
-        shown = _show(list(store.records()), store, results / "all", "all records", registry_of(plugin), published, figures, mixed=True)
+        shown = _show(every_record(store), store, results / "all", "all records", registry_of(plugin), published, figures, mixed=True)
         raise typer.Exit(0 if shown else 1)
     axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
     folder = results / str(read_suite(suite)[0]["name"])
