@@ -190,7 +190,7 @@ class _Group:
         per_class = self.spec.get("train_per_class")
         size = f", {per_class} training images a class" if per_class else ""
         say("data set", (pair.published.dataset for pair in pairs), f"{self.dataset}{size}")
-        say("victim", (pair.published.victim or "not printed" for pair in pairs), self.victim)
+        say("victim", (_victim(pair.published) for pair in pairs), self.victim)
         say("epochs", (pair.published.epochs or "not printed" for pair in pairs), self.settings.get("epochs", "not recorded"))
         say("poison ratio", (f"{pair.published.ratio:g}" for pair in pairs if pair.published.ratio), f"{self.ratio:g}")
         for pair in pairs:
@@ -200,6 +200,12 @@ class _Group:
                 said.append(f"defense {pair.defense}: ours has {unlike}")
             said.append(self._budget(pair.published, pair.attack))
         return tuple(text for text in dict.fromkeys(said) if text)
+
+
+def _victim(row: Published) -> str:
+    """With what is noted on it, since it may be inferred where the source prints none."""
+    noted = [phrase for phrase in row.notes.split("; ") if "victim" in phrase] if row.victim else []
+    return (row.victim or "not printed") + (f" ({'; '.join(noted)})" if noted else "")
 
 
 def _names(spec: Mapping[str, Any], names: Mapping[str, str]) -> set[str]:

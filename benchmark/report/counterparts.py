@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.beside import Beside, Pair
@@ -56,6 +56,18 @@ def printed(pair: Pair) -> str:
     """The published accuracy in %, with the two decimals of papers."""
     row = pair.published
     return f"{100 * row.mean:.2f}" + ("" if math.isnan(row.std) else f" ± {100 * row.std:.2f}")
+
+
+def titled(one: Beside, besides: Iterable[Beside]) -> str:
+    """The source's name, with its data set where ``besides`` has several data sets of it."""
+    datasets = {other.pairs[0].published.dataset for other in besides if other.source == one.source}
+    return f"{one.source} ({one.pairs[0].published.dataset})" if len(datasets) > 1 else one.source
+
+
+def remarks(pairs: Iterable[Pair]) -> list[str]:
+    """What the file of published numbers notes on those of these pairs, as one sentence; none where it notes nothing."""
+    noted = dict.fromkeys(phrase for pair in pairs for phrase in pair.published.notes.split("; ") if phrase)
+    return [f"On the published numbers: {'; '.join(noted)}."] if noted else []
 
 
 def points(pair: Pair) -> float:
