@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from benchmark.published import ATTACKS, DEFENSES, Published
 from benchmark.ranks import Tau, tau_over, tau_within
 from benchmark.registry import Card
-from benchmark.results import GROUP, comparable, grid
-from benchmark.spec import Spec, did_you_mean, format_value, parse_spec, parse_value
+from benchmark.results import GROUP, comparable, grid, shown_value
+from benchmark.spec import Spec, did_you_mean, parse_spec, parse_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,7 +226,7 @@ def _unlike(spec: Mapping[str, Any], wanted: Spec, cards: Mapping[str, Card], to
     """The settings that are neither the method's own nor those of ``wanted``, as ``epochs=6 (default 60)``."""
     card = cards.get(spec["name"])
     found = [
-        f"{name}={f'{value:.4g}' if isinstance(value, float) else format_value(value)} (default {card.params[name].shown})"
+        f"{name}={shown_value(value)} (default {shown_value(card.params[name].default)})"
         for name, value in spec.get("params", {}).items()
         if card and name in card.params and name not in told | set(wanted.params) and not _equal(value, card.params[name].default)
     ]

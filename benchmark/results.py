@@ -385,7 +385,7 @@ def _told_apart(labels: pd.Series[str], specs: pd.Series[str], alike: Callable[[
         differing = sorted(key for key in set().union(*flat) if len({_json({"": values.get(key)}) for values in flat}) > 1)
         for (label, spec), values in zip(variants, flat, strict=True):
             said = _said(label) if alike else set()
-            shown = [(key.replace("params.", ""), _shown(values.get(key, "default"))) for key in differing]
+            shown = [(key.replace("params.", ""), shown_value(values.get(key, "default"))) for key in differing]
             added = ", ".join(f"{_of_part(name, spec)}={value}" for name, value in shown if name not in said)
             names[label, spec] = f"{label} ({added})" if added else label
     renamed = [names[pair] for pair in pairs]
@@ -413,11 +413,11 @@ def _methods(label: str, spec: str) -> str:
     return "+".join(str(part.get("name", label)) for part in _parts(json.loads(spec) or {"name": label}))
 
 
-def _shown(value: object) -> str:
-    """A setting as people write it: ``8/255`` where the number is just that and has many digits."""
-    levels = round(255 * value) if isinstance(value, float) and math.isfinite(value) and len(str(value)) > 8 else 0
+def shown_value(value: object) -> str:
+    """A setting as people write it: ``8/255`` or ``0.8/255`` where the number is just that and has many digits."""
+    levels = round(255 * value, 1) if isinstance(value, float) and math.isfinite(value) and len(str(value)) > 8 else 0
     if levels and value == levels / 255:
-        return f"{levels}/255"
+        return f"{levels:g}/255"
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 

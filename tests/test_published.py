@@ -19,12 +19,13 @@ from benchmark.published import ATTACKS, COLUMNS, DEFENSES, FILE, Published, loa
 from benchmark.record import Record
 from benchmark.registry import Registry
 from benchmark.report import figures, plots, remembered, write_report
+from benchmark.report.counterparts import difference
 from benchmark.report.page import page as html
 from benchmark.report.published import agreement, published_tables
 from benchmark.report.tables import paper_tables
 from benchmark.report.typeset import FORMS, PaperTable, latex
 from benchmark.report.view import sections
-from benchmark.results import to_table
+from benchmark.results import shown_value, to_table
 from benchmark.spec import parse_spec
 from benchmark.store import Store
 
@@ -179,7 +180,7 @@ def test_differences_of_protocol_are_told_in_words(registry: Registry) -> None:
         "protocol_spec": {"epochs": 4},
         "dataset": "mine",
         "dataset_spec": {"name": "folder", "train_per_class": 100},
-        "attack_spec": {"name": "em", "params": {"granularity": "sample", "eps": 4 / 255, "max_rounds": 3}},
+        "attack_spec": {"name": "em", "params": {"granularity": "sample", "eps": 4 / 255, "max_rounds": 3, "step": 10 / 255}},
         "defense_spec": {"name": "dvae", "params": {"width": 16, "lr": 0.005}},
     }
     cards = {kind: registry.cards(kind) for kind in ("attack", "defense")}
@@ -188,13 +189,14 @@ def test_differences_of_protocol_are_told_in_words(registry: Registry) -> None:
     found = only(beside(to_table([record("em", "dvae", 0.5, **other)]), rows, "src2020[dataset=toy]", cards))
     assert [pair.published.victim for pair in found.pairs] == ["net"]
     assert found.pairs[0].differs == ("data set", "victim", "epochs", "poison ratio", "budget", "attack", "defense")
-    default = registry.card("attack", "em").params["max_rounds"].shown
+    rounds, step = (shown_value(registry.card("attack", "em").params[name].default) for name in ("max_rounds", "step"))
+    assert "/255" in step
     assert found.differences == (
         "data set: published toy, ours mine, 100 training images a class",
         "victim: published net, ours small",
         "epochs: published not printed, ours 4",
         "poison ratio: published 1, ours 0.8",
-        f"attack em: ours has max_rounds=3 (default {default})",
+        f"attack em: ours has max_rounds=3 (default {rounds}), step=10/255 (default {step})",
         "defense dvae: ours has width=16 (default 64)",
         "budget of em: published 8/255, ours 4/255",
     )
@@ -341,6 +343,15 @@ def test_what_is_noted_on_published_numbers_stands_wherever_they_do() -> None:
     assert said in paper_tables(table, {}, besides)[-1].notes
     assert f"<p>{said}</p>" in html(table, sections(table), "t", {}, [{}], {}, besides)
     assert only(besides).differences == ("victim: published big (victim not printed (a default)), ours net",)
+
+
+def test_a_difference_has_no_negative_zero_and_none_stands_where_ours_failed() -> None:
+    table = to_table([*measured("em", "none", 0.2), *measured("em", "dvae", None)])
+    besides = beside(table, [published("em", "none", 0.2003), published("em", "dvae", 0.9)], "src2020")
+    assert [difference(pair) for pair in only(besides).pairs] == ["+0.0", "-"]
+    text = html(table, sections(table), "t", {}, [{}], {}, besides)
+    assert "<b>+0.0</b></span>" in text
+    assert "90.00<sup>a</sup></span>" in text
 
 
 def test_two_data_sets_of_a_source_are_told_apart() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.beside import Beside, Pair
+from benchmark.report.view import signed
 
 KINDS = ("data set", "victim", "epochs", "poison ratio", "budget", "attack", "defense")  # what ``Pair.differs`` may name
 PUBLISHED = ("published mean", "published std", "difference in points", "not the same")  # what ``numbers`` gives
@@ -76,8 +77,8 @@ def points(pair: Pair) -> float:
 
 
 def difference(pair: Pair) -> str:
-    """The same with its sign and one decimal; ``-`` where ours failed."""
-    return "-" if math.isnan(points(pair)) else f"{points(pair):+.1f}"
+    """The same with its sign and one decimal, no negative zero; ``-`` where ours failed."""
+    return signed(points(pair))
 
 
 def numbers(pair: Pair | None) -> tuple[str, str, str, str]:
