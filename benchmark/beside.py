@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from benchmark.published import ATTACKS, DEFENSES, Published
 from benchmark.ranks import Tau, tau_over, tau_within
 from benchmark.registry import Card
-from benchmark.results import GROUP, comparable, grid
-from benchmark.spec import Spec, did_you_mean, format_value, parse_spec, parse_value
+from benchmark.results import GROUP, comparable, grid, shown_value
+from benchmark.spec import Spec, did_you_mean, parse_spec, parse_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,7 +190,7 @@ class _Group:
         per_class = self.spec.get("train_per_class")
         size = f", {per_class} training images a class" if per_class else ""
         say("data set", (pair.published.dataset for pair in pairs), f"{self.dataset}{size}")
-        say("victim", (pair.published.victim or "not printed" for pair in pairs), self.victim)
+        say("victim", (_victim(pair.published) for pair in pairs), self.victim)
         say("epochs", (pair.published.epochs or "not printed" for pair in pairs), self.settings.get("epochs", "not recorded"))
         say("poison ratio", (f"{pair.published.ratio:g}" for pair in pairs if pair.published.ratio), f"{self.ratio:g}")
         for pair in pairs:
@@ -200,6 +200,12 @@ class _Group:
                 said.append(f"defense {pair.defense}: ours has {unlike}")
             said.append(self._budget(pair.published, pair.attack))
         return tuple(text for text in dict.fromkeys(said) if text)
+
+
+def _victim(row: Published) -> str:
+    """With what is noted on it, since it may be inferred where the source prints none."""
+    noted = [phrase for phrase in row.notes.split("; ") if "victim" in phrase] if row.victim else []
+    return (row.victim or "not printed") + (f" ({'; '.join(noted)})" if noted else "")
 
 
 def _names(spec: Mapping[str, Any], names: Mapping[str, str]) -> set[str]:
@@ -220,7 +226,7 @@ def _unlike(spec: Mapping[str, Any], wanted: Spec, cards: Mapping[str, Card], to
     """The settings that are neither the method's own nor those of ``wanted``, as ``epochs=6 (default 60)``."""
     card = cards.get(spec["name"])
     found = [
-        f"{name}={f'{value:.4g}' if isinstance(value, float) else format_value(value)} (default {card.params[name].shown})"
+        f"{name}={shown_value(value)} (default {shown_value(card.params[name].default)})"
         for name, value in spec.get("params", {}).items()
         if card and name in card.params and name not in told | set(wanted.params) and not _equal(value, card.params[name].default)
     ]

@@ -334,7 +334,8 @@ def _notes(rows: pd.DataFrame, attacks: Sequence[Contrast]) -> list[str]:
     for defense, needs in rows.groupby("defense")["needs"].first().items():
         if needs:
             notes.append(f"{defense} needs {needs}.")
-    places = {(str(found.get("device", "")), str(found.get("threads", ""))) for found in map(json.loads, set(rows["environment"]))}
+    environments = map(json.loads, set(rows.loc[rows["status"] == "ok", "environment"]))  # failed records may have none
+    places = {(str(found.get("device", "")), str(found.get("threads", ""))) for found in environments}
     if len(places) > 1:
         notes.append("The records were made on several kinds of machine: their seconds differ for that reason, and accuracies may.")
     return notes

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import wraps
@@ -17,7 +16,7 @@ from weakref import ref
 
 from benchmark.record import Record
 from benchmark.reproduce import command
-from benchmark.spec import CLEAN, OFFICIAL, preset_of
+from benchmark.spec import CLEAN, OFFICIAL, parse_spec, preset_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -385,12 +384,28 @@ def _told_apart(labels: pd.Series[str], specs: pd.Series[str], alike: Callable[[
         flat = [_flat(json.loads(spec)) for _, spec in variants]
         differing = sorted(key for key in set().union(*flat) if len({_json({"": values.get(key)}) for values in flat}) > 1)
         for (label, spec), values in zip(variants, flat, strict=True):
-            said = set(re.findall(r"(?<=[\[,])[^\[,=]+(?==)", label)) if alike else set()
-            shown = {key.replace("params.", ""): _shown(values.get(key, "default")) for key in differing}
-            added = ", ".join(f"{name}={value}" for name, value in shown.items() if name not in said)
+            said = _said(label) if alike else set()
+            shown = [(key.replace("params.", ""), shown_value(values.get(key, "default"))) for key in differing]
+            added = ", ".join(f"{_of_part(name, spec)}={value}" for name, value in shown if name not in said)
             names[label, spec] = f"{label} ({added})" if added else label
     renamed = [names[pair] for pair in pairs]
     return labels.__class__(renamed, index=labels.index, dtype=labels.dtype)
+
+
+def _said(label: str) -> set[str]:
+    """The parameters that a label names, those of the second method of a chain as ``then.eps``, of the third as ``then.then.eps``."""
+    try:
+        parts = parse_spec(label).parts()
+    except ValueError:  # a label that is no spec names none
+        return set()
+    return {"then." * index + name for index, part in enumerate(parts) for name in part.params}
+
+
+def _of_part(name: str, spec: str) -> str:
+    """``then.eps`` as people read it: under the name of that method of the chain, ``ops.eps``; of a method alone, ``eps``."""
+    parts = [str(part.get("name", "")) for part in _parts(json.loads(spec))]
+    depth = name.count("then.")
+    return f"{parts[depth]}.{name.removeprefix('then.' * depth)}" if depth < len(parts) > 1 else name
 
 
 def _methods(label: str, spec: str) -> str:
@@ -398,11 +413,11 @@ def _methods(label: str, spec: str) -> str:
     return "+".join(str(part.get("name", label)) for part in _parts(json.loads(spec) or {"name": label}))
 
 
-def _shown(value: object) -> str:
-    """A setting as people write it: ``8/255`` where the number is just that and has many digits."""
-    levels = round(255 * value) if isinstance(value, float) and math.isfinite(value) and len(str(value)) > 8 else 0
+def shown_value(value: object) -> str:
+    """A setting as people write it: ``8/255`` or ``0.8/255`` where the number is just that and has many digits."""
+    levels = round(255 * value, 1) if isinstance(value, float) and math.isfinite(value) and len(str(value)) > 8 else 0
     if levels and value == levels / 255:
-        return f"{levels}/255"
+        return f"{levels:g}/255"
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 

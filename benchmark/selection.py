@@ -72,5 +72,15 @@ def records_of(store: Store, selection: Selection) -> list[Record]:
     return records
 
 
+def every_record(store: Store) -> list[Record]:
+    """All records of the store under their own labels, also those of failed cells that have no result.
+
+    Raises:
+        ValueError: as ``records_of`` does.
+    """
+    failed = [str(failure["key"]) for failure in store.failures() if not store.has_record(failure["key"])]
+    return [*store.records(), *records_of(store, {key: {} for key in failed})]
+
+
 def _labelled(record: Record, dataset: str = "", attack: str = "", defense: str = "") -> Record:
     return replace(record, dataset=dataset or record.dataset, attack=attack or record.attack, defense=defense or record.defense)

@@ -110,6 +110,8 @@ def test_a_failing_plugin_costs_its_own_cells_only(call: Call, tiny: str, tmp_pa
         ("lsp", "failing"): ("0", "1"),
     }
     assert "failed" in (tmp_path / "results" / "tiny" / "leaderboard.md").read_text(encoding="utf-8")
+    assert call("report", "--all").code == 0
+    assert {(row["n"], row["failed"]) for row in read_csv(tmp_path / "results" / "all" / "cells.csv")} == {("1", "0"), ("0", "1")}
     planned = call("plan", tiny, "--plugin", mine, "--defenses", "none,failing").out
     assert planned.count("failed before") == 2
     assert planned.count("cached") == 2

@@ -161,6 +161,9 @@ def test_other_questions_have_other_folders() -> None:
     assert len(set(asked)) == len(asked)
     assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,200}", one) for one in asked)
     assert name(seeds=[0, 1], attacks=["em", "lsp"]) == name(seeds=[1, 0, 1], attacks=["lsp", "em"])
+    ten, thirty = "jpeg.quality=10", "jpeg.quality=30"
+    assert name(settings=[ten, thirty, "seeds=0"]) == name(settings=["seeds=0", thirty])  # the last value counts
+    assert name(settings=[thirty, ten]) == name(settings=[ten])
     assert name(protocols=["lite"]).startswith("compare-mine-vs-jpeg-protocols-lite-")
 
 

@@ -296,6 +296,8 @@ def test_failed_and_absent_cells_are_named_and_the_mean_counts_the_rest() -> Non
     assert c.of("undecided") == []
     assert ("Price on clean data", "mine 10.0 points, other not known.") in statements(c)
     assert ("Note", "ops, clean data: no pair: other was not run.") in statements(c)
+    assert dict(statements(c))["Dash"].startswith("there is no pair.")
+    assert "Dash" not in dict(statements(compared(records(BY_HAND))))
 
 
 @pytest.mark.parametrize(
@@ -316,6 +318,11 @@ def test_the_undefended_victims_can_be_the_reference() -> None:
     c = compared(records(BY_HAND), "mine", "none")
     assert c.attacks[0].difference == pytest.approx(61)
     assert (c.price_ours, c.price_reference) == pytest.approx((2, 0))
+
+
+def test_a_failed_record_is_of_no_machine_of_its_own() -> None:
+    made = [record("em", "mine", None, environment={}), record("em", "other", 0.5), record("lsp", "mine", 0.5), record("lsp", "other", 0.5)]
+    assert compared(made).notes == ()
 
 
 def test_privileges_and_machines_are_noted() -> None:

@@ -345,6 +345,11 @@ def test_published_numbers_are_read_in_the_cells(width: int, open_page: Any, tmp
     jpeg = cells.locator("tbody tr", has=page.get_by_role("rowheader", name="jpeg", exact=True)).locator("td").nth(1)
     assert jpeg.inner_text().split() == ["75.0", "80.00a", "−5.0", "70.00a", "+5.0"]
     assert jpeg.locator(".published").nth(1).get_attribute("title") == "src2020 published 70.00 %; not the same: epochs"
+    failed = cells.locator("td.failed .published")
+    assert failed.inner_text() == "90.00a"
+    style, colour = ("e => getComputedStyle(e).fontStyle", "e => getComputedStyle(e).color")
+    assert failed.evaluate(style) == "normal"
+    assert failed.evaluate(colour) == page.locator("body").evaluate(colour)
     cells.get_by_role("button", name="em").click()  # published numbers do not enter the order
     assert [text.split()[0] for text in cells.locator("tbody th").all_inner_texts()] == ["jpeg", "jpeg[quality=30]", "none", "dvae"]
     page.locator("tbody.entry[data-defense=jpeg] .expand").click()

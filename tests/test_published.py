@@ -19,10 +19,13 @@ from benchmark.published import ATTACKS, COLUMNS, DEFENSES, FILE, Published, loa
 from benchmark.record import Record
 from benchmark.registry import Registry
 from benchmark.report import figures, plots, remembered, write_report
+from benchmark.report.counterparts import difference
+from benchmark.report.page import page as html
 from benchmark.report.published import agreement, published_tables
 from benchmark.report.tables import paper_tables
 from benchmark.report.typeset import FORMS, PaperTable, latex
-from benchmark.results import to_table
+from benchmark.report.view import sections
+from benchmark.results import shown_value, to_table
 from benchmark.spec import parse_spec
 from benchmark.store import Store
 
@@ -177,7 +180,7 @@ def test_differences_of_protocol_are_told_in_words(registry: Registry) -> None:
         "protocol_spec": {"epochs": 4},
         "dataset": "mine",
         "dataset_spec": {"name": "folder", "train_per_class": 100},
-        "attack_spec": {"name": "em", "params": {"granularity": "sample", "eps": 4 / 255, "max_rounds": 3}},
+        "attack_spec": {"name": "em", "params": {"granularity": "sample", "eps": 4 / 255, "max_rounds": 3, "step": 10 / 255}},
         "defense_spec": {"name": "dvae", "params": {"width": 16, "lr": 0.005}},
     }
     cards = {kind: registry.cards(kind) for kind in ("attack", "defense")}
@@ -186,13 +189,14 @@ def test_differences_of_protocol_are_told_in_words(registry: Registry) -> None:
     found = only(beside(to_table([record("em", "dvae", 0.5, **other)]), rows, "src2020[dataset=toy]", cards))
     assert [pair.published.victim for pair in found.pairs] == ["net"]
     assert found.pairs[0].differs == ("data set", "victim", "epochs", "poison ratio", "budget", "attack", "defense")
-    default = registry.card("attack", "em").params["max_rounds"].shown
+    rounds, step = (shown_value(registry.card("attack", "em").params[name].default) for name in ("max_rounds", "step"))
+    assert "/255" in step
     assert found.differences == (
         "data set: published toy, ours mine, 100 training images a class",
         "victim: published net, ours small",
         "epochs: published not printed, ours 4",
         "poison ratio: published 1, ours 0.8",
-        f"attack em: ours has max_rounds=3 (default {default})",
+        f"attack em: ours has max_rounds=3 (default {rounds}), step=10/255 (default {step})",
         "defense dvae: ours has width=16 (default 64)",
         "budget of em: published 8/255, ours 4/255",
     )
@@ -330,6 +334,46 @@ def test_the_page_and_the_texts_show_them_in_the_cells(tmp_path: Path, monkeypat
     assert "published" not in (tmp_path / "leaderboard.html").read_text(encoding="utf-8").partition("</style>")[2]
 
 
+def test_what_is_noted_on_published_numbers_stands_wherever_they_do() -> None:
+    table = to_table(measured("em", "none", 0.1))
+    noted = "Table 1; 40k images; victim not printed (a default)"
+    besides = beside(table, [published("em", "none", 0.2, notes=noted, victim="big")], "src2020")
+    said = f"On the published numbers: {noted}."
+    assert said in published_tables(besides)[0].notes
+    assert said in paper_tables(table, {}, besides)[-1].notes
+    assert f"<p>{said}</p>" in html(table, sections(table), "t", {}, [{}], {}, besides)
+    assert only(besides).differences == ("victim: published big (victim not printed (a default)), ours net",)
+
+
+def test_a_difference_has_no_negative_zero_and_none_stands_where_ours_failed() -> None:
+    table = to_table([*measured("em", "none", 0.2), *measured("em", "dvae", None)])
+    besides = beside(table, [published("em", "none", 0.2003), published("em", "dvae", 0.9)], "src2020")
+    assert [difference(pair) for pair in only(besides).pairs] == ["+0.0", "-"]
+    text = html(table, sections(table), "t", {}, [{}], {}, besides)
+    assert "<b>+0.0</b></span>" in text
+    assert "90.00<sup>a</sup></span>" in text
+
+
+def test_two_data_sets_of_a_source_are_told_apart() -> None:
+    table = to_table(measured("em", "none", 0.1))
+    rows = [published("em", "none", 0.2), published("em", "none", 0.3, dataset="other")]
+    one = beside(table, rows, "src2020")
+    assert "as published by src2020 and" in published_tables(one)[0].caption
+    both = [*one, *beside(table, rows, "src2020[dataset=other]")]
+    text = html(table, sections(table), "t", {}, [{}], {}, both)
+    for name, printed in (("src2020 (toy)", "20.00"), ("src2020 (other)", "30.00")):
+        assert any(f"as published by {name} and" in made.caption for made in published_tables(both))
+        assert f'title="{name} published {printed} %' in text
+        assert f"Published by {name}: {printed} %" in text
+
+
+def test_the_note_on_numbers_printed_twice_names_files_of_any_group() -> None:
+    table = to_table([*records(), *measured("em", "none", 0.1, victim="big")])
+    for one in paper_tables(table, {}, beside(table, ROWS, "src2020")):
+        if "src2020" in one.name:
+            assert "the tables of published numbers (table-published-…) have all" in " ".join(one.notes)
+
+
 def test_several_tables_of_a_source_have_names_of_their_own() -> None:
     made = [*measured("em", "none", 0.1), *measured("em", "none", 0.1, victim="big")]
     assert [table.name for table in published_tables(beside(to_table(made), ROWS, "src2020"))] == [
@@ -350,6 +394,10 @@ def test_report_lays_published_numbers_beside_ours(call: Call, tmp_path: Path) -
     assert "94.68" in text
     assert "victim: published resnet18, ours net" in text
     page = tmp_path / "results" / "all" / "leaderboard.html"
+    once = call("report", "--all", "--published", "iss2023", "--published", "iss2023[dataset=cifar10]", "--published", "iss2023")
+    assert once.out.count("iss2023 beside toy") == 1
+    assert remembered(page.parent) == (("iss2023", "iss2023[dataset=cifar10]"), False)
+    assert call("report", "--all", "--published", "iss2023").code == 0
     again = call("report", "--all")  # which remembers what was asked for
     assert again.code == 0
     assert "iss2023 beside toy, 3 numbers." in again.out
@@ -377,3 +425,22 @@ def test_a_remembered_source_without_counterparts_hinders_no_report(call: Call, 
     assert result.code == 0
     assert "published numbers are left out: nothing here has a counterpart in iss2023" in result.err
     assert remembered(folder) == (("iss2023",), False)  # until there are counterparts again
+
+
+@pytest.mark.parametrize("error", [ValueError("p.csv: the columns are a, b"), FileNotFoundError("p.csv does not exist")])
+def test_a_damaged_or_missing_file_hinders_a_report_only_if_it_was_asked_for_now(
+    error: Exception, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise error
+
+    (one,) = measured("em", "none", 0.1)
+    Store(tmp_path / "results" / "store").publish_record(Record(**{**vars(one), "key": f"{0:064x}"}))
+    folder = tmp_path / "results" / "all"
+    folder.mkdir()
+    (folder / "report.json").write_text('{"digest": "", "files": {}, "published": ["iss2023"]}')
+    monkeypatch.setattr("benchmark.published.load_published", broken)
+    result = call("report", "--all")
+    assert result.code == 0
+    assert f"published numbers are left out: {error}" in result.err
+    assert call("report", "--all", "--published", "iss2023").code == 2

@@ -194,7 +194,22 @@ def test_labels_of_several_runs_are_never_shared_by_two_settings() -> None:
         record("e+o", "x", 0.5, key=str(n), attack_spec={"name": "e", "params": {}, "then": {"name": "o", "params": {"pixels": n}}})
         for n in (1, 2)
     ]
-    assert set(to_table(parts, mixed=True)["attack"]) == {"e+o (then.pixels=1)", "e+o (then.pixels=2)"}
+    assert set(to_table(parts, mixed=True)["attack"]) == {"e+o (o.pixels=1)", "e+o (o.pixels=2)"}
+
+
+def test_labels_of_chains_say_which_method_a_setting_is_of() -> None:
+    def chained(label: str, e: float, o: float) -> Record:
+        spec = {"name": "e", "params": {"eps": e}, "then": {"name": "o", "params": {"eps": o}}}
+        return record(label, "x", 0.5, key=label, attack_spec=spec)
+
+    made = [chained("e+o[eps=1.0]", 0.25, 1.0), chained("e+o[eps=2.0]", 0.5, 2.0), chained("e[eps=0.5]+o", 0.5, 3.0)]
+    labels = {"e+o[eps=1.0] (e.eps=0.25)", "e+o[eps=2.0] (e.eps=0.5)", "e[eps=0.5]+o (o.eps=3.0)"}
+    assert set(to_table(made, mixed=True)["attack"]) == labels
+    twice = [
+        record("e+e", "x", 0.5, key=f"{a}{b}", attack_spec={"name": "e", "params": {"n": a}, "then": {"name": "e", "params": {"n": b}}})
+        for a, b in ((1, 2), (2, 1))
+    ]
+    assert set(to_table(twice, mixed=True)["attack"]) == {"e+e (e.n=1, e.n=2)", "e+e (e.n=2, e.n=1)"}
 
 
 def of_preset(attack: str, defense: str, acc: float, **params: Any) -> Record:

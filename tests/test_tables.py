@@ -202,6 +202,8 @@ def test_names_are_escaped_in_latex() -> None:
     assert tex("\\input{x}") == r"\textbackslash{}input\{x\}"
     assert tex("[w=1]") == "{[}w=1]"
     assert tex("*") == "{*}"
+    assert [tex(text) for text in ("-18.3", "[-1.3, -0.5]")] == ["$-$18.3", "{[}$-$1.3, $-$0.5]"]
+    assert [tex(text) for text in ("-", "x-2", "2025-11-26", "a -b")] == ["-", "x-2", "2025-11-26", "a -b"]
     assert tex("51.0 ± 1.4") == r"51.0~$\pm$~1.4"
     assert tex("漢 😀 a\nb\x07") == "{[}U+6F22] [U+1F600] a b[U+0007]"
     assert "\\input" not in "".join(latex(table) for table in hostile())

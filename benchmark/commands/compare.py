@@ -147,13 +147,15 @@ def _show(records: list[Record], defense: str, against: str, folder: Path, regis
 def _folder_name(defense: str, against: str, axes: Mapping[str, object], settings: Sequence[str]) -> str:
     """Says what is compared, so that the answers to several questions stand beside each other: both defenses, and what the suite has not.
 
-    The same question has the same name, however it was written: ``--seeds 0-2`` and ``--seeds 2,1,0``.
+    The same question has the same name, however it was written: ``--seeds 0-2`` and ``--seeds 2,1,0``. Of two values of a setting the
+    last one counts, as in the run.
     """
     asked = []
     for name, values in axes.items():
         texts = sorted({str(value) for value in values}) if isinstance(values, list) else [str(values)]
         asked.append(f"{name}={','.join(texts)}")
-    asked += sorted(settings)
+    last = {name.strip(): value.strip() for name, _, value in (text.partition("=") for text in settings)}
+    asked += sorted(f"{name}={value}" for name, value in last.items())
     return "-".join(["compare", _file_name(defense), "vs", _file_name(against), *([_file_name(" ".join(asked))] if asked else [])])
 
 

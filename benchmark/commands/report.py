@@ -63,12 +63,12 @@ def report(
     """
     from benchmark import cli
     from benchmark.hardware import choose_device
-    from benchmark.selection import last_selection, selection_of
+    from benchmark.selection import every_record, last_selection, selection_of
     from benchmark.suite import read_suite
 
     store = store_of(results)
     if every:
-        shown = _show(list(store.records()), store, results / "all", "all records", registry_of(plugin), published, figures, mixed=True)
+        shown = _show(every_record(store), store, results / "all", "all records", registry_of(plugin), published, figures, mixed=True)
         raise typer.Exit(0 if shown else 1)
     axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
     folder = results / str(read_suite(suite)[0]["name"])
@@ -112,6 +112,7 @@ def _show(
     """Prints and writes the report. ``published`` and ``figures`` are None where the choice of the last report stands."""
     from benchmark import cli
     from benchmark.report import STATE, remembered, write_report
+    from benchmark.report.counterparts import titled
     from benchmark.report.published import agreement
     from benchmark.report.strips import Strips
     from benchmark.report.terminal import print_leaderboard, say
@@ -123,7 +124,7 @@ def _show(
         return False
     long = to_table(records, without_presets=without_presets(registry), mixed=mixed)
     before, drawn_before = remembered(folder)
-    sources = before if published is None else [] if list(published) == ["none"] else published
+    sources = before if published is None else [] if list(published) == ["none"] else list(dict.fromkeys(published))
     besides = _besides(long, sources, registry, published is None)
     print_leaderboard(long, cli.console)
     written = write_report(
@@ -138,7 +139,7 @@ def _show(
         every_figure=drawn_before if figures is None else figures,
     )
     for one in besides:
-        say(cli.console, f"{one.source} beside {one.dataset}, {len(one.pairs)} numbers. {' '.join(agreement(one))}")
+        say(cli.console, f"{titled(one, besides)} beside {one.dataset}, {len(one.pairs)} numbers. {' '.join(agreement(one))}")
     if published is None and besides:
         say(cli.console, "published numbers are shown since an earlier report was asked for them; --published none leaves them out", "dim")
     if written.overview:
@@ -152,23 +153,36 @@ def _show(
 
 
 def _besides(long: pd.DataFrame, sources: Sequence[str], registry: Registry, earlier: bool) -> list[Beside]:
-    """The published numbers of ``sources``. One that an ``earlier`` report asked for may have no counterpart here any more."""
-    from benchmark import cli
+    """The published numbers of ``sources``, those of one data set beside one group once, whatever they were asked for by.
+
+    Sources that an ``earlier`` report asked for hinder no report: what cannot be shown of them is told and left out.
+    """
     from benchmark.beside import beside
     from benchmark.published import load_published
+    from benchmark.report.counterparts import Where, where_of
 
-    found: list[Beside] = []
+    if not sources:
+        return []
+    found: dict[tuple[str, str, Where], Beside] = {}
     try:
-        rows = load_published() if sources else ()
-    except FileNotFoundError:
+        rows = load_published()
+    except (FileNotFoundError, ValueError) as error:
         if not earlier:
             raise
-        sources = ()
+        _tell_left_out(error)
+        return []
     for source in sources:
         try:
-            found += beside(long, rows, source, {kind: registry.cards(kind) for kind in ("attack", "defense")})
+            for one in beside(long, rows, source, {kind: registry.cards(kind) for kind in ("attack", "defense")}):
+                found.setdefault((one.source, one.pairs[0].published.dataset, where_of(one)), one)
         except ValueError as error:
             if not earlier:
                 raise
-            cli.errors.print(f"[yellow]published numbers are left out:[/yellow] {escape(str(error))}", highlight=False, soft_wrap=True)
-    return found
+            _tell_left_out(error)
+    return list(found.values())
+
+
+def _tell_left_out(error: Exception) -> None:
+    from benchmark import cli
+
+    cli.errors.print(f"[yellow]published numbers are left out:[/yellow] {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -28,15 +28,14 @@ def table(
     from benchmark.atomic import publish
     from benchmark.description import describe, long_csv, long_parquet
     from benchmark.results import to_table
-    from benchmark.selection import last_selection, records_of
+    from benchmark.selection import every_record, last_selection, records_of
     from benchmark.suite import read_suite, without_presets
 
     store = store_of(results)
     name = "all" if suite is None else str(read_suite(suite)[0]["name"])
     folder = results / name
     if suite is None:
-        failed = [failure["key"] for failure in store.failures() if not store.has_record(failure["key"])]
-        records = [*store.records(), *records_of(store, {key: {} for key in failed})]
+        records = every_record(store)
     elif (selected := last_selection(folder)) is not None:
         records = records_of(store, selected)
     else:

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark import __version__
-from benchmark.results import record_digest
+from benchmark.results import CELL
 from benchmark.spec import digest
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from benchmark.beside import Beside
-    from benchmark.record import Record
     from benchmark.report.strips import Key
 
 STATE = "report.json"
@@ -85,7 +84,7 @@ def write_report(
 
     context, pictures, norms = dict(context or {}), pictures or {}, dict(norms or {})
     groups = sections(table)
-    wanted = _digest(table["record"], title, context, pictures, norms, besides, sources, every_figure)
+    wanted = _digest(table, title, context, pictures, norms, besides, sources, every_figure)
     if is_current(wanted, folder):
         state = _state(folder)
         return Report(folder, tuple(folder / name for name in sorted(state.files)), state.left_out, state.overview, rewritten=False)
@@ -120,23 +119,8 @@ def write_report(
     return Report(folder, tuple(folder / name for name in sorted(files)), tuple(left_out), overview)
 
 
-def report_digest(
-    records: Iterable[Record],
-    title: str,
-    context: Mapping[str, str] | None = None,
-    pictures: Iterable[Key] = (),
-    norms: Mapping[str, str] | None = None,
-    besides: Sequence[Beside] = (),
-    sources: Sequence[str] = (),
-    every_figure: bool = False,
-) -> str:
-    """Names the report that ``write_report`` would make of these records, with this code. Order and repetition do not matter."""
-    shas = (record_digest(record) for record in records)
-    return _digest(shas, title, dict(context or {}), pictures, dict(norms or {}), besides, sources, every_figure)
-
-
 def is_current(digest: str, folder: Path) -> bool:
-    """Whether ``folder`` holds the report that ``digest`` (of ``report_digest``) names, whole."""
+    """Whether ``folder`` holds the report that ``digest`` (of its ``report.json``) names, whole."""
     state = _state(folder)
     if state.digest != digest:
         return False
@@ -150,7 +134,7 @@ def remembered(folder: Path) -> tuple[tuple[str, ...], bool]:
 
 
 def _digest(
-    records: Iterable[str],
+    table: pd.DataFrame,
     title: str,
     context: Mapping[str, str],
     pictures: Iterable[Key],
@@ -159,8 +143,9 @@ def _digest(
     sources: Sequence[str],
     every_figure: bool,
 ) -> str:
+    shown = zip(*(table[name].tolist() for name in (*CELL, "record")), strict=True)  # labels and presets are not those of records alone
     asked = [repr(besides), [*sources], every_figure]  # as text, since NaN is no JSON
-    what = [sorted(set(records)), title, dict(context), sorted(pictures), dict(norms), asked, __version__, _sources()]
+    what = [sorted(set(shown)), title, dict(context), sorted(pictures), dict(norms), asked, __version__, _sources()]
     return digest(what)
 
 

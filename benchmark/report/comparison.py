@@ -15,7 +15,7 @@ from benchmark.report import typeset
 from benchmark.report.terminal import plain, say
 from benchmark.report.text import escaped
 from benchmark.report.typeset import Block, Entry, PaperTable
-from benchmark.report.view import ABSENT, number, p_value, percent, times
+from benchmark.report.view import ABSENT, number, p_value, percent, signed, times
 
 HOW_TO_READ = (
     (
@@ -41,6 +41,8 @@ HOW_TO_READ = (
     ),
     ("price", "Points of accuracy that a defense costs on clean data: undefended minus defended."),
 )
+
+_DASH = "there is no pair. Numbers that the records hold of one defense alone are not shown, and cost is known from pairs only."
 
 
 # In words
@@ -120,9 +122,10 @@ def _not_covered(c: Comparison) -> list[str]:
 
 def statements(c: Comparison) -> list[tuple[str, str]]:
     """(what, sentence) of everything beside the verdict and the table."""
+    columns = (*c.attacks, c.mean, c.clean)
+    dash = [("Dash", _DASH)] if any(not one.points and math.isnan(one.difference) for one in columns) else []
     prices = f"{c.ours} {_known(c.price_ours, 'points')}, {c.reference} {_known(c.price_reference, 'points')}"
     seconds = f"{c.ours} {_known(c.seconds_ours, 's')}, {c.reference} {_known(c.seconds_reference, 's')}"
-    columns = (*c.attacks, c.mean, c.clean)
     notes = [
         f"{', '.join(one.column for one in columns if one.remark == remark)}: {remark}."
         for remark in dict.fromkeys(one.remark for one in columns if one.remark)
@@ -131,6 +134,7 @@ def statements(c: Comparison) -> list[tuple[str, str]]:
     if fewest in COVERAGE:
         notes.append(f"Intervals of {fewest} pairs are too narrow: where differences are normal they cover {COVERAGE[fewest]} %.")
     return [
+        *dash,
         ("Attacks", f"{c.ours} has {balance(c)}."),
         ("Sign-flip test", f"each pair for itself: {_tested(c.by_pair, 'pair')}; whole seeds: {_tested(c.by_seed, 'seed')}."),
         ("Price on clean data", f"{prices}."),
@@ -148,11 +152,6 @@ def balance(c: Comparison) -> str:
     undecided = len(c.of("undecided"))
     counts = [_counted(len(c.of("win")), "win"), _counted(len(c.of("tie")), "tie"), _counted(len(c.of("loss")), "loss", "losses")]
     return ", ".join([*counts, *([f"{undecided} undecided"] if undecided else [])])
-
-
-def signed(points: float) -> str:
-    """One decimal with its sign, no negative zero; ``-`` for NaN."""
-    return ABSENT if math.isnan(points) else f"{round(points, 1) + 0.0:+.1f}"
 
 
 def _over(c: Comparison) -> str:

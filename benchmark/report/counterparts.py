@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.beside import Beside, Pair
+from benchmark.report.view import signed
 
 KINDS = ("data set", "victim", "epochs", "poison ratio", "budget", "attack", "defense")  # what ``Pair.differs`` may name
 PUBLISHED = ("published mean", "published std", "difference in points", "not the same")  # what ``numbers`` gives
@@ -58,14 +59,26 @@ def printed(pair: Pair) -> str:
     return f"{100 * row.mean:.2f}" + ("" if math.isnan(row.std) else f" ± {100 * row.std:.2f}")
 
 
+def titled(one: Beside, besides: Iterable[Beside]) -> str:
+    """The source's name, with its data set where ``besides`` has several data sets of it."""
+    datasets = {other.pairs[0].published.dataset for other in besides if other.source == one.source}
+    return f"{one.source} ({one.pairs[0].published.dataset})" if len(datasets) > 1 else one.source
+
+
+def remarks(pairs: Iterable[Pair]) -> list[str]:
+    """What the file of published numbers notes on those of these pairs, as one sentence; none where it notes nothing."""
+    noted = dict.fromkeys(phrase for pair in pairs for phrase in pair.published.notes.split("; ") if phrase)
+    return [f"On the published numbers: {'; '.join(noted)}."] if noted else []
+
+
 def points(pair: Pair) -> float:
     """Ours minus published, in points; NaN where ours failed."""
     return 100 * (pair.mean - pair.published.mean)
 
 
 def difference(pair: Pair) -> str:
-    """The same with its sign and one decimal; ``-`` where ours failed."""
-    return "-" if math.isnan(points(pair)) else f"{points(pair):+.1f}"
+    """The same with its sign and one decimal, no negative zero; ``-`` where ours failed."""
+    return signed(points(pair))
 
 
 def numbers(pair: Pair | None) -> tuple[str, str, str, str]:

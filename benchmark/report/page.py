@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from benchmark.beside import Beside
 from benchmark.report import svg
-from benchmark.report.counterparts import Place, Where, difference, printed, where_of
+from benchmark.report.counterparts import Place, Where, difference, printed, remarks, titled, where_of
 from benchmark.report.published import agreement
 from benchmark.report.runs import cell_runs
 from benchmark.report.strips import GAP, Key
@@ -58,6 +58,7 @@ def page(
     jinja.filters["sortable"] = _sortable
     jinja.filters["breakable"] = _breakable
     jinja.filters["agreement"] = agreement
+    jinja.filters["remarks"] = remarks
     return jinja.get_template("leaderboard.html.j2").render(
         title=title,
         sections=sections,
@@ -96,7 +97,7 @@ def _published(besides: Sequence[Beside]) -> dict[Place, list[Counterpart]]:
         mark = chr(ord("a") + letters.setdefault(where_of(one), 0) % 26)
         letters[where_of(one)] += 1
         for pair in one.pairs:
-            shown = Counterpart(mark, one.source, printed(pair), difference(pair).replace("-", "−"), ", ".join(pair.differs))
+            shown = Counterpart(mark, titled(one, besides), printed(pair), difference(pair).replace("-", "−"), ", ".join(pair.differs))
             found.setdefault((where_of(one), pair.attack, pair.defense), []).append(shown)
     return found
 

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from benchmark.beside import Beside, Pair
 from benchmark.ranks import Tau
-from benchmark.report.counterparts import difference, numbers, printed
+from benchmark.report.counterparts import difference, numbers, printed, remarks, titled
 from benchmark.report.tables import accuracy
 from benchmark.report.typeset import Block, Entry, PaperTable
 
@@ -24,24 +24,21 @@ def published_tables(besides: Sequence[Beside]) -> list[PaperTable]:
     for one in besides:
         name = f"published-{one.source.replace('_', '-')}"
         earlier = sum(table.name.startswith(name) for table in made)
-        made.append(_table(one, f"{name}-{earlier + 1}" if earlier else name))
+        made.append(_table(one, titled(one, besides), f"{name}-{earlier + 1}" if earlier else name))
     return made
 
 
-def _table(one: Beside, name: str) -> PaperTable:
+def _table(one: Beside, source: str, name: str) -> PaperTable:
     ratio = ("" if one.ratio == 1 else f", poison ratio {one.ratio:g}") + (f", preset {one.preset}" if one.preset else "")
     blocks = []
     for _, group in groupby(one.pairs, key=lambda pair: (pair.attack, pair.published.attack)):
         pairs = list(group)
         title = "clean data" if pairs[0].published.attack == "none" else _named(pairs[0].attack, pairs[0].published.attack)
         blocks.append(Block(title, tuple((_named(pair.defense, pair.published.defense), _entries(pair)) for pair in pairs)))
-    remarks = dict.fromkeys(phrase for pair in one.pairs for phrase in pair.published.notes.split("; ") if phrase)
-    notes = [*agreement(one), *(f"Not the same: {text}." for text in one.differences)]
-    if remarks:
-        notes.append(f"On the published numbers: {'; '.join(remarks)}.")
+    notes = [*agreement(one), *(f"Not the same: {text}." for text in one.differences), *remarks(one.pairs)]
     return PaperTable(
         name,
-        f"Test accuracy in % as published by {one.source} and as measured here on {one.dataset}, victim {one.victim}, protocol "
+        f"Test accuracy in % as published by {source} and as measured here on {one.dataset}, victim {one.victim}, protocol "
         f"{one.protocol}{ratio}. Differences are ours minus published, in points.",
         ("attack", "defense"),
         ("published", "ours", "difference", "not the same"),

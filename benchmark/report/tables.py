@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from benchmark.beside import Beside, Pair
-from benchmark.report.counterparts import KINDS, PUBLISHED, Source, Where, difference, numbers, printed, sources
+from benchmark.report.counterparts import KINDS, PUBLISHED, Source, Where, difference, numbers, printed, remarks, sources
 from benchmark.report.typeset import Block, Entry, Mark, PaperTable, best_two
 from benchmark.report.view import ABSENT, percent
 from benchmark.results import GROUP, comparable, grid, over_attacks
@@ -177,10 +177,12 @@ class _Shown:
         if self.source is None:
             return []
         said = [sentence for where in wheres for sentence in self.source.differences.get(where, ())]
-        twice = f" Of what it prints twice the first stands here; table-published-{self.source.name} has all." if self.source.twice else ""
+        twice = " Of what it prints twice the first stands here; the tables of published numbers (table-published-…) have all."
         return [
-            f"Published: by {self.source.name}. Difference: ours minus published, in points. Means and marks are of ours alone.{twice}",
+            f"Published: by {self.source.name}. Difference: ours minus published, in points. Means and marks are of ours alone."
+            + (twice if self.source.twice else ""),
             *(f"Not the same ({_LETTER[kind]}): {text}." for kind in KINDS for text in dict.fromkeys(said) if text.startswith(kind)),
+            *remarks(pair for (where, _, _), pair in self.source.pairs.items() if where in wheres),
         ]
 
 

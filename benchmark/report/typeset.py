@@ -145,11 +145,12 @@ _TEX = {
 def tex(text: str) -> str:
     """The text in one line, as pdfLaTeX prints it. What its default fonts lack shows as its code point, such as [U+1F600].
 
-    Blanks round ``±`` become ties, so that no line break falls there. A leading ``[`` or ``*`` is braced, since after a ``\\\\`` it
-    would be read as that command's argument.
+    Blanks round ``±`` become ties, so that no line break falls there. The sign of a negative number is a minus. A leading ``[`` or ``*``
+    is braced, since after a ``\\\\`` it would be read as that command's argument.
     """
     shown = "".join(_TEX.get(letter) or (letter if _in_fonts(letter) else f"[U+{ord(letter):04X}]") for letter in " ".join(text.split()))
     shown = shown.replace(r" $\pm$ ", r"~$\pm$~").replace("--", "-{}-").replace("''", "'{}'")
+    shown = re.sub(r"(?:^|(?<=[\s\[(=,]))-(?=\d)", "$-$", shown)
     return re.sub(r"^([\[*])", r"{\1}", shown)
 
 

@@ -278,6 +278,11 @@ def number(value: float) -> str:
     return ABSENT if math.isnan(value) else f"{round(value, 1) + 0.0:.1f}"
 
 
+def signed(points: float) -> str:
+    """One decimal with its sign, no negative zero; ``-`` for NaN."""
+    return ABSENT if math.isnan(points) else f"{round(points, 1) + 0.0:+.1f}"
+
+
 def times(value: float) -> str:
     """A multiple with two digits or so: ``1.02×``, ``3.9×``, ``120×``; ``-`` for NaN."""
     if math.isnan(value):
@@ -299,7 +304,7 @@ def shade(share: float) -> tuple[str, str]:
     rgb = [round(a + (b - a) * (position - left)) for a, b in zip(low, high, strict=True)]
     linear = [value / 255 / 12.92 if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4 for value in rgb]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]  # relative luminance as WCAG defines it
-    return "#" + "".join(f"{value:02x}" for value in rgb), "#111111" if luminance > 0.18 else "#ffffff"
+    return "#" + "".join(f"{value:02x}" for value in rgb), "#000000" if luminance > 0.179 else "#ffffff"
 
 
 def environment(table: pd.DataFrame) -> dict[str, str]:
