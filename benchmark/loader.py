@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from benchmark.data import ImageSet
+from benchmark.data import ImageSet, at_once, chunks
 
 
 class Batches:
@@ -44,8 +43,11 @@ class Batches:
         self.generator = generator
         self.crop, self.flip, self.drop_last = crop, flip, drop_last
         self.height, self.width = data.info.height, data.info.width
-        rows = data.x.permute(0, 2, 3, 1).contiguous().to(device)  # (N, H, W, C): one image is one run of memory
-        self.rows = F.pad(rows, (0, 0, crop, crop, crop, crop)) if crop else rows
+        shape = (self.n, self.height + 2 * crop, self.width + 2 * crop, data.info.channels)  # (N, H', W', C): an image is one run of memory
+        self.rows = torch.zeros(shape, dtype=torch.uint8, device=device)
+        inside = self.rows[:, crop : crop + self.height, crop : crop + self.width]
+        for part in chunks(self.n, at_once(data.x)):  # of a large set there is no room for a further copy
+            inside[part] = data.x[part].permute(0, 2, 3, 1).to(device)
         self.y = data.y.to(device)
         self.device = device
 
