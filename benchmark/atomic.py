@@ -60,6 +60,7 @@ def tensor_file(tensors: Mapping[str, Tensor]) -> Content:
 
         try:
             save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+            path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes files that only their owner reads; the folder decides
         except SafetensorError as error:  # it tells a full disk in words alone
             code = re.search(r"os error (\d+)", str(error))
             if code is None:

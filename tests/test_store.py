@@ -76,6 +76,13 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
         assert (folder(first) / name).read_bytes() == (folder(second) / name).read_bytes()
 
 
+def test_whoever_may_read_the_folder_may_read_its_files(store: Store) -> None:
+    """safetensors itself makes files for their owner alone, which would shut a shared store."""
+    store.publish_images(KEY, images(), {}, {"model": {"w": torch.ones(3)}})
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder(store).iterdir()}
+    assert modes == dict.fromkeys(modes, folder(store).stat().st_mode & 0o666)
+
+
 def test_publishing_again_replaces_and_drops_what_is_no_longer_kept(store: Store) -> None:
     store.publish_images(KEY, images(1), {}, {"model": {"w": torch.ones(3)}})
     store.publish_images(KEY, images(2), {})
