@@ -36,6 +36,11 @@ class DatasetInfo:
         if len(self.class_names) != self.num_classes:
             raise ValueError(f'data set "{self.name}" names {len(self.class_names)} classes but has {self.num_classes}')
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DatasetInfo:
+        """What ``dataclasses.asdict`` and JSON have made of one."""
+        return cls(**{**values, "class_names": tuple(values["class_names"])})
+
     @property
     def size(self) -> int:
         """Numbers in one image: channels x height x width."""

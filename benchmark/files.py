@@ -1,4 +1,4 @@
-"""Files that a user names in a parameter: found, or refused with advice; and their content as a sha256. Needs no torch."""
+"""Files that a user names in a parameter: found, or refused with advice; and the sha256 of a file's content. Needs no torch."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def given_file(path: str) -> Path:
 
 
 def sha256(path: str) -> str:
-    """sha256 of the file's bytes, which are never in memory at once. Errors are those of ``given_file``."""
-    with given_file(path).open("rb") as handle:
+    """sha256 of the content of a file that a user names. Errors are those of ``given_file``."""
+    return sha256_of(given_file(path))
+
+
+def sha256_of(file: Path) -> str:
+    """sha256 of a file's bytes, which are never in memory at once."""
+    with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

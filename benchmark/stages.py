@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import resource
@@ -20,7 +19,7 @@ import torch
 from benchmark.api import Attack, Context, Defense
 from benchmark.data import ImageSet, Splits
 from benchmark.datasets import fingerprint, open_dataset
-from benchmark.files import sha256
+from benchmark.files import sha256, sha256_of
 from benchmark.plan import Stage
 from benchmark.protocol import get_protocol
 from benchmark.record import Record
@@ -222,9 +221,7 @@ def _shown(file: Path) -> str:
     return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else file.name
 
 
-@cache
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+_sha256 = cache(sha256_of)  # of sources, which stay as they are while a worker lives
 
 
 def _now() -> str:

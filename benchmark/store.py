@@ -13,7 +13,6 @@ comes last, so that its existence means done. Images are safetensors and the res
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -26,6 +25,7 @@ from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from benchmark.atomic import explained, is_abandoned, publish, read_object, rename, tensor_file, write_temporary
+from benchmark.files import sha256_of
 from benchmark.record import Record
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Store:
             for name, values in tensors.items():
                 file = f"{name}.safetensors"
                 waiting[file] = write_temporary(folder / file, tensor_file(values))
-                files[file] = {"sha256": _sha256(waiting[file]), "size": waiting[file].stat().st_size}
+                files[file] = {"sha256": sha256_of(waiting[file]), "size": waiting[file].stat().st_size}
             full = {**manifest, "schema": SCHEMA, "key": key, "files": files}
             waiting[MANIFEST] = write_temporary(folder / MANIFEST, _json_bytes(full, folder / MANIFEST))
             self._replace_artifact(folder, waiting)
@@ -161,8 +161,7 @@ class Store:
 
         manifest = self.manifest(key)
         tensors = load_file(self._checked(key, IMAGES, manifest))
-        info = DatasetInfo(**{**manifest["info"], "class_names": tuple(manifest["info"]["class_names"])})
-        return ImageSet(tensors["x"], tensors["y"], info)
+        return ImageSet(tensors["x"], tensors["y"], DatasetInfo.from_json(manifest["info"]))
 
     def image_keys(self) -> dict[str, str]:
         """sha256 of the images -> the key they are published under, for all images that are there. Reads manifests only."""
@@ -228,7 +227,7 @@ class Store:
             size = path.stat().st_size
             with path.open("rb") as file:
                 _refuse_pickle(file.read(8), path, advice)
-            found = _sha256(path)
+            found = sha256_of(path)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path} is missing though its manifest lists it; {advice}") from error
         expected = files[name]
@@ -352,11 +351,6 @@ class Store:
 
     def _failure_file(self, key: str) -> Path:
         return self.root / "failures" / f"{_checked_key(key)}.json"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checked_key(key: str) -> str:

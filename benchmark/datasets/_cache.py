@@ -5,17 +5,17 @@ The JSON file's existence means that the shard is whole. Reading it needs no tor
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from benchmark.atomic import read_object
+from benchmark.atomic import Content, publish, read_object, tensor_file
+from benchmark.files import sha256_of
 from benchmark.spec import Spec, digest
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Known:
         """What a model must know of the set."""
         from benchmark.data import DatasetInfo
 
-        return DatasetInfo(**{**self.fields, "class_names": tuple(self.fields["class_names"])})
+        return DatasetInfo.from_json(self.fields)
 
 
 def known(shard: Path) -> Known | None:
@@ -83,7 +83,7 @@ def read(shard: Path) -> Splits:
     _check_bytes(shard, shard.stat().st_mtime_ns, facts["sha256"])
     try:
         tensors = load_file(shard)
-        info = DatasetInfo(**{**facts["info"], "class_names": tuple(facts["info"]["class_names"])})
+        info = DatasetInfo.from_json(facts["info"])
         train = ImageSet(tensors["train_x"], tensors["train_y"], info)
         return Splits(train, ImageSet(tensors["test_x"], tensors["test_y"], info), notes=facts["notes"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -98,7 +98,6 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
         OSError: if the folder cannot be written.
     """
     import torch
-    from safetensors.torch import save_file
 
     found = digest([splits.train.fingerprint, splits.test.fingerprint])
     earlier = known(shard)
@@ -111,17 +110,17 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
     tensors = {"train_x": train.x.contiguous(), "train_y": train.y.contiguous()}
     # safetensors refuses tensors that share memory, as the two parts of one array may do; the test images are the fewer.
     tensors |= {"test_x": test.x.clone(memory_format=torch.contiguous_format), "test_y": test.y.clone()}
-    _publish(shard, lambda path: save_file(tensors, path))
+    _publish(shard, tensor_file(tensors))
     facts = {
         "spec": {"name": spec.name, "params": dict(spec.params)},
         "fingerprint": found,
         "size": shard.stat().st_size,
-        "sha256": _sha256(shard),
+        "sha256": sha256_of(shard),
         "class_counts": {"train": _class_counts(train), "test": _class_counts(test)},
         "info": asdict(splits.info),
         "notes": dict(splits.notes),
     }
-    _publish(_facts_file(shard), lambda path: path.write_text(json.dumps(facts, indent=1), encoding="utf-8"))
+    _publish(_facts_file(shard), json.dumps(facts, indent=1).encode())
 
 
 def _class_counts(data: ImageSet) -> dict[str, int]:
@@ -146,13 +145,8 @@ def check_writable(folder: Path) -> None:
 @cache
 def _check_bytes(shard: Path, changed: int, sha256: str) -> None:
     """Reads a shard through once a process (and once more if it has ``changed`` since); an error is not remembered."""
-    if _sha256(shard) != sha256:
+    if sha256_of(shard) != sha256:
         raise ValueError(f"{shard} is damaged (its bytes are not those that were written); {_ADVICE}")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 _ADVICE = "delete it, and it is built again"
@@ -174,18 +168,9 @@ def _facts(shard: Path) -> dict[str, Any] | None:
     return facts
 
 
-def _publish(file: Path, save: Callable[[Path], object]) -> None:
-    """Writes to a temporary file in the same folder, syncs it and moves it into place."""
-    from safetensors import SafetensorError
-
-    part = file.with_name(f".{file.name}.{uuid4().hex}")
+def _publish(file: Path, content: Content) -> None:
     try:
-        save(part)
-        part.chmod(file.parent.stat().st_mode & 0o666)  # safetensors makes files that only their owner reads; the folder decides
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(part, file)
-    except (OSError, SafetensorError) as error:
-        raise OSError(f"cannot write {file} ({error}); free space there, or choose another data folder with --data-root") from error
-    finally:
-        part.unlink(missing_ok=True)
+        publish(file, content)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise OSError(f"cannot write {file} ({reason}); free space there, or choose another data folder with --data-root") from error
