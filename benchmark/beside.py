@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmark.labels import shown_value
 from benchmark.published import ATTACKS, DEFENSES, Published
 from benchmark.ranks import Tau, tau_over, tau_within
 from benchmark.registry import Card
-from benchmark.results import GROUP, comparable, grid, shown_value
+from benchmark.results import GROUP, comparable, grid
 from benchmark.spec import Spec, did_you_mean, parse_spec, parse_value
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from statistics import fmean, median
 from typing import Any
 
+from benchmark.labels import flat
 from benchmark.nights import Cell, accuracies, accuracy, by_cell, fingerprint, is_finished
 from benchmark.record import Record
 from benchmark.shifts import Shift, adjusted, common_shift, shift, spreads
@@ -328,16 +329,8 @@ def _slowdown(new: Sequence[Record], old: Sequence[Record]) -> float | None:
 def _changed_settings(run: Record, other: Record) -> list[str]:
     """What the settings of ``run`` differ in from those of ``other``, such as ``attack_spec.version: 1 to 2``."""
     names = ("dataset_spec", "attack_spec", "defense_spec", "protocol_spec", "precision")
-    old, new = (_flat({name: getattr(record, name) for name in names}) for record in (other, run))
+    old, new = (flat({name: getattr(record, name) for name in names}) for record in (other, run))
     return [f"{name}: {old.get(name, 'unset')} to {new.get(name, 'unset')}" for name in _changed(old, new)]
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings with their keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= {f"{name}.{key}": inner for key, inner in _flat(value).items()} if isinstance(value, Mapping) else {name: value}
-    return flat
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

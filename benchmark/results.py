@@ -6,17 +6,17 @@ Accuracies are in [0, 1] and seconds are wall time, as in the records; only the 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from benchmark.labels import as_json, methods_of, one_label, parts_of, told_apart
 from benchmark.record import Record
 from benchmark.reproduce import command
-from benchmark.spec import CLEAN, OFFICIAL, parse_spec, preset_of
+from benchmark.spec import CLEAN, OFFICIAL, preset_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ _AS_RECORDED = [item.name for item in fields(Record) if item.name in COLUMNS]
 
 def record_digest(record: Record) -> str:
     """sha256 of everything a record holds, as 64 hex digits. Loads no pandas, so that a cached run can use it."""
-    return hashlib.sha256(_json(vars(record)).encode()).hexdigest()
+    return hashlib.sha256(as_json(vars(record)).encode()).hexdigest()
 
 
 def to_table(records: Iterable[Record], *, without_presets: Collection[str] = (), mixed: bool = False) -> pd.DataFrame:
@@ -107,15 +107,15 @@ def to_table(records: Iterable[Record], *, without_presets: Collection[str] = ()
     rows = [_row(record, commands, without_presets) for record in unique.values()]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
     for column in ("dataset", "attack", "defense"):
-        table[column] = _one_label(table[column], table[f"{column}_spec"])
+        table[column] = one_label(table[column], table[f"{column}_spec"])
     for column in ("dataset", "protocol"):
-        table[column] = _told_apart(table[column], table[f"{column}_spec"])
+        table[column] = told_apart(table[column], table[f"{column}_spec"])
     for column in ("attack", "defense"):  # settings that differ between data sets are no confusion: each has its own leaderboard
         for _, part in table.groupby(FAMILY):
             labels, specs = part[column], part[f"{column}_spec"]
             if mixed:
-                labels = _told_apart(labels, specs, _methods)
-            table.loc[part.index, column] = _told_apart(labels, specs)
+                labels = told_apart(labels, specs, methods_of)
+            table.loc[part.index, column] = told_apart(labels, specs)
     table["works"] = table["status"] == "ok"  # a finished record is never superseded by a failed one
     table = table.sort_values([*CELL, *RUN, "works", "date", "key"], ignore_index=True).drop(columns="works")
     table["superseded"] = table.duplicated([*CELL, *RUN], keep="last")
@@ -323,17 +323,17 @@ def _row(record: Record, commands: dict[str, str], without_presets: Collection[s
         "curve": tuple(record.curve) if ok else (),
         **{f"seconds_{stage}": float(record.seconds.get(stage, math.nan)) for stage in ("poison", "purify", "train")},
         "error": record.error if record.error or ok else "the record holds no accuracy",
-        "dataset_spec": _json(record.dataset_spec),
-        "protocol_spec": _json(protocol),
-        "attack_spec": _json(record.attack_spec),
-        "defense_spec": _json(record.defense_spec),
-        "facts": _json(record.facts),
-        "artifacts": _json(record.artifacts),
-        "environment": _json(record.environment),
+        "dataset_spec": as_json(record.dataset_spec),
+        "protocol_spec": as_json(protocol),
+        "attack_spec": as_json(record.attack_spec),
+        "defense_spec": as_json(record.defense_spec),
+        "facts": as_json(record.facts),
+        "artifacts": as_json(record.artifacts),
+        "environment": as_json(record.environment),
         "record": record_digest(record),
     }
     deciding = [str(row[name]) for name in (*GROUP, "craft_seed", "dataset_spec", "protocol_spec", "attack_spec", "defense_spec")]
-    settings = "\n".join([*deciding, _json(record.dataset_params), *record.sources])
+    settings = "\n".join([*deciding, as_json(record.dataset_params), *record.sources])
     if settings not in commands:
         commands[settings] = command(record)
     return row | {"command": commands[settings]}
@@ -341,89 +341,6 @@ def _row(record: Record, commands: dict[str, str], without_presets: Collection[s
 
 def _preset(attack: Mapping[str, Any], without: Collection[str]) -> str:
     """Of several attacks, one with quirks decides. What a record does not say is the default, which stood for all before presets."""
-    parts = [(part.get("name"), preset_of(part.get("params", {}))) for part in _parts(attack)]
+    parts = [(part.get("name"), preset_of(part.get("params", {}))) for part in parts_of(attack)]
     found = {preset or CLEAN for name, preset in parts if preset is not None or name not in without}
     return ANY_PRESET if not found else OFFICIAL if OFFICIAL in found else ""
-
-
-def _parts(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A recorded method and those after it."""
-    part: Mapping[str, Any] | None = spec
-    while part:
-        yield part
-        part = part.get("then")
-
-
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    # Facts may hold infinities, such as the PSNR of unchanged images, so this is not canonical_json.
-    return _ENCODER.encode(dict(value))
-
-
-def _one_label(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]:
-    """The labels, with the shortest one wherever several stand for the same spec. An empty spec says nothing and joins nothing."""
-    pairs, shortest = list(zip(labels.tolist(), specs.tolist(), strict=True)), dict[str, str]()
-    for label, spec in sorted(set(pairs), key=lambda pair: (len(pair[0]), pair[0])):
-        shortest.setdefault(spec, label)
-    renamed = [label if spec == "{}" else shortest[spec] for label, spec in pairs]
-    return labels.__class__(renamed, index=labels.index, dtype=labels.dtype)
-
-
-def _told_apart(labels: pd.Series[str], specs: pd.Series[str], alike: Callable[[str, str], str] | None = None) -> pd.Series[str]:
-    """The labels, with the settings added that differ among the specs of one label.
-
-    With ``alike`` (label, spec -> text) they are those that differ among all specs of one text, less what a label says already.
-    """
-    pairs, groups = list(zip(labels.tolist(), specs.tolist(), strict=True)), dict[str, list[tuple[str, str]]]()
-    for label, spec in sorted(set(pairs)):
-        groups.setdefault(alike(label, spec) if alike else label, []).append((label, spec))
-    names: dict[tuple[str, str], str] = {}
-    for variants in groups.values():
-        flat = [_flat(json.loads(spec)) for _, spec in variants]
-        differing = sorted(key for key in set().union(*flat) if len({_json({"": values.get(key)}) for values in flat}) > 1)
-        for (label, spec), values in zip(variants, flat, strict=True):
-            said = _said(label) if alike else set()
-            shown = [(key.replace("params.", ""), shown_value(values.get(key, "default"))) for key in differing]
-            added = ", ".join(f"{_of_part(name, spec)}={value}" for name, value in shown if name not in said)
-            names[label, spec] = f"{label} ({added})" if added else label
-    renamed = [names[pair] for pair in pairs]
-    return labels.__class__(renamed, index=labels.index, dtype=labels.dtype)
-
-
-def _said(label: str) -> set[str]:
-    """The parameters that a label names, those of the second method of a chain as ``then.eps``, of the third as ``then.then.eps``."""
-    try:
-        parts = parse_spec(label).parts()
-    except ValueError:  # a label that is no spec names none
-        return set()
-    return {"then." * index + name for index, part in enumerate(parts) for name in part.params}
-
-
-def _of_part(name: str, spec: str) -> str:
-    """``then.eps`` as people read it: under the name of that method of the chain, ``ops.eps``; of a method alone, ``eps``."""
-    parts = [str(part.get("name", "")) for part in _parts(json.loads(spec))]
-    depth = name.count("then.")
-    return f"{parts[depth]}.{name.removeprefix('then.' * depth)}" if depth < len(parts) > 1 else name
-
-
-def _methods(label: str, spec: str) -> str:
-    """The names of a recorded method and those after it: ``em+ops``."""
-    return "+".join(str(part.get("name", label)) for part in _parts(json.loads(spec) or {"name": label}))
-
-
-def shown_value(value: object) -> str:
-    """A setting as people write it: ``8/255`` or ``0.8/255`` where the number is just that and has many digits."""
-    levels = round(255 * value, 1) if isinstance(value, float) and math.isfinite(value) and len(str(value)) > 8 else 0
-    if levels and value == levels / 255:
-        return f"{levels:g}/255"
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts with their keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -153,7 +153,7 @@ def _digest(
 def _sources() -> str:
     """sha256 of the code that makes the report: this package and the modules of its numbers and commands."""
     here = Path(__file__).parent
-    core = [here.parent / name for name in ("results.py", "reproduce.py", "protocol.py", "ranks.py")]
+    core = [here.parent / name for name in ("results.py", "labels.py", "spec.py", "reproduce.py", "protocol.py", "ranks.py")]
     sources = [*sorted(path for ending in ("py", "j2", "css", "js") for path in here.glob(f"*.{ending}")), *core]
     return sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
 
