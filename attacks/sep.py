@@ -31,9 +31,8 @@ from torch.nn import functional as F
 from attacks._descent import Ball, Chunk, check_shift, craft, cross_entropy, descend, gradient_of, logits_of, parts_of, targets
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.protocol import get_protocol
 from benchmark.spec import Value
-from benchmark.surrogate import features, surrogates
+from benchmark.surrogate import features, surrogates, training_of
 
 
 @attack(version=2, cite="arXiv:2211.12005")
@@ -87,8 +86,7 @@ class SEP(Attack):
         check_lengths(eps=self.eps, step=self.step)
         if min(self.steps, self.inner_steps, self.checkpoints) < 1 or self.surrogate_epochs < 0:
             raise ValueError("steps, inner_steps and checkpoints must be at least 1, surrogate_epochs at least 0 (the protocol's own)")
-        if self.checkpoints > (epochs := self.surrogate_epochs or get_protocol(self.surrogate_protocol).epochs):
-            raise ValueError(f"checkpoints={self.checkpoints} of a surrogate that is trained for {epochs} epochs; raise surrogate_epochs")
+        training_of(self)  # refuses more checkpoints than epochs
 
     def check(self, info: DatasetInfo) -> None:
         check_shift(self._shift(info), info.num_classes)

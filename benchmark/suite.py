@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,16 +162,8 @@ def check_values(suite: str, specs: Iterable[tuple[str, Spec]], registry: Regist
     Raises:
         SuiteError: with every method that refuses its values.
     """
-    problems: dict[str, None] = {}
-    for kind, part in {(kind, str(part)): (kind, part) for kind, spec in specs for part in spec.parts()}.values():
-        try:
-            registry.build(kind, part)
-        except ValueError as error:
-            problems[str(error)] = None
-        except Exception:  # whatever else a plugin raises when imported is its cells' failure, with a traceback
-            continue
-    if problems:
-        raise SuiteError(suite, list(problems))
+    parts = {(kind, str(part)): (kind, part) for kind, spec in specs for part in spec.parts()}
+    _raise_refusals(suite, (partial(registry.build, kind, part) for kind, part in parts.values()))
 
 
 def check_sets(suite: str, pairs: Iterable[tuple[Spec, DatasetInfo]], registry: Registry) -> None:
@@ -183,13 +176,27 @@ def check_sets(suite: str, pairs: Iterable[tuple[Spec, DatasetInfo]], registry: 
     Raises:
         SuiteError: with every attack that refuses a data set.
     """
-    problems: dict[str, None] = {}
-    for part, info in {(str(part), info): (part, info) for spec, info in pairs for part in spec.parts()}.values():
+
+    def ask(part: Spec, info: DatasetInfo) -> None:
+        attack = registry.build("attack", part)
         try:
-            registry.build("attack", part).check(info)
+            attack.check(info)
         except ValueError as error:
-            problems[f'attack "{part}" on {info.name}: {error}'] = None
-        except Exception:  # as above
+            raise ValueError(f'attack "{part}" on {info.name}: {error}') from error
+
+    met = {(str(part), info): (part, info) for spec, info in pairs for part in spec.parts()}
+    _raise_refusals(suite, (partial(ask, part, info) for part, info in met.values()))
+
+
+def _raise_refusals(suite: str, attempts: Iterable[Callable[[], object]]) -> None:
+    """Makes every attempt and raises a SuiteError with all that ended in a ValueError."""
+    problems: dict[str, None] = {}
+    for attempt in attempts:
+        try:
+            attempt()
+        except ValueError as error:
+            problems[str(error)] = None
+        except Exception:  # whatever else a plugin raises when imported is its cells' failure, with a traceback
             continue
     if problems:
         raise SuiteError(suite, list(problems))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmark.api import Attack, Context, Defense
 from benchmark.data import ImageSet
-from benchmark.protocol import get_protocol
+from benchmark.protocol import Protocol, get_protocol
 from benchmark.train import build_victim, fit
 
 LEARNED = 0.1  # of the way from chance to knowing all; a surrogate below it has learned nothing to look for
@@ -37,12 +37,8 @@ def train_surrogate(attack: Attack, data: ImageSet, ctx: Context) -> list[dict[s
     Raises:
         ValueError: if the network has learned nothing, or there are more checkpoints than epochs.
     """
-    victim, name = str(getattr(attack, "surrogate")), str(getattr(attack, "surrogate_protocol"))  # noqa: B009  the base class has neither
-    epochs = int(getattr(attack, "surrogate_epochs", 0))
-    protocol = get_protocol(name).with_values({"epochs": epochs} if epochs else {})
-    count = int(getattr(attack, "checkpoints", 1))
-    if not 1 <= count <= protocol.epochs:
-        raise ValueError(f"checkpoints={count} of a surrogate that is trained for {protocol.epochs} epochs; raise surrogate_epochs")
+    victim = str(getattr(attack, "surrogate"))  # noqa: B009  the base class has none
+    protocol, count = training_of(attack)
     wanted = {round((i + 1) * protocol.epochs / count) for i in range(count)}
     states: list[dict[str, Tensor]] = []
 
@@ -55,11 +51,25 @@ def train_surrogate(attack: Attack, data: ImageSet, ctx: Context) -> list[dict[s
     check_learned(
         victim,
         (reached - chance) / (1 - chance),
-        f"{reached:.1%} of its training images after {protocol.epochs} epochs of {name}, where chance is {chance:.1%}",
+        f"{reached:.1%} of its training images after {protocol.epochs} epochs of {protocol.name}, where chance is {chance:.1%}",
         "raise surrogate_epochs, or choose another surrogate or surrogate_protocol",
     )
     ctx.note(surrogate_train_acc=reached)
     return states
+
+
+def training_of(attack: Attack) -> tuple[Protocol, int]:
+    """The protocol that trains the surrogate of ``attack``, and the number of its checkpoints.
+
+    Raises:
+        ValueError: if there are more checkpoints than epochs.
+    """
+    epochs = int(getattr(attack, "surrogate_epochs", 0))
+    protocol = get_protocol(str(getattr(attack, "surrogate_protocol"))).with_values({"epochs": epochs} if epochs else {})  # noqa: B009
+    count = int(getattr(attack, "checkpoints", 1))
+    if not 1 <= count <= protocol.epochs:
+        raise ValueError(f"checkpoints={count} of a surrogate that is trained for {protocol.epochs} epochs; raise surrogate_epochs")
+    return protocol, count
 
 
 def chance_accuracy(data: ImageSet) -> float:
