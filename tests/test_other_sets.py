@@ -17,7 +17,7 @@ from benchmark.spec import Spec
 from benchmark.verify import verify_poison
 
 ATTACKS = [name for name in Registry().cards("attack") if name not in ("none", "file")]
-SETS = {"224 pixels": toy_set(classes=3, per_class=4, size=224), "100 classes": toy_set(classes=100, per_class=2)}
+SETS = {"224 pixels": {"classes": 3, "per_class": 4, "size": 224}, "100 classes": {"classes": 100, "per_class": 2}}
 
 
 @pytest.mark.parametrize("which", SETS)
@@ -29,6 +29,6 @@ def test_poisons_are_within_the_budget(name: str, which: str, registry: Registry
     cls: Any = registry.load("attack", name)
     attack = registry.build("attack", registry.resolve("attack", Spec(name, cls.toy)))
     monkeypatch.setattr(surrogate, "LEARNED", -math.inf)  # a few steps do not teach a hundred classes
-    data = SETS[which]
+    data = toy_set(**SETS[which])
     facts = verify_poison(data, attack.poison(data, Context(scratch=tmp_path)), attack)
     assert facts["changed"] == 1.0

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from test_published import ROWS as PUBLISHED
-from test_published import published
-from test_published import records as measured_records
+from published_numbers import ROWS as PUBLISHED
+from published_numbers import published
+from published_numbers import records as measured_records
 from test_report import record, records
 
 from benchmark.beside import beside
