@@ -72,6 +72,19 @@ class Skip:
 
 
 @dataclass(frozen=True)
+class _Images:
+    """What a cell's images are made from: the data set, and how chance and numbers enter."""
+
+    dataset: Spec
+    data: Mapping[str, Any]  # the content of the data set and the subset taken, as they enter keys
+    craft_seed: int
+    precision: str
+
+    def text(self) -> dict[str, Any]:
+        return {**_text(self.dataset), "fingerprint": self.data["fingerprint"]}
+
+
+@dataclass(frozen=True)
 class Plan:
     """All cells of a suite and the stages that make them, inputs before what reads them."""
 
@@ -107,7 +120,8 @@ def make_plan(
             attack = resolve(suite, "attack", attack_text, registry)
             defense = resolve(suite, "defense", defense_text, registry)
             protocol = get_protocol(protocol_name).with_values(suite.protocol_values)
-            builder.add(dataset, data, attack, ratio, defense, victim, protocol, seed)
+            images = _Images(dataset, data, suite.craft_seed_of(seed), builder.resolved(suite.precision))
+            builder.add(images, attack, ratio, defense, victim, protocol, seed)
     return Plan(suite, tuple(builder.cells), tuple(builder.stages.values()), tuple(builder.skips))
 
 
@@ -120,10 +134,8 @@ class _Builder:
         self.stages: dict[str, Stage] = {}
         self.skips: list[Skip] = []
 
-    def add(
-        self, dataset: Spec, data: Mapping[str, Any], attack: Spec, ratio: float, defense: Spec, victim: str, protocol: Protocol, seed: int
-    ) -> None:
-        what = f"{dataset} / {attack} at ratio {ratio:g} / {defense} / {victim} / {protocol.name} / seed {seed}"
+    def add(self, images: _Images, attack: Spec, ratio: float, defense: Spec, victim: str, protocol: Protocol, seed: int) -> None:
+        what = f"{images.dataset} / {attack} at ratio {ratio:g} / {defense} / {victim} / {protocol.name} / seed {seed}"
         if attack.name == ANCHOR and ratio != max(self.suite.ratios):
             self.skips.append(Skip(what, "clean data are the same at every poison ratio; they run once"))
             return
@@ -132,60 +144,59 @@ class _Builder:
             return
         if attack.name == ANCHOR:
             ratio = 1.0
-        precision = self._precision(self.suite.precision)
-        poison = self._poison(dataset, data, attack, precision)
+        poison = self._poison(images, attack)
         before, stages = poison, [*self._behind(poison), poison.key]
         card = self.registry.card("defense", defense.name)
         if card.purifies:
-            before = self._purify(dataset, data, poison, attack, ratio, defense, card, precision)
+            before = self._purify(images, poison, attack, ratio, defense, card)
             stages.append(before.key)
-        train = self._train(dataset, data, before, poison, attack, ratio, defense, card, victim, protocol, seed)
+        train = self._train(images, before, poison, attack, ratio, defense, card, victim, protocol, seed)
         if any(cell.key == train.key for cell in self.cells):
             self.skips.append(Skip(what, "the suite names this cell twice; it runs once"))
             return
         self.stages[train.key] = train
-        self.cells.append(Cell(dataset, ratio, attack, defense, victim, protocol, seed, train.key, (*stages, train.key)))
+        self.cells.append(Cell(images.dataset, ratio, attack, defense, victim, protocol, seed, train.key, (*stages, train.key)))
 
     def _behind(self, stage: Stage) -> list[str]:
         """Keys of all stages that ``stage`` depends on, inputs before what reads them."""
         return list(dict.fromkeys(key for other in stage.inputs for key in (*self._behind(self.stages[other]), other)))
 
-    def _poison(self, dataset: Spec, data: Mapping[str, Any], attack: Spec, precision: str) -> Stage:
+    def _poison(self, images: _Images, attack: Spec) -> Stage:
         """The stage of an attack, or of the last of several; each changes what the one before it made."""
         *before, last = attack.parts()
         stage: Stage | None = None
         for part in before:
-            stage = self._poison_once(dataset, data, part, stage, precision)
-        return self._poison_once(dataset, data, last, stage, precision)
+            stage = self._poison_once(images, part, stage)
+        return self._poison_once(images, last, stage)
 
-    def _poison_once(self, dataset: Spec, data: Mapping[str, Any], attack: Spec, before: Stage | None, precision: str) -> Stage:
+    def _poison_once(self, images: _Images, attack: Spec, before: Stage | None) -> Stage:
         card = self.registry.card("attack", attack.name)
         files = self._files(attack, card)
         what = _method(attack.with_params({**attack.params, **files}), card)  # what a file holds counts, not where it lies
-        identity = {"stage": "poison", "core": CORE_VERSION, "data": data, "attack": what}
-        surrogate = self._surrogate(dataset, data, attack, card, precision) if card.trained_surrogate else None
+        identity = {"stage": "poison", "core": CORE_VERSION, "data": images.data, "attack": what}
+        surrogate = self._surrogate(images, attack, card) if card.trained_surrogate else None
         if surrogate is not None:
             identity["surrogate"] = surrogate.key
         if before is not None:
             identity["on"] = before.key
         return self._shared(
             "poison",
-            {**identity, "seed": self.suite.craft_seed, "precision": precision},
+            {**identity, "seed": images.craft_seed, "precision": images.precision},
             tuple(stage.key for stage in (surrogate, before) if stage is not None),
             {
-                "dataset": {**_text(dataset), "fingerprint": data["fingerprint"]},
+                "dataset": images.text(),
                 "attack": _text(attack),
                 "files": files,
                 "surrogate": surrogate.key if surrogate is not None else None,
                 "on": before.key if before is not None else None,
-                "precision": precision,
-                "seed_axes": ["poison", data, attack.name, self.suite.craft_seed],
+                "precision": images.precision,
+                "seed_axes": ["poison", images.data, attack.name, images.craft_seed],
             },
-            f"poison {attack}" + (f" on {before.payload['attack']['label']}" if before is not None else ""),
+            f"poison {attack}" + (f" on {before.payload['attack']['label']}" if before is not None else "") + self._crafted(images),
             0.05 + _effort(attack, card),
         )
 
-    def _surrogate(self, dataset: Spec, data: Mapping[str, Any], attack: Spec, card: Card, precision: str) -> Stage:
+    def _surrogate(self, images: _Images, attack: Spec, card: Card) -> Stage:
         """The stage of an attack's trained surrogate. Attacks share it if all that decides it is the same."""
         deciding = {name: attack.params[name] for name in card.trained_surrogate}
         protocol = asdict(get_protocol(str(deciding["surrogate_protocol"])))
@@ -196,49 +207,46 @@ class _Builder:
             {
                 "stage": "surrogate",
                 "core": CORE_VERSION,
-                "data": data,
+                "data": images.data,
                 "params": deciding,
                 "protocol": settings,
                 **own,
-                "seed": self.suite.craft_seed,
-                "precision": precision,
+                "seed": images.craft_seed,
+                "precision": images.precision,
             },
             (),
             {
-                "dataset": {**_text(dataset), "fingerprint": data["fingerprint"]},
+                "dataset": images.text(),
                 "attack": _text(attack),
-                "precision": precision,
-                "seed_axes": ["surrogate", data, self.suite.craft_seed],
+                "precision": images.precision,
+                "seed_axes": ["surrogate", images.data, images.craft_seed],
             },
-            f"surrogate {deciding['surrogate']} of {attack}",
+            f"surrogate {deciding['surrogate']} of {attack}" + self._crafted(images),
             float(deciding.get("surrogate_epochs") or settings["epochs"]),
         )
 
-    def _purify(
-        self, dataset: Spec, data: Mapping[str, Any], poison: Stage, attack: Spec, ratio: float, defense: Spec, card: Card, precision: str
-    ) -> Stage:
+    def _purify(self, images: _Images, poison: Stage, attack: Spec, ratio: float, defense: Spec, card: Card) -> Stage:
         identity = {"stage": "purify", "core": CORE_VERSION, "poison": poison.key, "ratio": ratio, "defense": _method(defense, card)}
         return self._shared(
             "purify",
-            {**identity, "seed": self.suite.craft_seed, "precision": precision},
+            {**identity, "seed": images.craft_seed, "precision": images.precision},
             (poison.key,),
             {
-                "dataset": {**_text(dataset), "fingerprint": data["fingerprint"]},
+                "dataset": images.text(),
                 "defense": _text(defense),
                 "poison": poison.key,
                 "ratio": ratio,
-                "mix_axes": ["mix", data, self.suite.craft_seed],
-                "precision": precision,
-                "seed_axes": ["purify", data, defense.name, self.suite.craft_seed],
+                "mix_axes": ["mix", images.data, images.craft_seed],
+                "precision": images.precision,
+                "seed_axes": ["purify", images.data, defense.name, images.craft_seed],
             },
-            f"purify {attack} with {defense}",
+            f"purify {attack} with {defense}" + self._crafted(images),
             0.05 + _effort(defense, card),
         )
 
     def _train(
         self,
-        dataset: Spec,
-        data: Mapping[str, Any],
+        images: _Images,
         before: Stage,
         poison: Stage,
         attack: Spec,
@@ -249,12 +257,12 @@ class _Builder:
         protocol: Protocol,
         seed: int,
     ) -> Stage:
-        precision = self._precision(protocol.precision)
+        precision = self.resolved(protocol.precision)
         settings = {name: value for name, value in asdict(protocol).items() if name not in ("name", "summary", "precision")}
         identity = {
             "stage": "train",
             "core": CORE_VERSION,
-            "data": data,
+            "data": images.data,
             "input": before.key,
             "ratio": ratio,
             "defense": _method(defense, card),
@@ -265,34 +273,34 @@ class _Builder:
         }
         cell: dict[str, Any] = {
             "key": digest(identity),
-            "dataset": str(dataset),
+            "dataset": str(images.dataset),
             "attack": str(attack),
             "defense": str(defense),
             "victim": victim,
             "protocol": protocol.name,
             "ratio": ratio,
             "seed": seed,
-            "craft_seed": self.suite.craft_seed,
+            "craft_seed": images.craft_seed,
             "precision": precision,
             "needs": list(card.needs),
-            "dataset_spec": {"name": dataset.name, "fingerprint": data["fingerprint"], **data["subset"]},
-            "dataset_params": dict(dataset.params),
+            "dataset_spec": {"name": images.dataset.name, "fingerprint": images.data["fingerprint"], **images.data["subset"]},
+            "dataset_params": dict(images.dataset.params),
             "attack_spec": self._attack_spec(attack),
             "defense_spec": _method(defense, card),
             "protocol_spec": settings,
         }
         payload = {
             "cell": cell,
-            "dataset": {**_text(dataset), "fingerprint": data["fingerprint"]},
+            "dataset": images.text(),
             "defense": _text(defense),
             "victim": victim,
             "protocol": {"name": protocol.name, **settings},
             "precision": precision,
             "poison": poison.key,
             "purify": before.key if before is not poison else None,
-            "mix_axes": ["mix", data, self.suite.craft_seed],
+            "mix_axes": ["mix", images.data, images.craft_seed],
             "ratio": ratio,
-            "seed_axes": ["train", data, seed],
+            "seed_axes": ["train", images.data, seed],
         }
         extra = _effort(defense, card) if card.trains and not card.purifies else 0.0
         label = f"train {attack} + {defense}" + (f", seed {seed}" if len(self.suite.seeds) > 1 else "")
@@ -317,7 +325,12 @@ class _Builder:
             self.stages[key] = Stage(kind, key, inputs, payload, label, cost)
         return self.stages[key]
 
-    def _precision(self, wanted: str) -> str:
+    def _crafted(self, images: _Images) -> str:
+        """What tells the images of one victim seed from those of another, where they are not the same."""
+        return f", craft seed {images.craft_seed}" if self.suite.craft_seed == "seed" and len(self.suite.seeds) > 1 else ""
+
+    def resolved(self, wanted: str) -> str:
+        """What a precision means for this suite on this machine."""
         if self.suite.precision != "auto":
             wanted = self.suite.precision
         return self.precision if wanted == "auto" else wanted

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError, field_validator
@@ -45,7 +45,8 @@ class Suite(BaseModel):
     """The axes of a grid. Every axis takes one value or a list.
 
     ``parameters`` holds, for a method's name, values that replace its defaults throughout the suite; ``protocol_values`` does
-    the same for the protocol. A label such as ``em[granularity=class]`` stays as short as it is written.
+    the same for the protocol. A label such as ``em[granularity=class]`` stays as short as it is written. ``craft_seed`` is that of poisons
+    and purified sets, which all victim seeds share; with ``seed`` each victim seed has its own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +60,7 @@ class Suite(BaseModel):
     protocols: Many = ("std60",)
     seeds: Annotated[tuple[StrictInt, ...], BeforeValidator(_seed_list), Field(min_length=1)] = (0,)
     ratios: Annotated[tuple[float, ...], BeforeValidator(_as_list), Field(min_length=1)] = (1.0,)
-    craft_seed: int = 0
+    craft_seed: int | Literal["seed"] = 0
     precision: str = "auto"
     parameters: Mapping[str, Mapping[str, Value]] = {}
     protocol_values: Annotated[Mapping[str, Value], BeforeValidator(_numbers)] = {}
@@ -78,6 +79,15 @@ class Suite(BaseModel):
             raise ValueError(f"seeds {list(seeds)} must be different and not negative")
         return seeds
 
+    @field_validator("craft_seed", mode="before")
+    @classmethod
+    def _craft_seed(cls, value: object) -> object:
+        if value == "seed" or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+        raise ValueError(
+            f'{value!r} is no craft seed; expected a whole number, or "seed": poisons and purified sets of their own for each victim seed'
+        )
+
     @field_validator("ratios")
     @classmethod
     def _ratios(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
@@ -91,6 +101,10 @@ class Suite(BaseModel):
         if precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f'precision "{precision}" is unknown; expected auto, fp32 or bf16')
         return precision
+
+    def craft_seed_of(self, seed: int) -> int:
+        """The craft seed of the images that the victims of a seed train on."""
+        return seed if self.craft_seed == "seed" else self.craft_seed
 
 
 class SuiteError(ValueError):

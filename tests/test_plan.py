@@ -313,6 +313,22 @@ def test_seeds_come_from_their_own_axes(methods: Registry) -> None:
     assert crafted.isdisjoint(axes("poison") | axes("purify"))
 
 
+def test_each_victim_seed_can_have_poisons_and_purified_sets_of_its_own(methods: Registry) -> None:
+    plan = planned(methods, attacks=["shift"], defenses=["squeeze"], seeds=[0, 3], craft_seed="seed")
+    trained = [cell_fields(stage) for stage in plan.stages if stage.kind == "train"]
+    assert [(cell["seed"], cell["craft_seed"]) for cell in trained] == [(0, 0), (3, 3)]
+    alone = [planned(methods, attacks=["shift"], defenses=["squeeze"], seeds=seed, craft_seed=seed) for seed in (0, 3)]
+    assert {stage.key for stage in plan.stages} == {
+        stage.key for part in alone for stage in part.stages
+    }  # so both find each other's results
+    assert [stage.label for stage in plan.stages if stage.kind != "train"] == [
+        "poison shift, craft seed 0",
+        "purify shift with squeeze, craft seed 0",
+        "poison shift, craft seed 3",
+        "purify shift with squeeze, craft seed 3",
+    ]
+
+
 def test_clean_data_run_once_whatever_the_poison_ratios(methods: Registry) -> None:
     plan = planned(methods, ratios=[0, 0.2, 1], defenses="squeeze")
     assert [(cell.attack.name, cell.ratio) for cell in plan.cells] == [("none", 1.0), ("shift", 0.2), ("shift", 1.0)]

@@ -65,7 +65,8 @@ def compare(
     """Is a defense better than another? Runs what is missing and answers with paired differences and a verdict.
 
     Clean data and undefended victims come with it. A verdict takes six pairs of attack and seed at least; "better" or "worse" take six
-    seeds, --seeds 0-5.
+    seeds, --seeds 0-5. With --set craft_seed=seed each seed also has a poison and purified sets of its own, so that the intervals cover
+    those too; it takes as many times longer as there are seeds.
     """
     from benchmark import cli
     from benchmark.hardware import choose_device
