@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import pytest
@@ -24,6 +25,9 @@ from benchmark.cli import app
 from benchmark.protocol import PROTOCOLS, Protocol
 from benchmark.record import Record
 from benchmark.registry import ROOT, Registry
+from benchmark.report.tables import paper_tables
+from benchmark.report.typeset import markdown
+from benchmark.results import to_table
 from benchmark.selection import last_selection, records_of
 from benchmark.spec import format_value, parse_seeds, split_list
 from benchmark.store import Store
@@ -343,12 +347,34 @@ def test_the_table_of_cifar10_lite_is_that_of_its_records() -> None:
     """The records that come with the repository still load, and the page shows them."""
     records = baseline_records("cifar10-lite")
     columns = ["none", "em", "em[granularity=class,class_share=1.0]", "lsp", "ops"]
-    expected: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, list[float]]] = {}
     for record in records:
-        expected.setdefault(record.defense, {})[record.attack] = f"{100 * (record.test_acc or 0):.1f}"
+        found.setdefault(record.defense, {}).setdefault(record.attack, []).append(100 * (record.test_acc or 0))
+    expected = {defense: {attack: shown_mean(values) for attack, values in cells.items()} for defense, cells in found.items()}
     rows = rows_below("## `cifar10-lite`, CIFAR-10 (JPEG copy)", r"[\d-]+")
-    assert len(records) == 35
+    assert len(records) == 65
     assert {row[1]: dict(zip(columns, row[2:7], strict=True)) for row in rows} == expected
+
+
+def shown_mean(values: list[float]) -> str:
+    """In points; several with their standard deviation."""
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def test_the_sweep_of_dvae_is_that_of_its_records() -> None:
+    expected: dict[str, dict[str, str]] = {}
+    for record in baseline_records("dvae-sweep"):
+        expected.setdefault(f"`{record.defense}`", {})[record.attack] = f"{100 * (record.test_acc or 0):.1f}"
+    assert expected.pop("`none`")
+    rows = rows_below("### What limits D-VAE at this size", "`.*`")
+    assert {row[0]: dict(zip(("none", "em", "ops"), row[2:5], strict=True)) for row in rows} == expected
+
+
+def test_the_table_on_the_page_of_reports_is_that_of_the_records() -> None:
+    table = to_table([replace(record, dataset="CIFAR-10") for record in baseline_records("cifar10-lite")])
+    norms = {name: card.norm for name, card in Registry().cards("attack").items()}
+    (made,) = (markdown(one) for one in paper_tables(table, norms) if one.name == "attacks")
+    assert made.partition("\n\n")[2].strip() in (DOCS / "report.md").read_text(encoding="utf-8")
 
 
 def test_pages_of_attacks_tell_the_measured_strength() -> None:
