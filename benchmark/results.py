@@ -68,11 +68,6 @@ COLUMNS: Mapping[str, str] = {
 _AS_RECORDED = [item.name for item in fields(Record) if item.name in COLUMNS]
 
 
-def record_digest(record: Record) -> str:
-    """sha256 of everything a record holds, as 64 hex digits. Loads no pandas, so that a cached run can use it."""
-    return hashlib.sha256(as_json(vars(record)).encode()).hexdigest()
-
-
 def to_table(records: Iterable[Record], *, without_presets: Collection[str] = (), mixed: bool = False) -> pd.DataFrame:
     """One row a record, ordered by cell and seed.
 
@@ -309,6 +304,7 @@ def _row(record: Record, commands: dict[str, str], without_presets: Collection[s
     if acc < 0 or acc > 1:
         raise ValueError(f"record {record.key}: test_acc is {acc}, expected a share in [0, 1]; delete the record and run the cell again")
     ok = math.isfinite(acc)
+    texts = {name: as_json(value) for name, value in vars(record).items() if isinstance(value, Mapping)}
     values = {name: getattr(record, name) for name in _AS_RECORDED}
     protocol = {**record.protocol_spec, "precision": record.precision}  # the resolved one: fp32 and bf16 are not seeds of each other
     row = values | {
@@ -323,17 +319,12 @@ def _row(record: Record, commands: dict[str, str], without_presets: Collection[s
         "curve": tuple(record.curve) if ok else (),
         **{f"seconds_{stage}": float(record.seconds.get(stage, math.nan)) for stage in ("poison", "purify", "train")},
         "error": record.error if record.error or ok else "the record holds no accuracy",
-        "dataset_spec": as_json(record.dataset_spec),
+        **{name: texts[name] for name in ("dataset_spec", "attack_spec", "defense_spec", "facts", "artifacts", "environment")},
         "protocol_spec": as_json(protocol),
-        "attack_spec": as_json(record.attack_spec),
-        "defense_spec": as_json(record.defense_spec),
-        "facts": as_json(record.facts),
-        "artifacts": as_json(record.artifacts),
-        "environment": as_json(record.environment),
-        "record": record_digest(record),
+        "record": hashlib.sha256(as_json({**vars(record), **texts}).encode()).hexdigest(),
     }
     deciding = [str(row[name]) for name in (*GROUP, "craft_seed", "dataset_spec", "protocol_spec", "attack_spec", "defense_spec")]
-    settings = "\n".join([*deciding, as_json(record.dataset_params), *record.sources])
+    settings = "\n".join([*deciding, texts["dataset_params"], *record.sources])
     if settings not in commands:
         commands[settings] = command(record)
     return row | {"command": commands[settings]}

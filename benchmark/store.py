@@ -259,20 +259,12 @@ class Store:
             FileNotFoundError: if there is none.
             ValueError: if the file is damaged or of a newer schema; the message names it.
         """
-        path = self._record_file(key)
-        data = _read_json(path, "record")
-        try:
-            record = Record.from_json(data)
-        except ValueError as error:
-            raise ValueError(f"cannot read {path}: {error}") from error
-        if record.key != key:
-            raise ValueError(f"{path} is damaged: it holds the record of {record.key}; delete it and run again")
-        return record
+        return _read_record(self._record_file(key))
 
     def records(self) -> Iterator[Record]:
         """All records of finished cells, sorted by key. Raises as ``record`` does."""
         for path in sorted((self.root / "records").glob("*/*.json"), key=str):
-            yield self.record(path.stem)
+            yield _read_record(path)
 
     # Failures
 
@@ -357,6 +349,17 @@ def _checked_key(key: str) -> str:
     if not _NAME.fullmatch(key):
         raise ValueError(f'"{key}" is not a key; expected the hex digits of a sha256')
     return key
+
+
+def _read_record(path: Path) -> Record:
+    data = _read_json(path, "record")
+    try:
+        record = Record.from_json(data)
+    except ValueError as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    if record.key != path.stem:
+        raise ValueError(f"{path} is damaged: it holds the record of {record.key}; delete it and run again")
+    return record
 
 
 def _json_bytes(value: object, path: Path) -> bytes:

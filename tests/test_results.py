@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from made_up_records import plain
 
 from benchmark.record import Record
-from benchmark.results import COLUMNS, comparable, grid, leaderboard, record_digest, to_table
+from benchmark.results import COLUMNS, comparable, grid, leaderboard, to_table
 
 
 def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **values: Any) -> Record:
@@ -298,5 +299,10 @@ def test_order_and_repetition_of_records_do_not_matter() -> None:
 def test_the_digest_survives_json_and_sees_a_changed_number() -> None:
     made = record("a", "x", 0.5, curve=(0.25, 0.5), needs=("clean:500",), facts={"psnr": math.inf})
     again = Record.from_json(made.to_json() | {"curve": [0.25, 0.5]})
-    assert record_digest(again) == record_digest(made)
-    assert record_digest(record("a", "x", 0.5000001)) != record_digest(record("a", "x", 0.5))
+    others = [replace(made, key="c", **change) for change in ({"test_acc": 0.5000001}, {"sources": {"a.py": "0"}}, {"loss_curve": (1.0,)})]
+
+    def digest(one: Record) -> str:
+        return str(to_table([one])["record"].item())
+
+    assert digest(again) == digest(made)
+    assert len({digest(one) for one in [replace(made, key="c"), *others]}) == 4
