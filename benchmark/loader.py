@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmark.data import ImageSet, at_once, chunks
+from benchmark.data import ImageSet
 
 
 class Batches:
@@ -19,7 +19,7 @@ class Batches:
     Args:
         data: the images.
         batch_size: images a batch.
-        device: where the set lives for as long as this object does.
+        device: where the set lives for as long as this object does. If it is there already, nothing is copied: do not change it meanwhile.
         generator: source of order, crops and flips; on the CPU.
         crop: zero padding of the random crop in pixels.
         flip: mirror each image with probability 1/2.
@@ -43,11 +43,7 @@ class Batches:
         self.generator = generator
         self.crop, self.flip, self.drop_last = crop, flip, drop_last
         self.height, self.width = data.info.height, data.info.width
-        shape = (self.n, self.height + 2 * crop, self.width + 2 * crop, data.info.channels)  # (N, H', W', C): an image is one run of memory
-        self.rows = torch.zeros(shape, dtype=torch.uint8, device=device)
-        inside = self.rows[:, crop : crop + self.height, crop : crop + self.width]
-        for part in chunks(self.n, at_once(data.x)):  # of a large set there is no room for a further copy
-            inside[part] = data.x[part].permute(0, 2, 3, 1).to(device)
+        self.x = data.x.to(device).permute(0, 2, 3, 1)  # (N, H, W, C), a view: of a large set there is no room for a further copy
         self.y = data.y.to(device)
         self.device = device
 
@@ -63,8 +59,9 @@ class Batches:
             yield self._images(here, len(index)), self.y[here], here
 
     def _images(self, index: Tensor, count: int) -> Tensor:
-        rows = self.rows[index]  # (B, H', W', C)
+        rows = self.x[index].contiguous()  # (B, H, W, C)
         if self.crop:
+            rows = nn.functional.pad(rows, (0, 0, *[self.crop] * 4))
             top, left = self._draw(2 * self.crop + 1, count), self._draw(2 * self.crop + 1, count)
             down = (top[:, None] + torch.arange(self.height, device=self.device))[:, :, None]
             along = left[:, None] + torch.arange(self.width, device=self.device)

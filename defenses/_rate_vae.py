@@ -19,7 +19,8 @@ from benchmark.loader import Batches
 from benchmark.train import check_finite
 from benchmark.victims._resnet import BasicBlock
 
-PURIFY_BATCH = 256
+PURIFY_BATCH = 256  # images whose noise is drawn one network after the other, so that it decides numbers
+CACHED_BATCH = 64  # images that a network takes at once when applied
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -174,6 +175,11 @@ def image_batches(data: ImageSet, ctx: Context) -> Iterator[tuple[slice, Tensor,
     """Images in order with nothing dropped: position, float [0, 1] (B, C, H, W), labels (B,)."""
     for part in chunks(len(data), PURIFY_BATCH):
         yield part, *data.batch(part, ctx.device)
+
+
+def in_parts(network: Callable[..., Tensor], *batch: Tensor) -> Tensor:
+    """``network(*batch)`` for few images at a time, which stay in a CPU's cache. What it draws is the same as at once."""
+    return torch.cat([network(*part) for part in zip(*(torch.split(tensor, CACHED_BATCH) for tensor in batch), strict=True)])
 
 
 def seeded(make: Callable[[], M], seed: int) -> M:

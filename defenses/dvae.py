@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from benchmark import Context, DatasetInfo, Defense, ImageSet, defense
 from benchmark.data import to_uint8, truncate_uint8
 from benchmark.spec import Value
-from defenses._rate_vae import Encoder, decoder, fit_network, hinge, image_batches, kl_rate, rate_weight, ready, sample, seeded
+from defenses._rate_vae import Encoder, decoder, fit_network, hinge, image_batches, in_parts, kl_rate, rate_weight, ready, sample, seeded
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class FittedDVAE:
         out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
         for part, x, y in image_batches(data, ctx):
             with ctx.autocast():
-                perturbation = self.stage1.perturbation(x, y, generator)
+                perturbation = in_parts(lambda x, y: self.stage1.perturbation(x, y, generator), x, y)
             out[part], found[part] = self._store(x - perturbation), perturbation.half().cpu()
         return data.with_x(out), found
 
@@ -127,9 +127,9 @@ class FittedDVAE:
         out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
         for part, x, y in image_batches(data, ctx):
             with ctx.autocast():
-                perturbation = self.stage2.perturbation(x, y, generator)
+                perturbation = in_parts(lambda x, y: self.stage2.perturbation(x, y, generator), x, y)
                 cleaned = (x - perturbation).clamp(0, 1)  # stays float between the two passes
-                image = self.stage2.image(cleaned, generator)
+                image = in_parts(lambda x: self.stage2.image(x, generator), cleaned)
             out[part], found[part] = self._store(image), perturbation.half().cpu()
         return data.with_x(out), found
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from benchmark import Context, DatasetInfo, Defense, ImageSet, defense
 from benchmark.data import to_uint8, truncate_uint8
 from benchmark.spec import Value
-from defenses._rate_vae import Encoder, decoder, fit_network, hinge, image_batches, kl_rate, rate_weight, ready, sample, seeded
+from defenses._rate_vae import Encoder, decoder, fit_network, hinge, image_batches, in_parts, kl_rate, rate_weight, ready, sample, seeded
 
 
 class VAENet(nn.Module):
@@ -120,6 +120,6 @@ class VAE(Defense):
         out, generator = torch.empty_like(data.x), ctx.generator("code") if self.sample_code else None
         for part, x, _ in image_batches(data, ctx):
             with ctx.autocast():
-                image = net(x, generator)[0]
+                image = in_parts(lambda x: net(x, generator)[0], x)
             out[part] = (truncate_uint8(image) if self.rounding == "trunc" else to_uint8(image)).cpu()
         return data.with_x(out)
