@@ -7,14 +7,13 @@ same order, so much of what differs between seeds cancels. Accuracies are in [0,
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
-from benchmark.results import GROUP, RUN, comparable
+from benchmark.results import GROUP, RUN, comparable, several_machines, unlike_poisons
 
 if TYPE_CHECKING:
     import numpy as np
@@ -231,6 +230,10 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
     both = part["defense"].isin([ours, reference])
     acc = _side_by_side(part, part["test_acc"], ours, reference)
     paired = acc.dropna(subset=["ours", "reference"])
+    same = paired.reset_index().duplicated(
+        ["attack", "seed", "ours", "reference", "undefended"]
+    )  # with another craft seed that changed nothing
+    paired = paired[~same.to_numpy()]
     clean_names = set(part.loc[part["is_clean"], "attack"])
     names = sorted(set(part.loc[both, "attack"]) - clean_names)
     attacks = tuple(_contrast(name, paired, _lacking(part, name, ours, reference)) for name in names)
@@ -334,8 +337,11 @@ def _notes(rows: pd.DataFrame, attacks: Sequence[Contrast]) -> list[str]:
     for defense, needs in rows.groupby("defense")["needs"].first().items():
         if needs:
             notes.append(f"{defense} needs {needs}.")
-    environments = map(json.loads, set(rows.loc[rows["status"] == "ok", "environment"]))  # failed records may have none
-    places = {(str(found.get("device", "")), str(found.get("threads", ""))) for found in environments}
-    if len(places) > 1:
+    for attack, number in unlike_poisons(rows[rows["status"] == "ok"]).items():
+        notes.append(
+            f"On {attack}, both faced the same attack, but in {number} seed{'s' * (number != 1)} not the same poisoned images: "
+            "made again elsewhere, they differ. The difference there is also that of two poisons."
+        )
+    if several_machines(rows):
         notes.append("The records were made on several kinds of machine: their seconds differ for that reason, and accuracies may.")
     return notes

@@ -73,7 +73,7 @@ def rank_test(scores: Mapping[str, Sequence[float]]) -> RankTest:
     k, n = len(scores), min((len(values) for values in scores.values()), default=0)
     if k < FEWEST_NAMES or n < FEWEST_BLOCKS:
         raise ValueError(f"{n} attacks and {k} defenses that cover them, at least {FEWEST_BLOCKS} and {FEWEST_NAMES} are needed")
-    table: Floats = np.array(list(scores.values()), dtype=float)  # (names, blocks)
+    table: Floats = np.array(list(scores.values()), dtype=float).round(9)  # (names, blocks); sums in another order are equal
     better, equal = (table[None] > table[:, None]).sum(axis=1), (table[None] == table[:, None]).sum(axis=1)
     ranks: Floats = better + (equal + 1) / 2
     spread = float(((ranks - (k + 1) / 2) ** 2).sum())  # corrects for ties: without any it is n k (k^2 - 1) / 12

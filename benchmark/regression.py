@@ -288,6 +288,10 @@ def _notes(
         ours, theirs = (sorted({str(run.environment.get(name, "unknown")) for run in runs}) for runs in (after, before))
         if before and not set(ours) <= set(theirs):
             notes.append(f"{label}: {', '.join(ours)}; accepted: {', '.join(theirs)}")
+    if _own_images(run for cell in tested for run in new[cell]) != _own_images(run for cell in tested for run in old[cell]):
+        notes.append(
+            "setting craft_seed: either tonight's or the accepted seeds have poisons of their own, which may move numbers and spreads"
+        )
     settings = [text for cell in tested for text in _changed_settings(new[cell][-1], old[cell][-1])]
     notes += [f"setting {text} ({settings.count(text)} cells), which may move numbers" for text in dict.fromkeys(settings)]
     return notes
@@ -324,6 +328,11 @@ def _slowdown(new: Sequence[Record], old: Sequence[Record]) -> float | None:
         return None
     was, is_ = median(before), median(map(_seconds, new))
     return is_ / was if min(was, is_) > 0 and max(was, is_) >= MIN_SECONDS else None
+
+
+def _own_images(runs: Iterable[Record]) -> bool:
+    """Were they made with several craft seeds, as ``craft_seed: seed`` makes them?"""
+    return len({run.craft_seed for run in runs}) > 1
 
 
 def _changed_settings(run: Record, other: Record) -> list[str]:

@@ -6,6 +6,7 @@ Accuracies are in [0, 1] and seconds are wall time, as in the records; only the 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
@@ -138,11 +139,11 @@ def grid(table: pd.DataFrame) -> pd.DataFrame:
     """One row a cell: (dataset, victim, protocol, ratio, preset, attack, defense), aggregated over seeds.
 
     Columns beside these: ``is_clean``, ``is_undefended``, ``needs``; ``mean``, ``std`` (ddof=1; NaN for one seed), ``n`` (seeds
-    that finished), ``failed`` (seeds that did not), ``peak_oracle``, ``seconds_purify``, ``seconds_train`` (means).
+    that finished, see ``draws``), ``failed`` (seeds that did not), ``peak_oracle``, ``seconds_purify``, ``seconds_train`` (means).
 
     Clean data have no poison ratio and no preset: their cells appear at each at which the same victim faces attacks.
     """
-    cells = comparable(table).groupby(CELL, sort=True).agg(
+    cells = draws(comparable(table)).groupby(CELL, sort=True).agg(
         is_clean=("is_clean", "first"),
         is_undefended=("is_undefended", "first"),
         needs=("needs", "first"),
@@ -176,6 +177,43 @@ def comparable(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def draws(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``comparable`` that are draws of their own.
+
+    What does not depend on the craft seed, such as undefended victims of clean data, gives the same images, curve and accuracy with each:
+    of such runs of one victim seed the first is left.
+    """
+    again = rows.duplicated([*CELL, "seed", "artifacts", "curve", "test_acc"]) & (rows["status"] == "ok")
+    return rows[~again]
+
+
+def sharing(rows: pd.DataFrame) -> str:
+    """What a spread over the seeds of ``rows`` covers, in words that follow "over 3 seeds"."""
+    seeds = rows[RUN].drop_duplicates()
+    if seeds["craft_seed"].nunique() < 2:
+        return ", which share poisons and purified sets"
+    if seeds["seed"].is_unique and seeds["craft_seed"].is_unique:
+        return ", each with poisons and purified sets of its own"
+    return ", some of which share poisons and purified sets"
+
+
+def unlike_poisons(rows: pd.DataFrame) -> dict[str, int]:
+    """attack -> seeds in which not all of ``rows`` had the same poisoned images; attacks without such seeds are left out.
+
+    Where a poison is made again on another machine, or by a later version, its last bits may differ, and from there on all of it.
+    """
+    known = rows.assign(poison=[json.loads(text).get("poison") for text in rows["artifacts"]])
+    found = known.groupby(["attack", *RUN])["poison"].nunique()
+    seeds = found[found > 1].groupby("attack").size()
+    return {str(attack): int(number) for attack, number in seeds.items()}
+
+
+def several_machines(rows: pd.DataFrame) -> bool:
+    """Were the rows that finished made on several kinds of device, or with several numbers of threads?"""
+    environments = map(json.loads, set(rows.loc[rows["status"] == "ok", "environment"]))  # failed records may have none
+    return len({(str(found.get("device", "")), str(found.get("threads", ""))) for found in environments}) > 1
+
+
 def _repeated(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """``rows`` once for each combination of ``columns`` that ``others`` have beside what else makes a group; once where they have none."""
     shared = [name for name in GROUP if name not in columns]
@@ -193,7 +231,7 @@ def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     Columns: the group; ``with_needs`` (defenses with privileges are ranked in a list of their own); ``rank`` (Int64, NA for
     none); ``defense``; ``is_undefended``; ``mean``, ``std``, ``n``: accuracy averaged over attacks, then over seeds; ``worst``,
     ``worst_attack``; ``clean``: accuracy on clean data; ``price_points``: clean undefended minus clean, in points; ``cost``:
-    purify and train seconds, mean over attacks, per those of undefended training on the same attacks; ``covered`` of ``attacks``
+    purify and train seconds, mean over attacks, per those of undefended training on the same attacks and seeds; ``covered`` of ``attacks``
     attacks; ``missing``: what it lacks, as ``em (failed), ops (absent)``; ``needs``.
 
     A row that lacks a column, clean data included where the group has them, gets no rank. A row that lacks an attack has
@@ -243,8 +281,8 @@ def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     board = cells.groupby("defense")[["is_undefended", "needs"]].first()
     clean, attacked = cells[cells["is_clean"]], cells[~cells["is_clean"]]
     acc = attacked.pivot(index="defense", columns="attack", values="mean").reindex(index=board.index)
-    runs = runs[~runs["is_clean"]] if acc.shape[1] else runs  # without attacks the seeds are those of the clean cells
-    over = over_attacks(runs).reset_index(GROUP, drop=True)
+    faced = runs[~runs["is_clean"]] if acc.shape[1] else runs  # without attacks the seeds are those of the clean cells
+    over = over_attacks(faced).reset_index(GROUP, drop=True)
     covers_all = acc.notna().all(axis=1) & bool(acc.shape[1])
     board["mean"] = over["mean"].where(covers_all)
     board["worst"] = acc.min(axis=1).where(covers_all)
@@ -253,14 +291,14 @@ def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     board["n"] = over["n"]
     board["n"] = board["n"].fillna(0).astype("int64")
     board["clean"] = clean.groupby("defense")["mean"].mean()
-    board["price_points"] = 100 * (board.loc[board["is_undefended"], "clean"].mean() - board["clean"])
-    board["cost"] = _cost(attacked if acc.shape[1] else clean, cells)
+    board["price_points"] = 100 * _price(runs[runs["is_clean"]]).reindex(board.index)
+    board["cost"] = _cost(faced, runs)
     board["covered"] = acc.notna().sum(axis=1).astype("int64")
     board["attacks"] = acc.shape[1]
     board["missing"] = _missing(cells, list(board.index))
     board["with_needs"] = board["needs"] != ""
     eligible = covers_all & ~board["is_undefended"] & (board["missing"] == "")
-    board["rank"] = board[eligible].groupby("with_needs")["mean"].rank(ascending=False, method="min").astype("Int64")
+    board["rank"] = board[eligible].round({"mean": 9}).groupby("with_needs")["mean"].rank(ascending=False, method="min").astype("Int64")
     board["rank"] = board["rank"].astype("Int64")
     board = board.reset_index().sort_values(
         ["with_needs", "is_undefended", "rank", "covered", "defense"], ascending=[True, True, True, False, True], na_position="last"
@@ -268,19 +306,27 @@ def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return board[_BOARD]
 
 
-def _cost(attacked: pd.DataFrame, cells: pd.DataFrame) -> pd.Series[float]:
+def _price(clean: pd.DataFrame) -> pd.Series[float]:
+    """Accuracy on clean data of the undefended victim minus that of each defense, over their common seeds; over all if there are none."""
+    one = clean[clean["is_undefended"]].groupby(RUN)["test_acc"].mean()
+    paired = clean.join(one.rename("one"), on=RUN)
+    rough = one.mean() - clean.groupby("defense")["test_acc"].mean()
+    return (paired["one"] - paired["test_acc"]).groupby(paired["defense"]).mean().fillna(rough)
+
+
+def _cost(faced: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[float]:
     """Purify and train seconds a defense, mean over attacks, per those of the undefended victim.
 
-    Both means are over the attacks that have seconds of both, so that the undefended row is 1 and a defense that was
-    not run on the slow attacks does not look cheap. A defense without such an attack is divided by the mean of all undefended
-    trainings there are, clean data included: a rough unit is better than no cost.
+    Both means are over the attacks and seeds that have seconds of both, so that the undefended row is 1 and a defense that was
+    not run on the slow attacks, or on the slow machine, does not look cheap. A defense without such a pair is divided by the mean of all
+    undefended trainings there are, clean data included: a rough unit is better than no cost.
     """
-    timed = cells.assign(seconds=cells["seconds_purify"].fillna(0) + cells["seconds_train"])
-    undefended = timed[timed["is_undefended"]]
-    ours = timed.loc[attacked.index].merge(undefended.groupby("attack")["seconds"].mean().rename("one"), on="attack", how="left")
-    means = ours.dropna(subset=["seconds", "one"]).groupby("defense")[["seconds", "one"]].mean()
-    rough = ours.groupby("defense")["seconds"].mean() / _positive(float(undefended["seconds"].mean()))
-    return (means["seconds"] / means["one"].map(_positive)).reindex(rough.index).fillna(rough)
+    seconds = runs["seconds_purify"].fillna(0) + runs["seconds_train"]
+    undefended = runs.assign(one=seconds)[runs["is_undefended"]]
+    ours = faced.assign(seconds=seconds).join(undefended.groupby(["attack", *RUN])["one"].mean(), on=["attack", *RUN])
+    pairs = ours.dropna(subset=["seconds", "one"]).groupby(["defense", "attack"])[["seconds", "one"]].mean().groupby("defense").mean()
+    rough = ours.groupby(["defense", "attack"])["seconds"].mean().groupby("defense").mean() / _positive(float(undefended["one"].mean()))
+    return (pairs["seconds"] / pairs["one"].map(_positive)).reindex(rough.index).fillna(rough)
 
 
 def _positive(seconds: float) -> float:

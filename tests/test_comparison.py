@@ -70,6 +70,21 @@ def test_only_runs_of_the_same_seed_are_pairs() -> None:
     assert "One craft seed" not in verdict(c)
 
 
+def test_a_craft_seed_that_changes_nothing_makes_no_further_pair() -> None:
+    made = [record("ops", name, acc, seed=1, craft_seed=craft) for craft in (0, 1) for name, acc in (("mine", 0.6), ("other", 0.5))]
+    assert compared(made).pairs == 1
+
+
+def test_poisons_that_were_not_the_same_are_told() -> None:
+    made = [
+        record("em", name, 0.5, seed=seed, artifacts={"poison": "a" if (name, seed) != ("mine", 1) else "b"})
+        for name in ("mine", "other")
+        for seed in (0, 1)
+    ]
+    (note,) = compared(made).notes
+    assert note.startswith("On em, both faced the same attack, but in 1 seed not the same poisoned images")
+
+
 def test_groups_are_compared_apart_and_share_no_number() -> None:
     found = comparisons(to_table([*records(BY_HAND), *records({"em": {"mine": (0.5,), "other": (0.6,)}}, victim="net2")]), "mine", "other")
     assert [(c.victim, c.pairs) for c in found] == [("net", 6), ("net2", 1)]

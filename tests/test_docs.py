@@ -19,12 +19,15 @@ from typing import Any
 import pytest
 import typer.main
 
+from benchmark.beside import beside
 from benchmark.check import check_method
 from benchmark.check import toy_set as make_toy_set
 from benchmark.cli import app
 from benchmark.protocol import PROTOCOLS, Protocol
+from benchmark.published import load_published
 from benchmark.record import Record
 from benchmark.registry import ROOT, Registry
+from benchmark.report.published import published_tables
 from benchmark.report.tables import paper_tables
 from benchmark.report.typeset import markdown
 from benchmark.results import to_table
@@ -375,6 +378,16 @@ def test_the_table_on_the_page_of_reports_is_that_of_the_records() -> None:
     norms = {name: card.norm for name, card in Registry().cards("attack").items()}
     (made,) = (markdown(one) for one in paper_tables(table, norms) if one.name == "attacks")
     assert made.partition("\n\n")[2].strip() in (DOCS / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_published_numbers_on_that_page_stand_beside_those_of_the_records() -> None:
+    """Published, ours and their difference of the rows that the page shows."""
+    table = to_table(baseline_records("cifar10-lite"))
+    cards = {kind: Registry().cards(kind) for kind in ("attack", "defense")}
+    (made,) = map(markdown, published_tables(beside(table, load_published(), "apbench2023[dataset=cifar10]", cards)))
+    page = (DOCS / "report.md").read_text(encoding="utf-8").partition("gives 15 pairs, among them\n\n")[2].partition("\n\n")[0]
+    assert len(page.splitlines()) == 5
+    assert all(line in made for line in page.splitlines())
 
 
 def test_pages_of_attacks_tell_the_measured_strength() -> None:

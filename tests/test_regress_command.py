@@ -176,13 +176,17 @@ def test_a_suspect_is_run_again_with_seeds_that_nothing_has(
     assert "regression folder[" in result.out
     assert "with other seeds -5.00 points" in result.out
 
+    fake_runs["ran"].clear()  # seeds given as a setting win over the axis, and must not win over those of the rerun
+    assert "running them again with seeds [6, 7, 8]" in call("regress", tiny, "--set", "seeds=0-2", "--again").out
+    assert fake_runs["ran"] == [("lsp", "grayscale", seed) for seed in (6, 7, 8)]
+
     monkeypatch.setattr("benchmark.scheduler.run_plan", lambda *_, **__: Outcome(interrupted=True))
     assert call("regress", *args, "--again").code == 130
     monkeypatch.setattr("benchmark.scheduler.run_plan", fake_runs["run"])
 
     fake_runs["acc"] = lambda attack, defense, seed: 0.5 + 0.004 * (seed % 3)
     later = call("regress", *args, "--again")
-    assert fake_runs["ran"][3:] == [("lsp", "grayscale", seed) for seed in (6, 7, 8)]
+    assert fake_runs["ran"][3:] == [("lsp", "grayscale", seed) for seed in (9, 10, 11)]
     assert later.code == 0
     assert "not confirmed folder[" in later.out
     history = read_history(Path("results/tiny/history.jsonl"))
@@ -245,7 +249,7 @@ def test_the_workflow_is_valid_and_asks_for_little() -> None:
     assert [line.split()[2] for line in lines] == ["run", "baseline", "regress"]
     group: Any = typer.main.get_command(cli.app)
     for line in lines:
-        _, _, *words = shlex.split(line.replace("$AGAIN", "--again"))
+        _, _, *words = shlex.split(line.replace("$AGAIN", "--again").replace("$ADD", "--add"))
         command = group.commands[words[0]]
         if words[0] == "baseline":
             command, words = command.commands[words[1]], words[1:]

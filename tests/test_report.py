@@ -255,7 +255,10 @@ def test_small_and_odd_tables_are_reported(made: list[Record], tmp_path: Path, q
 def test_the_summary_names_the_leader_and_the_anchors() -> None:
     section = sections(to_table(records()))[0]
     assert section.summary == "Best mean over 2 attacks: slow, 71.0 %; undefended 21.0 %; undefended on clean data 91.0 %."
-    assert section.seeds == "1 to 2 seeds a cell: mean ± standard deviation over seeds where there are two or more"
+    assert (
+        section.seeds
+        == "1 to 2 seeds a cell, which share poisons and purified sets: mean ± standard deviation over seeds where there are two or more"
+    )
     assert sections(to_table([record("em", "soft", 0.5)]))[0].seeds == "one seed: no interval"
     assert "partial: no rank; lacks lsp[a=1] (absent)" in section.notes
     assert section.failures[0].where == "em + broken, seed 0"

@@ -10,7 +10,7 @@ import pytest
 from made_up_records import plain
 
 from benchmark.record import Record
-from benchmark.results import COLUMNS, comparable, grid, leaderboard, to_table
+from benchmark.results import COLUMNS, comparable, grid, leaderboard, sharing, to_table
 
 
 def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **values: Any) -> Record:
@@ -289,6 +289,44 @@ def test_a_newer_record_of_the_same_cell_supersedes_but_a_failure_does_not() -> 
     assert table.set_index("key")["superseded"].to_dict() == {"failed": True, "new": False, "old": True}
     assert grid(table).loc[0, "mean"] == pytest.approx(0.7)
     assert len(comparable(table)) == 1
+
+
+def test_a_draw_that_was_made_twice_counts_once() -> None:
+    """With another craft seed, what does not depend on it gives the same run of a victim seed."""
+    made = [record("none", "x", acc, seed=seed, craft_seed=craft) for craft in (0, 1) for seed, acc in ((0, 0.5), (1, 0.7))]
+    made = [replace(one, artifacts={"poison": "a"}, curve=(one.test_acc or 0,)) for one in made]
+    assert grid(to_table(made))[["n", "std"]].values.tolist() == [[2, pytest.approx(0.02**0.5)]]
+    assert grid(to_table([*made, replace(made[0], key="y", craft_seed=2, artifacts={"poison": "b"})])).loc[0, "n"] == 3
+
+
+def test_price_and_cost_are_over_the_seeds_of_both() -> None:
+    """The first seed ran on a machine of half the speed, where the victim happened to be worse."""
+    seconds = {0: 40.0, 1: 20.0}
+    made = [record(attack, "none", acc, seed=seed) for seed, acc in ((0, 0.8), (1, 0.9)) for attack in ("none", "em")]
+    made += [record(attack, "x", 0.7, seed=0) for attack in ("none", "em")]
+    made = [replace(one, seconds={"train": seconds[one.seed]}) for one in made]
+    row = leaderboard(to_table(made)).set_index("defense").loc["x"]
+    assert (row["price_points"], row["cost"]) == pytest.approx((10, 1))
+
+
+def test_the_order_of_a_sum_decides_no_rank() -> None:
+    accs = (0.1, 0.2, 0.3, 0.7, 0.45)
+    made = [record(f"a{i}", name, acc) for name, order in (("x", accs), ("y", accs[::-1])) for i, acc in enumerate(order)]
+    made += [record(f"a{i}", "none", 0.1) for i in range(5)]
+    board = leaderboard(to_table(made)).set_index("defense")
+    assert board.loc[["x", "y"], "rank"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ([(0, 0), (1, 0)], ", which share poisons and purified sets"),
+        ([(0, 0), (1, 1)], ", each with poisons and purified sets of its own"),
+        ([(0, 0), (1, 0), (1, 1)], ", some of which share poisons and purified sets"),
+    ],
+)
+def test_what_a_spread_covers_is_said(seeds: list[tuple[int, int]], said: str) -> None:
+    assert sharing(to_table([record("em", "x", 0.5, seed=seed, craft_seed=craft) for seed, craft in seeds])) == said
 
 
 def test_order_and_repetition_of_records_do_not_matter() -> None:

@@ -115,6 +115,8 @@ def _reduced(name: str, defense: str, against: str, axes: dict[str, object], set
 
     defenses = list(dict.fromkeys((ANCHOR, defense, against)))
     suite = load_suite(name, registry, {**axes, "defenses": defenses}, settings)
+    if list(suite.defenses) != defenses:
+        raise ValueError("--set defenses=...: compare takes the two defenses that it is given, and no others; leave it out")
     ours, reference = (resolve(suite, "defense", text, registry) for text in (defense, against))
     if (ours.name, ours.params) == (reference.name, reference.params):
         raise ValueError(f'"{defense}" and "{against}" are one defense with the same parameters; name two that differ')

@@ -133,7 +133,8 @@ def regress(
     if confirm and verdict.suspects:
         others = _unused_seeds(len(plan.suite.seeds), {run.seed for run in (*accepted, *tonight, *store.records())})
         cli.console.print(f"{len(verdict.suspects)} suspect cells: running them again with seeds {others}", highlight=False)
-        other = plan_of(suite, {**axes, "seeds": others}, settings, registry, data, device, download, cli.errors)
+        kept = [text for text in settings or [] if text.partition("=")[0].strip() != "seeds"]  # which would win over the axis
+        other = plan_of(suite, {**axes, "seeds": others}, kept, registry, data, device, download, cli.errors)
         cells = [cell for cell in other.cells if _labels(cell) in verdict.suspects]
         needed = {key for cell in cells for key in cell.stages}
         outcome = run_plan(

@@ -12,7 +12,7 @@ from benchmark.beside import Beside, Pair
 from benchmark.report.counterparts import KINDS, PUBLISHED, Source, Where, difference, numbers, printed, remarks, sources
 from benchmark.report.typeset import Block, Entry, Mark, PaperTable, best_two
 from benchmark.report.view import ABSENT, percent
-from benchmark.results import GROUP, comparable, grid, over_attacks
+from benchmark.results import GROUP, comparable, grid, over_attacks, sharing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +86,7 @@ class _Cells:
         self.wheres = sorted({where for where, _, _ in self.cells})
         self.clean = set(cells.loc[cells["is_clean"], "attack"])
         self.undefended = set(cells.loc[cells["is_undefended"], "defense"])
+        self.sharing = sharing(comparable(table))
         self.needs = set(cells.loc[cells["needs"] != "", "defense"])
         self.norms = {
             attack: norm_of(spec, facts, norms)
@@ -218,7 +219,7 @@ def _attack_table(cells: _Cells, where: Where, norms: Mapping[str, str], name: s
     dataset, victim, protocol, ratio, preset = where
     return PaperTable(
         shown.named(name),
-        _caption(f"on {dataset}, victim {victim}, protocol {protocol}{_ratio(ratio)}{_preset(preset)}", blocks, "row"),
+        _caption(f"on {dataset}, victim {victim}, protocol {protocol}{_ratio(ratio)}{_preset(preset)}", blocks, "row", cells.sharing),
         ("norm", "attack") if norms else ("attack",),
         cells.titles(defenses),
         tuple(f"{defense} {number}" for defense in defenses for number in shown.values),
@@ -272,7 +273,7 @@ def _axis_table(cells: _Cells, axis: str, family: Sequence[Where], name: str, sh
         blocks.append(block(f"{MEAN} over attacks", cells.shared_mean, attacks))
     return PaperTable(
         shown.named(name),
-        _caption(f"on {dataset}, {of}", blocks, "column of an attack"),
+        _caption(f"on {dataset}, {of}", blocks, "column of an attack", cells.sharing),
         ("attack", "defense"),
         tuple(columns),
         tuple(f"{column} {number}" for column in columns for number in shown.values),
@@ -298,11 +299,11 @@ def _preset(preset: str) -> str:
     return f", preset {preset}" if preset else ""
 
 
-def _caption(what: str, blocks: Sequence[Block], line: str) -> str:
+def _caption(what: str, blocks: Sequence[Block], line: str, shared: str) -> str:
     entries = [entry for block in blocks for _, entries in block.lines for entry in entries if entry.values]
     counts = sorted({int(entry.values[2]) for entry in entries} - {0})
     seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seeds" if counts else ""
-    spread = "one seed" if counts == [1] else f"mean ± standard deviation over {seeds}" if counts else "nothing has finished"
+    spread = "one seed" if counts == [1] else f"mean ± standard deviation over {seeds}{shared}" if counts else "nothing has finished"
     marks = f" Best defense of each {line} in bold, second underlined." if any(entry.mark for entry in entries) else ""
     return f"Test accuracy in % {what}; {spread}.{marks}"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from benchmark.results import GROUP, comparable, grid, leaderboard
+from benchmark.results import GROUP, comparable, grid, leaderboard, several_machines, sharing, unlike_poisons
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,7 +195,7 @@ def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Se
         for attack, defense, seed, error in zip(*(failed[name] for name in ("attack", "defense", "seed", "error")), strict=True)
     )
     dataset, victim, protocol, ratio, preset = board[GROUP].iloc[0]
-    texts = _seeds(rows), _summary(boards, columns), _notes(rows, columns)
+    texts = _seeds(rows, runs), _summary(boards, columns), _notes(rows, columns, runs)
     return Section(dataset, victim, protocol, ratio, preset, columns, tuple(boards), *texts, failures, curves)
 
 
@@ -226,15 +226,15 @@ def _row(values: Mapping[Any, Any], columns: Sequence[Column], cells: Mapping[tu
     )
 
 
-def _seeds(rows: Sequence[Row]) -> str:
+def _seeds(rows: Sequence[Row], runs: pd.DataFrame) -> str:
     counts = sorted({cell.n for row in rows for cell in row.cells if cell.n})
     if not counts:
         return "no cell has finished"
     if counts == [1]:
         return "one seed: no interval"
     if len(counts) == 1:
-        return f"{counts[0]} seeds: mean ± standard deviation over seeds"
-    return f"{counts[0]} to {counts[-1]} seeds a cell: mean ± standard deviation over seeds where there are two or more"
+        return f"{counts[0]} seeds{sharing(runs)}: mean ± standard deviation over seeds"
+    return f"{counts[0]} to {counts[-1]} seeds a cell{sharing(runs)}: mean ± standard deviation over seeds where there are two or more"
 
 
 def _summary(boards: Sequence[Board], columns: Sequence[Column]) -> str:
@@ -253,7 +253,7 @@ def _summary(boards: Sequence[Board], columns: Sequence[Column]) -> str:
     return "; ".join(parts) + "."
 
 
-def _notes(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[str, ...]:
+def _notes(rows: Sequence[Row], columns: Sequence[Column], runs: pd.DataFrame) -> tuple[str, ...]:
     notes = [f"{row.name}: {'no rank; ' if not row.is_undefended else ''}lacks {row.missing}" for row in rows if row.missing]
     partial = [
         f"{row.name} on {column.title}: {cell.n} of {cell.n + cell.failed} seeds finished"
@@ -263,6 +263,13 @@ def _notes(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[str, ...]:
     ]
     if not any(column.is_clean for column in columns):
         partial.append("no clean data among the records: there is no price")
+    for attack, count in unlike_poisons(runs[runs["status"] == "ok"]).items():
+        partial.append(
+            f"{attack}: in {count} seed{'s' * (count != 1)} not all defenses faced the same poisoned images; "
+            "made again elsewhere, they differ"
+        )
+    if several_machines(runs):
+        partial.append("made on several kinds of machine: seconds and costs differ for that reason, and accuracies may")
     return (*notes, *partial)
 
 
