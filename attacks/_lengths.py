@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def check_lengths(**lengths: float) -> None:
-    """Refuses L-inf lengths, such as ``eps=8``, that are not between 0 and 1.
+    """Refuses L-inf lengths, such as ``eps=8``, that are not between 0 and 1, and a budget ``eps`` that rounds to nothing.
 
     Raises:
         ValueError: for the first that is not; the message says what to write.
@@ -14,3 +14,7 @@ def check_lengths(**lengths: float) -> None:
             raise ValueError(f"{name}={value:g} is in [0, 1] units; write {value:g}/255, not {value:g}")
         if not value > 0:
             raise ValueError(f"{name}={value:g}, expected more than 0, in [0, 1] units, for example 8/255")
+        if name == "eps" and value < 0.5 / 255:
+            raise ValueError(
+                f"eps={value:g} is less than half a level of a pixel, 0.5/255, and rounds to no change; write 8/255 for eight levels"
+            )

@@ -13,6 +13,7 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,18 @@ Array = NDArray[Any]
 LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number that files of torch before 1.6 begin with
 
 
-def read(file: Path, name: str = "") -> tuple[Array, Array | None]:
-    """One array of the file, and the array called ``index`` beside it, if there is one.
+@dataclass(frozen=True)
+class Found:
+    """One array of a file, its name there (empty if it has none), and the arrays called ``index`` and ``labels`` beside it."""
+
+    values: Array
+    name: str = ""
+    index: Array | None = None
+    labels: Array | None = None
+
+
+def read(file: Path, name: str = "") -> Found:
+    """One array of the file, with what else it holds.
 
     ``.npy`` and current torch files stay on disk until they are used. Of several arrays ``name`` is taken; without it
     ``perturbation``, or the only one beside ``index`` and ``labels``.
@@ -41,11 +52,12 @@ def read(file: Path, name: str = "") -> tuple[Array, Array | None]:
     try:
         with _open(file) as content:
             if isinstance(content, Mapping):
-                array = _numbers(content[_choose(list(content), name)])
-                return array, _numbers(content["index"]) if "index" in content else None
+                chosen = _choose(list(content), name)
+                index, labels = (_numbers(content[other]) if other in content else None for other in ("index", "labels"))
+                return Found(_numbers(content[chosen]), chosen, index, labels)
             if name:
                 raise ValueError(f"it holds one array, which has no name; leave out array={name}")
-            return _numbers(content), None
+            return Found(_numbers(content))
     except Exception as error:  # damaged bytes make readers raise almost anything
         reason = str(error) or type(error).__name__
         raise ValueError(f"cannot read {file}: {reason}; expected numbers in .npy, .npz, .pt or .pkl") from error
@@ -104,6 +116,8 @@ def _numbers(value: object) -> Array:
         value = value.array
     if not isinstance(value, np.ndarray):
         raise ValueError(f"it holds a {type(value).__name__}, expected an array or a dictionary of arrays")
+    if value.dtype.kind == "b":
+        raise ValueError("it holds true and false, expected numbers; of a mask give the positions, numpy.flatnonzero(mask)")
     if value.dtype.kind not in "iuf" or value.dtype.itemsize > 8:
         raise ValueError(f"its dtype is {value.dtype}, expected integers or floats of at most 64 bits")
     return value

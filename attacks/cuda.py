@@ -33,10 +33,14 @@ class CUDA(Attack):
     blur: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.size % 2 == 0:
-            raise ValueError(f"size={self.size}, expected an odd number of pixels")
+        if self.size < 3 or self.size % 2 == 0:
+            raise ValueError(f"size={self.size}, expected an odd number of pixels, 3 or more: with one all classes have the same kernel")
         if not 0 < self.blur < 1:
             raise ValueError(f"blur={self.blur:g}, expected a number between 0 and 1")
+
+    def check(self, info: DatasetInfo) -> None:
+        if self.size > min(info.height, info.width):
+            raise ValueError(f"size={self.size} is larger than images of {info.height}x{info.width} pixels; 3 is usual at 32")
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         kernels = self.kernels(data.info, ctx)

@@ -28,6 +28,7 @@ from benchmark.data import at_once, chunks, to_float, to_uint8
 from benchmark.files import given_file
 
 CHOICES = {"layout": ("nchw", "nhwc"), "unit": ("unit", "levels"), "kind": ("delta", "image"), "per": ("image", "class")}
+SATURATED = 0.05  # share of values of 1 or -1 from which on signed numbers are doubted to be in [0, 1] units
 SAMPLE = 512  # entries that are compared with the data set's images
 
 
@@ -91,16 +92,24 @@ class File(Attack):
             object.__setattr__(self, "norm", "linf")  # of this instance, so that the result is verified as any attack's
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
-        values, index = read(given_file(self.path), self.array)
+        found = read(given_file(self.path), self.array)
+        index = found.index
         if self.index:
-            other, beside = read(given_file(self.index))
-            index = other if beside is None else beside
+            other = read(given_file(self.index))
+            index = other.values if other.index is None else other.index
         try:
-            values, layout = self._layout(values, data.info)
+            values, layout = self._layout(found.values, data.info)
+            if not len(values):
+                raise ValueError("it holds no entry")
             images, rows, per = self._places(len(values), index, data)
+            if per == "image" and found.labels is not None and _may_be_labels(found.labels, data.info):
+                _check_labels(found.labels, data.y.cpu()[images])
             entries = Entries(values, images, rows, *_range(values, ctx))
             unit = self._unit(entries)
-            kind = self._kind(entries, unit, per, data)
+            called = (
+                found.name == "perturbation" and values.dtype.kind == "i"
+            )  # as ``poison --format npz`` writes a change beside the images
+            kind = self._kind(entries, unit, per, data, called)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
         scale = 255 if unit == "unit" else 1  # to levels
@@ -172,12 +181,14 @@ class File(Attack):
             raise ValueError(f"values run from {entries.low:.4g} to {entries.high:.4g}, but unit={unit} allows at most {most}")
         return unit
 
-    def _kind(self, entries: Entries, unit: str, per: str, data: ImageSet) -> str:
+    def _kind(self, entries: Entries, unit: str, per: str, data: ImageSet, called: bool) -> str:
         n = len(entries.images)
         sample = torch.linspace(0, n - 1, min(n, SAMPLE, at_once(entries.values))).long()
         seen = entries.take(sample, unit)
         far = float(seen.abs().mean())
         near = float((seen - to_float(data.x[entries.images[sample]]).cpu()).abs().mean())
+        if self.kind == "auto" and unit == "unit" and entries.low < 0:
+            _check_signed(seen, to_float(data.x[entries.images[sample]]).cpu(), self.unit)
         if self.kind == "auto" and entries.low >= 0 and 2 * float((seen - 0.5).abs().mean()) < near:
             raise ValueError(
                 "values lie close to the middle of their range, 127.5 of 255, and far from the images at their places: they look like "
@@ -186,18 +197,46 @@ class File(Attack):
             )
         if self.kind == "image" and entries.low < 0:
             raise ValueError(f"kind=image, but values begin at {entries.low:.4g}; images have none below 0")
-        if self.kind == "image" or (self.kind == "auto" and per == "image" and entries.low >= 0 and 2 * near < far):
+        if self.kind == "image" or (self.kind == "auto" and per == "image" and entries.low >= 0 and not called and 2 * near < far):
             return "image"
         if entries.values.dtype == np.uint8 and _wraps(seen):
             raise ValueError(
                 "unsigned 8-bit values close to 0 and to 255 and none between look like negative changes that wrapped around, 255 for -1; "
                 "save array.view(numpy.int8) instead, or say kind=image if these are images"
             )
-        if self.kind == "delta" or per == "class" or entries.low < 0 or 2 * far <= near:
+        if self.kind == "delta" or called or per == "class" or entries.low < 0 or 2 * far <= near:
             return "delta"
         raise ValueError(
             f"values lie {255 * near:.1f} levels from the images at their places and {255 * far:.1f} from 0 on average, too much alike to "
             "tell images from changes; if these are images, their order may be another; else say kind=image or kind=delta"
+        )
+
+
+def _may_be_labels(found: Array, info: DatasetInfo) -> bool:
+    return found.dtype.kind in "iu" and bool(found.size) and int(found.min()) >= 0 and int(found.max()) < info.num_classes
+
+
+def _check_labels(labels: Array, wanted: Tensor) -> None:
+    """Refuses labels beside the entries that are not those of the images at their places."""
+    if labels.shape != tuple(wanted.shape):
+        raise ValueError(f"its labels have shape {labels.shape}, but {len(wanted):,} images get an entry")
+    if wrong := int((torch.from_numpy(labels.astype(np.int64)) != wanted).sum()):
+        raise ValueError(
+            f"{wrong:,} of {len(wanted):,} labels in it are not those of the images at the same places: it was made for another order or "
+            "another set; say which images it is for with index=FILE"
+        )
+
+
+def _check_signed(seen: Tensor, images: Tensor, unit: str) -> None:
+    """Refuses signed numbers up to 1 that can hardly be changes in [0, 1] units."""
+    if 4 * float(((seen + 1) / 2 - images).abs().mean()) < float(seen.abs().mean()):
+        raise ValueError(
+            "values look like whole images in [-1, 1]; save them in [0, 1], (x + 1) / 2, or say kind=delta if they are changes"
+        )
+    if unit == "auto" and float((seen.abs() > 0.99).float().mean()) > SATURATED:
+        raise ValueError(
+            "many values are 1 or -1, which in [0, 1] units changes a pixel by its whole range: if they are in units of the budget, "
+            "multiply them by it; say unit=levels if they are levels, or unit=unit if they are meant"
         )
 
 

@@ -26,6 +26,7 @@ from benchmark.data import at_once, chunks
 from benchmark.verify import L2_AIM
 
 NEAR_TIE = 1e-3  # in levels; so near a half, adding the image may round either way, hence the longer way is assumed
+FURTHEST = 1e6  # squares of more than this leave single precision
 TRIES = 100  # an ordinary budget needs about five
 
 
@@ -46,8 +47,10 @@ class LSP(Attack):
 
     def __post_init__(self) -> None:
         check_lengths(rms=self.rms)
-        if self.patch < 1 or not self.class_sep > 0:
-            raise ValueError(f"patch={self.patch} and class_sep={self.class_sep:g}, expected a side of at least 1 and a positive number")
+        if self.patch < 1 or not 0 < self.class_sep <= FURTHEST:
+            raise ValueError(
+                f"patch={self.patch} and class_sep={self.class_sep:g}, expected a side of at least 1 and a number from 0 to {FURTHEST:g}"
+            )
 
     def budget(self, info: DatasetInfo) -> float:
         return self.rms * math.sqrt(info.size)

@@ -142,7 +142,10 @@ def plan(
     download: Download = False,
     device: Device = "auto",
 ) -> None:
-    """Show a suite's cells: what is cached, what is skipped and why, and what the rest will cost. Runs nothing."""
+    """Show a suite's cells: what is cached, what is skipped and why, and what the rest will cost. Runs nothing.
+
+    Values that a method refuses, such as eps=8, are told by run before it starts.
+    """
     from benchmark.hardware import choose_device
     from benchmark.listing import print_plan
     from benchmark.scheduler import default_slots
@@ -207,7 +210,7 @@ def check(
 def make(
     context: typer.Context,
     method: Annotated[
-        str, typer.Argument(help="an attack or a purifier with its parameters, such as em\\[granularity=class] or jpeg\\[quality=30]")
+        str, typer.Argument(help="with parameters: for poison an attack, such as em\\[granularity=class]; for purify jpeg\\[quality=30]")
     ],
     out: Annotated[Path, typer.Option("--out", help="a new folder for the images and their manifest.json", show_default=False)],
     dataset: Annotated[str, typer.Option(help='whose images: embedded, cifar10, "folder\\[path=photos,size=64]", ...')] = "embedded",

@@ -19,6 +19,7 @@ Facts = dict[str, float | int | None]
 L2_ALLOWED = 1.01  # of an L2 budget, since rounding to uint8 may add to it
 L2_AIM = 1.009  # what attacks that look at their rounded images keep to
 SAMPLE = 16  # images over the budget that are looked for elsewhere in the clean set
+NO_ATTACK = "none"  # the attack that may leave all images as they are
 SHOWN = {"linf": "L-inf", "l2": "L2", "l0": "L0"}
 
 
@@ -47,7 +48,8 @@ def verify_poison(clean: ImageSet, poisoned: object, attack: Attack) -> Facts:
 
     Raises:
         TypeError: if ``poisoned`` is no ImageSet.
-        ValueError: if count, labels, order or budget do not hold; the message names the worst image and both norms.
+        ValueError: if count, labels, order or budget do not hold; the message names the worst image and both norms. Also if no image
+            is changed: its record would show clean accuracy under an attack's name.
     """
     who = f'attack "{attack.name}"'
     result = _image_set(clean, poisoned, who)
@@ -57,6 +59,10 @@ def verify_poison(clean: ImageSet, poisoned: object, attack: Attack) -> Facts:
         raise ValueError(_label_message(clean, result, who))
     norms = _change_norms(clean.x, result.x)
     _check_budget(clean, result, norms, attack)
+    if attack.name != NO_ATTACK and not bool((norms["linf"] > 0).any()):
+        raise ValueError(
+            f"{who} changed no image: what it adds is less than half a level of a pixel, 0.5/255; raise its budget or its step"
+        )
     return _measured(clean, result, norms)
 
 

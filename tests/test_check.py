@@ -15,6 +15,7 @@ from benchmark import Attack, Defense, ImageSet
 from benchmark.check import CheckResult, check_method, toy_set
 from benchmark.data import to_float
 from benchmark.registry import Registry
+from benchmark.spec import Spec
 from benchmark.verify import verify_poison, verify_purified
 
 
@@ -60,7 +61,7 @@ def test_facts_by_hand(clean: ImageSet) -> None:
     assert facts["l0_max"] == 64
     assert facts["changed"] == 2 / 40
     assert facts["psnr_mean"] == pytest.approx((30.0690 + 35.9136) / 2, abs=1e-3)  # mean squares 64 and 3200 / 192
-    assert verify_poison(clean, clean, attack("none", 0))["psnr_mean"] is None
+    assert verify_poison(clean, clean, Registry().build("attack", Spec("none")))["psnr_mean"] is None
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,12 @@ def test_budget_is_held_after_rounding(
     verify_poison(clean, add(clean, 7, *good), attack(norm, bound))
     with pytest.raises(ValueError, match=r'attack "declared" breaks its budget: image 7 changed by .* 1 of 40 images are over'):
         verify_poison(clean, add(clean, 7, *bad), attack(norm, bound))
+
+
+def test_an_attack_that_changes_nothing_is_refused(clean: ImageSet) -> None:
+    """Its record would show clean accuracy under the attack's name."""
+    with pytest.raises(ValueError, match=r'attack "\w+" changed no image: what it adds is less than half a level'):
+        verify_poison(clean, clean, attack("linf", 8 / 255))
 
 
 def test_broken_budget_names_worst_image_and_both_norms(clean: ImageSet) -> None:

@@ -35,7 +35,7 @@ class Looks(Attack):
         models = surrogates(self, data, ctx)
         right = [(model(data.x.float() / 255).argmax(1) == data.y).float().mean().item() for model in models]
         ctx.note(models=len(models), right=right[-1])
-        return data.map(lambda x: x)
+        return data.map(lambda x: x ^ 1)
     {hook}
 '''
 )
