@@ -196,6 +196,7 @@ def test_a_failing_defense_is_said_to_have_failed(call: Call, tiny: str, tmp_pat
         (("jpeg", "--against", "jpeg[quality=10]"), 2, '"jpeg" and "jpeg[quality=10]" are one defense with the same parameters'),
         (("jpeg", "--against", "jpeg[quality=0]"), 2, "1 problem"),
         (("jpeg",), 2, "Missing option '--against'"),
+        (("jpeg", "--against", "grayscale", "--set", "defenses=none,jpeg"), 2, "compare takes the two defenses that it is given"),
     ],
 )
 def test_what_cannot_be_compared_says_why(call: Call, tiny: str, args: tuple[str, ...], code: int, message: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from command_line import Call
 from matplotlib import rc_context
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from test_report import NASTY, record
 from test_tables import cell
@@ -78,6 +79,8 @@ def test_bars_show_spread_failures_and_gaps() -> None:
     shown = texts(figure)
     assert {"15.0 ± 7.1", "60.0*", "failed", "-", "* some seeds failed"} <= set(shown)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["em", "lsp"]
+    spreads = [sum(isinstance(drawn, ErrorbarContainer) for drawn in axes.containers) for axes in figure.axes]
+    assert spreads == [1, 0]  # of the one cell with two seeds: a cap on a bar of one seed would say that it has no spread
 
 
 def row(name: str, cost: float, mean: float, needs: str = "") -> Row:

@@ -190,6 +190,12 @@ def test_changed_settings_and_code_are_remarked() -> None:
     )
 
 
+def test_seeds_with_poisons_of_their_own_on_one_side_alone_are_remarked() -> None:
+    own, said = [replace(run, craft_seed=run.seed) for run in night(STEADY, environment=THERE)], "seeds have poisons of their own"
+    assert any(said in note for note in compare(night(STEADY), own).notes)
+    assert not any(said in note for note in compare(own, own).notes)
+
+
 def test_runs_that_were_there_before_are_no_night() -> None:
     """After a night that computed nothing, or not all, the runs of an earlier one would pass for its own."""
     accepted, tonight = night(STEADY, date="2026-11-26T03"), night(STEADY, date="2026-11-27T03")
