@@ -39,6 +39,11 @@ class Found:
     index: Array | None = None
     labels: Array | None = None
 
+    @property
+    def is_change(self) -> bool:
+        """Is it named and typed as ``poison --format npz`` writes a change beside the images?"""
+        return self.name == "perturbation" and self.values.dtype.kind == "i"
+
 
 def read(file: Path, name: str = "") -> Found:
     """One array of the file, with what else it holds.

@@ -106,10 +106,7 @@ class File(Attack):
                 _check_labels(found.labels, data.y.cpu()[images])
             entries = Entries(values, images, rows, *_range(values, ctx))
             unit = self._unit(entries)
-            called = (
-                found.name == "perturbation" and values.dtype.kind == "i"
-            )  # as ``poison --format npz`` writes a change beside the images
-            kind = self._kind(entries, unit, per, data, called)
+            kind = self._kind(entries, unit, per, data, found.is_change)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
         scale = 255 if unit == "unit" else 1  # to levels
@@ -181,14 +178,15 @@ class File(Attack):
             raise ValueError(f"values run from {entries.low:.4g} to {entries.high:.4g}, but unit={unit} allows at most {most}")
         return unit
 
-    def _kind(self, entries: Entries, unit: str, per: str, data: ImageSet, called: bool) -> str:
+    def _kind(self, entries: Entries, unit: str, per: str, data: ImageSet, is_change: bool) -> str:
         n = len(entries.images)
         sample = torch.linspace(0, n - 1, min(n, SAMPLE, at_once(entries.values))).long()
         seen = entries.take(sample, unit)
         far = float(seen.abs().mean())
-        near = float((seen - to_float(data.x[entries.images[sample]]).cpu()).abs().mean())
+        images = to_float(data.x[entries.images[sample]]).cpu()
+        near = float((seen - images).abs().mean())
         if self.kind == "auto" and unit == "unit" and entries.low < 0:
-            _check_signed(seen, to_float(data.x[entries.images[sample]]).cpu(), self.unit)
+            _check_signed(seen, images, self.unit)
         if self.kind == "auto" and entries.low >= 0 and 2 * float((seen - 0.5).abs().mean()) < near:
             raise ValueError(
                 "values lie close to the middle of their range, 127.5 of 255, and far from the images at their places: they look like "
@@ -197,14 +195,14 @@ class File(Attack):
             )
         if self.kind == "image" and entries.low < 0:
             raise ValueError(f"kind=image, but values begin at {entries.low:.4g}; images have none below 0")
-        if self.kind == "image" or (self.kind == "auto" and per == "image" and entries.low >= 0 and not called and 2 * near < far):
+        if self.kind == "image" or (self.kind == "auto" and per == "image" and entries.low >= 0 and not is_change and 2 * near < far):
             return "image"
         if entries.values.dtype == np.uint8 and _wraps(seen):
             raise ValueError(
                 "unsigned 8-bit values close to 0 and to 255 and none between look like negative changes that wrapped around, 255 for -1; "
                 "save array.view(numpy.int8) instead, or say kind=image if these are images"
             )
-        if self.kind == "delta" or called or per == "class" or entries.low < 0 or 2 * far <= near:
+        if self.kind == "delta" or is_change or per == "class" or entries.low < 0 or 2 * far <= near:
             return "delta"
         raise ValueError(
             f"values lie {255 * near:.1f} levels from the images at their places and {255 * far:.1f} from 0 on average, too much alike to "
