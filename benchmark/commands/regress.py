@@ -118,6 +118,7 @@ def regress(
     from benchmark import cli
     from benchmark.baseline import read_baseline, read_history
     from benchmark.hardware import choose_device
+    from benchmark.prepare import plan_suite
     from benchmark.regression import compare
     from benchmark.scheduler import run_plan
 
@@ -133,8 +134,7 @@ def regress(
     if confirm and verdict.suspects:
         others = _unused_seeds(len(plan.suite.seeds), {run.seed for run in (*accepted, *tonight, *store.records())})
         cli.console.print(f"{len(verdict.suspects)} suspect cells: running them again with seeds {others}", highlight=False)
-        kept = [text for text in settings or [] if text.partition("=")[0].strip() != "seeds"]  # which would win over the axis
-        other = plan_of(suite, {**axes, "seeds": others}, kept, registry, data, device, download, cli.errors)
+        other = plan_suite(plan.suite.model_copy(update={"seeds": tuple(others)}), registry, data, device, download, cli.errors)
         cells = [cell for cell in other.cells if _labels(cell) in verdict.suspects]
         needed = {key for cell in cells for key in cell.stages}
         outcome = run_plan(
