@@ -12,11 +12,10 @@ from rich.progress import Progress
 
 from benchmark.datasets import known, open_dataset
 from benchmark.export import check_new, export
-from benchmark.plan import ANCHOR
 from benchmark.prepare import plan_suite, tell_broken
 from benchmark.registry import Registry
 from benchmark.scheduler import Machine, run_plan
-from benchmark.spec import Spec
+from benchmark.spec import ANCHOR, Spec
 from benchmark.store import Store
 from benchmark.suite import Suite, check_sets, check_values, resolve
 

@@ -14,12 +14,11 @@ from typing import Any
 from benchmark.files import sha256
 from benchmark.protocol import Protocol, get_protocol
 from benchmark.registry import Card, Registry
-from benchmark.spec import Spec, digest
+from benchmark.spec import ANCHOR, Spec, digest
 from benchmark.suite import Suite, resolve
 
 # Part of every key. Raise it when train.py, loader.py or data.py may change numbers.
 CORE_VERSION = 1
-ANCHOR = "none"  # the attack and the defense that change nothing: clean data, and no defense
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 Value = bool | int | float | str | None
 
 PRESETS = ("preset", "mode")  # parameters of attacks that may be official
+ANCHOR = "none"  # the attack and the defense that change nothing: clean data, and no defense
 CLEAN, OFFICIAL = "clean", "official"  # without and with the quirks of released code
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")

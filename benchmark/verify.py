@@ -13,13 +13,13 @@ from torch import Tensor
 from benchmark.api import Attack, Defense
 from benchmark.data import ImageSet, at_once, chunks
 from benchmark.probe import linear_probe
+from benchmark.spec import ANCHOR
 
 Facts = dict[str, float | int | None]
 
 L2_ALLOWED = 1.01  # of an L2 budget, since rounding to uint8 may add to it
 L2_AIM = 1.009  # what attacks that look at their rounded images keep to
 SAMPLE = 16  # images over the budget that are looked for elsewhere in the clean set
-NO_ATTACK = "none"  # the attack that may leave all images as they are
 SHOWN = {"linf": "L-inf", "l2": "L2", "l0": "L0"}
 
 
@@ -59,7 +59,7 @@ def verify_poison(clean: ImageSet, poisoned: object, attack: Attack) -> Facts:
         raise ValueError(_label_message(clean, result, who))
     norms = _change_norms(clean.x, result.x)
     _check_budget(clean, result, norms, attack)
-    if attack.name != NO_ATTACK and not bool((norms["linf"] > 0).any()):
+    if attack.name != ANCHOR and not bool((norms["linf"] > 0).any()):
         raise ValueError(
             f"{who} changed no image: what it adds is less than half a level of a pixel, 0.5/255; raise its budget or its step"
         )

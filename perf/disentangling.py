@@ -22,10 +22,9 @@ from benchmark import Context, ImageSet
 from benchmark.datasets import open_dataset
 from benchmark.hardware import default_data_root
 from benchmark.images import psnr
-from benchmark.plan import ANCHOR
 from benchmark.protocol import get_protocol
 from benchmark.registry import Registry
-from benchmark.spec import parse_spec
+from benchmark.spec import ANCHOR, parse_spec
 from benchmark.stages import set_up_torch
 from benchmark.store import Store
 from benchmark.train import fit

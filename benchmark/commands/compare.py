@@ -34,7 +34,7 @@ from benchmark.options import (
     registry_of,
     store_of,
 )
-from benchmark.spec import digest, parse_spec
+from benchmark.spec import ANCHOR, digest, parse_spec
 
 if TYPE_CHECKING:
     from benchmark.record import Record
@@ -110,7 +110,6 @@ def _reduced(name: str, defense: str, against: str, axes: dict[str, object], set
     Raises:
         ValueError: if the two are one defense, or as ``load_suite`` does.
     """
-    from benchmark.plan import ANCHOR
     from benchmark.suite import load_suite, resolve
 
     defenses = list(dict.fromkeys((ANCHOR, defense, against)))
