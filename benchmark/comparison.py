@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
-from benchmark.results import GROUP, RUN, comparable, several_machines, unlike_poisons
+from benchmark.results import GROUP, RUN, comparable, unlike
 
 if TYPE_CHECKING:
     import numpy as np
@@ -230,9 +230,8 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
     both = part["defense"].isin([ours, reference])
     acc = _side_by_side(part, part["test_acc"], ours, reference)
     paired = acc.dropna(subset=["ours", "reference"])
-    same = paired.reset_index().duplicated(
-        ["attack", "seed", "ours", "reference", "undefended"]
-    )  # with another craft seed that changed nothing
+    # a craft seed that changed nothing makes no further pair
+    same = paired.reset_index().duplicated(["attack", "seed", "ours", "reference", "undefended"])
     paired = paired[~same.to_numpy()]
     clean_names = set(part.loc[part["is_clean"], "attack"])
     names = sorted(set(part.loc[both, "attack"]) - clean_names)
@@ -337,11 +336,5 @@ def _notes(rows: pd.DataFrame, attacks: Sequence[Contrast]) -> list[str]:
     for defense, needs in rows.groupby("defense")["needs"].first().items():
         if needs:
             notes.append(f"{defense} needs {needs}.")
-    for attack, number in unlike_poisons(rows[rows["status"] == "ok"]).items():
-        notes.append(
-            f"On {attack}, both faced the same attack, but in {number} seed{'s' * (number != 1)} not the same poisoned images: "
-            "made again elsewhere, they differ. The difference there is also that of two poisons."
-        )
-    if several_machines(rows):
-        notes.append("The records were made on several kinds of machine: their seconds differ for that reason, and accuracies may.")
+    notes += unlike(rows)
     return notes

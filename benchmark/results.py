@@ -17,12 +17,11 @@ from weakref import ref
 from benchmark.labels import as_json, methods_of, one_label, parts_of, told_apart
 from benchmark.record import Record
 from benchmark.reproduce import command
-from benchmark.spec import CLEAN, OFFICIAL, preset_of
+from benchmark.spec import ANCHOR, CLEAN, OFFICIAL, preset_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ANCHOR = "none"  # the registered name of the attack that leaves data clean and of the defense that does nothing
 
 FAMILY = ["dataset", "victim", "protocol"]
 GROUP = [*FAMILY, "ratio", "preset"]  # accuracies are compared within a group and never across groups
@@ -197,21 +196,23 @@ def sharing(rows: pd.DataFrame) -> str:
     return ", some of which share poisons and purified sets"
 
 
-def unlike_poisons(rows: pd.DataFrame) -> dict[str, int]:
-    """attack -> seeds in which not all of ``rows`` had the same poisoned images; attacks without such seeds are left out.
+def unlike(rows: pd.DataFrame) -> list[str]:
+    """What was not the same for all of ``rows``, beside their defenses, in sentences: poisoned images of one attack and seed, and machines.
 
     Where a poison is made again on another machine, or by a later version, its last bits may differ, and from there on all of it.
     """
-    known = rows.assign(poison=[json.loads(text).get("poison") for text in rows["artifacts"]])
-    found = known.groupby(["attack", *RUN])["poison"].nunique()
-    seeds = found[found > 1].groupby("attack").size()
-    return {str(attack): int(number) for attack, number in seeds.items()}
-
-
-def several_machines(rows: pd.DataFrame) -> bool:
-    """Were the rows that finished made on several kinds of device, or with several numbers of threads?"""
-    environments = map(json.loads, set(rows.loc[rows["status"] == "ok", "environment"]))  # failed records may have none
-    return len({(str(found.get("device", "")), str(found.get("threads", ""))) for found in environments}) > 1
+    done = rows[rows["status"] == "ok"]  # failed records may have neither images nor a machine
+    known = done.assign(poison=[json.loads(text).get("poison") for text in done["artifacts"]])
+    poisons = known.groupby(["attack", *RUN])["poison"].nunique()
+    said = [
+        f"On {attack}, not all defenses faced the same poisoned images in {seeds} seed{'s' * (seeds != 1)}: made again elsewhere, they "
+        "differ. Differences there are also those of the poisons."
+        for attack, seeds in poisons[poisons > 1].groupby("attack").size().items()
+    ]
+    machines = {(str(found.get("device", "")), str(found.get("threads", ""))) for found in map(json.loads, set(done["environment"]))}
+    if len(machines) > 1:
+        said.append("The records were made on several kinds of machine: their seconds differ for that reason, and accuracies may.")
+    return said
 
 
 def _repeated(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from benchmark.train import check_finite
 from benchmark.victims._resnet import BasicBlock
 
 PURIFY_BATCH = 256  # images whose noise is drawn one network after the other, so that it decides numbers
-CACHED_BATCH = 64  # images that a network takes at once when applied
+CACHED_BATCH = 64  # images that a network takes at once when applied; a multiple of 16, in which torch draws
 M = TypeVar("M", bound=nn.Module)
 
 

@@ -82,7 +82,7 @@ def test_poisons_that_were_not_the_same_are_told() -> None:
         for seed in (0, 1)
     ]
     (note,) = compared(made).notes
-    assert note.startswith("On em, both faced the same attack, but in 1 seed not the same poisoned images")
+    assert note.startswith("On em, not all defenses faced the same poisoned images in 1 seed: made again elsewhere")
 
 
 def test_groups_are_compared_apart_and_share_no_number() -> None:

@@ -161,10 +161,9 @@ def _draw_bars(axes: Axes, bars: Sequence[tuple[Cell, str]]) -> None:
     places, values = [place for place, _, _ in there], [100 * cell.mean for _, cell, _ in there]
     spreads = [0.0 if math.isnan(cell.std) else 100 * cell.std for _, cell, _ in there]
     axes.barh(places, values, height=0.66, color=[colour for _, _, colour in there], alpha=0.85)
-    for place, value, spread in zip(places, values, spreads, strict=True):
+    for (place, cell, _), value, spread in zip(there, values, spreads, strict=True):
         if spread:  # a cap at the end of a bar of one seed would say that there is no spread
             axes.errorbar(value, place, xerr=spread, fmt="none", ecolor="#8b949e", elinewidth=1.1, capsize=2, capthick=1.1)
-    for (place, cell, _), value, spread in zip(there, values, spreads, strict=True):
         axes.text(value + spread + 2, place, cell.text + ("*" if cell.failed else ""), va="center", fontsize=7, color=INK)
     for place, (cell, _) in enumerate(bars):
         if not cell.n:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from benchmark.results import GROUP, comparable, grid, leaderboard, several_machines, sharing, unlike_poisons
+from benchmark.results import GROUP, comparable, grid, leaderboard, sharing, unlike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -263,14 +263,7 @@ def _notes(rows: Sequence[Row], columns: Sequence[Column], runs: pd.DataFrame) -
     ]
     if not any(column.is_clean for column in columns):
         partial.append("no clean data among the records: there is no price")
-    for attack, count in unlike_poisons(runs[runs["status"] == "ok"]).items():
-        partial.append(
-            f"{attack}: in {count} seed{'s' * (count != 1)} not all defenses faced the same poisoned images; "
-            "made again elsewhere, they differ"
-        )
-    if several_machines(runs):
-        partial.append("made on several kinds of machine: seconds and costs differ for that reason, and accuracies may")
-    return (*notes, *partial)
+    return (*notes, *partial, *unlike(runs))
 
 
 def percent(share: float, std: float = math.nan) -> str:
