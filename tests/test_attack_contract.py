@@ -1,6 +1,6 @@
-"""What the reference asks of attacks of a kind, of each of them: signs, one change a class, and going on after a kill (T3, T4 and T8).
+"""What the reference asks of attacks of a kind, of each: images one by one, signs, one change a class, going on after a kill (T2, T3, T4, T8).
 
-What it asks of all attacks (T1, T2, T6 and T7: budget, order, labels, the same bytes for the same seed) is in ``benchmark/check.py``.
+What it asks of all attacks (T1, the budget of T2, T6 and T7: budget, order, labels, the same bytes for the same seed) is in ``benchmark/check.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmark import Attack, Context, ImageSet, resume, surrogate
 from benchmark.check import toy_set
+from benchmark.data import at_once
 from benchmark.registry import Registry
 from benchmark.spec import parse_spec
 
@@ -59,6 +60,15 @@ def context(name: str, scratch: Path | None = None) -> Context:
 def free(data: ImageSet, made: ImageSet) -> tuple[Tensor, Tensor]:
     """The change in levels, and where black and white could not have cut it."""
     return made.x.int() - data.x.int(), (data.x >= 16) & (data.x <= 239)
+
+
+@pytest.mark.parametrize("name", ["lsp", "ops", "ar", "cuda"])
+def test_how_many_images_are_handled_at_once_changes_no_byte(name: str, data: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T2, of attacks that labels alone drive."""
+    whole = built(name).poison(data, context(name))
+    monkeypatch.setattr("benchmark.data.CHUNK", 5 * data.info.size)
+    assert at_once(data.x) == 5
+    assert built(name).poison(data, context(name)).fingerprint == whole.fingerprint
 
 
 @pytest.mark.parametrize("name", ROUNDS)
