@@ -172,7 +172,10 @@ class Defense(Method):
         return x, y
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
-        """The scalar training loss of a batch; by default cross-entropy."""
+        """The scalar training loss of a batch; by default cross-entropy.
+
+        ``y`` is what ``augment`` returned, or float (B, K) where the protocol smooths labels. torch's cross-entropy takes both.
+        """
         with ctx.autocast():
             logits = model(x)
         return F.cross_entropy(logits.float(), y)

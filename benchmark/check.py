@@ -26,7 +26,7 @@ from benchmark.api import Attack, Context, Defense
 from benchmark.data import DatasetInfo, ImageSet, to_float
 from benchmark.registry import Card, Registry
 from benchmark.spec import Spec, Value
-from benchmark.train import build_victim
+from benchmark.train import build_victim, smoothed
 from benchmark.verify import verify_poison, verify_purified
 
 KINDS: dict[str, type] = {"attack": Attack, "defense": Defense}
@@ -259,6 +259,11 @@ def _loss(subject: Subject) -> str:
     model.zero_grad(set_to_none=True)
     loss.backward()
     _gradients(model)
+    try:
+        soft = subject.method.loss(model, x, smoothed(y, subject.data.info.num_classes, 0.1), ctx)
+    except Exception as error:
+        raise ValueError(f"loss fails on float labels (B, K), which protocols that smooth labels give: {error}") from error
+    _require(bool(torch.isfinite(soft)), f"loss is {float(soft.detach())} on float labels (B, K)")
     return f"{float(loss.detach()):.4f} on a fresh network, gradients reach all weights"
 
 

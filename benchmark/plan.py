@@ -6,7 +6,7 @@ What the content of data sets and files is, it asks two functions that it is giv
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from typing import Any
@@ -198,8 +198,7 @@ class _Builder:
     def _surrogate(self, images: _Images, attack: Spec, card: Card) -> Stage:
         """The stage of an attack's trained surrogate. Attacks share it if all that decides it is the same."""
         deciding = {name: attack.params[name] for name in card.trained_surrogate}
-        protocol = asdict(get_protocol(str(deciding["surrogate_protocol"])))
-        settings = {name: value for name, value in protocol.items() if name not in ("name", "summary", "precision")}
+        protocol = get_protocol(str(deciding["surrogate_protocol"]))
         own = {"attack": _method(attack.with_params(deciding), card)} if "augment_surrogate" in card.overrides else {}
         return self._shared(
             "surrogate",
@@ -208,7 +207,7 @@ class _Builder:
                 "core": CORE_VERSION,
                 "data": images.data,
                 "params": deciding,
-                "protocol": settings,
+                "protocol": protocol.settings(),
                 **own,
                 "seed": images.craft_seed,
                 "precision": images.precision,
@@ -221,7 +220,7 @@ class _Builder:
                 "seed_axes": ["surrogate", images.data, images.craft_seed],
             },
             f"surrogate {deciding['surrogate']} of {attack}" + self._crafted(images),
-            float(deciding.get("surrogate_epochs") or settings["epochs"]),
+            float(deciding.get("surrogate_epochs") or protocol.epochs),
         )
 
     def _purify(self, images: _Images, poison: Stage, attack: Spec, ratio: float, defense: Spec, card: Card) -> Stage:
@@ -257,7 +256,7 @@ class _Builder:
         seed: int,
     ) -> Stage:
         precision = self.resolved(protocol.precision)
-        settings = {name: value for name, value in asdict(protocol).items() if name not in ("name", "summary", "precision")}
+        settings = protocol.settings()
         identity = {
             "stage": "train",
             "core": CORE_VERSION,
@@ -293,7 +292,7 @@ class _Builder:
             "dataset": images.text(),
             "defense": _text(defense),
             "victim": victim,
-            "protocol": {"name": protocol.name, **settings},
+            "protocol": {"name": protocol.name, "label_smoothing": protocol.label_smoothing, **settings},
             "precision": precision,
             "poison": poison.key,
             "purify": before.key if before is not poison else None,

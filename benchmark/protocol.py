@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from benchmark.spec import Value, did_you_mean
 
@@ -23,6 +23,7 @@ class Protocol:
         flip: mirror images at random, where the data set allows it.
         clip: bound on the global L2 norm of the gradient; 0 for none.
         precision: ``auto``, ``fp32`` or ``bf16``; ``auto`` is resolved when planning.
+        label_smoothing: share of each label that is spread evenly over all classes (Szegedy et al., CVPR 2016, arXiv:1512.00567).
     """
 
     name: str
@@ -39,6 +40,7 @@ class Protocol:
     flip: bool = True
     clip: float = 5.0
     precision: str = "auto"
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         if self.schedule not in ("cosine", "onecycle"):
@@ -50,8 +52,17 @@ class Protocol:
                 raise ValueError(f"protocol {self.name}: {name}={getattr(self, name)}, expected at least {least}")
         if not 0 < self.warmup < 1:
             raise ValueError(f"protocol {self.name}: warmup={self.warmup}, expected a share between 0 and 1")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"protocol {self.name}: label_smoothing={self.label_smoothing}, expected a share from 0 to below 1")
         if self.lr <= 0:
             raise ValueError(f"protocol {self.name}: lr={self.lr}, expected a positive learning rate")
+
+    def settings(self) -> dict[str, Value]:
+        """What decides a training, for keys and records. A setting that came later is left out where it is off, so that no key moves."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("name", "summary", "precision")}
+        if not self.label_smoothing:
+            del values["label_smoothing"]
+        return values
 
     def with_values(self, values: Mapping[str, Value]) -> Protocol:
         """This protocol with some settings replaced.
@@ -88,13 +99,16 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
         Protocol(
             "quick",
-            "for a first look on the embedded set: 4 epochs, one-cycle to 0.2, batch 64, no crop",
-            epochs=4,
+            "for a first look on the embedded set: 8 epochs, one-cycle to 0.2, batch 64, no crop, smoothed labels",
+            epochs=8,
             batch_size=64,
             lr=0.2,
+            weight_decay=2e-3,
             nesterov=True,
             schedule="onecycle",
             crop=0,
+            clip=1.0,
+            label_smoothing=0.1,
         ),
     )
 }

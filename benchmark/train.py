@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from benchmark.api import Context, Defense
 from benchmark.data import DatasetInfo, ImageSet, chunks
@@ -53,6 +54,12 @@ def learning_rate(protocol: Protocol, step: int, steps_per_epoch: int) -> float:
     return protocol.lr * min(done / protocol.warmup, (1 - done) / (1 - protocol.warmup) + 1e-3)
 
 
+def smoothed(y: Tensor, num_classes: int, share: float) -> Tensor:
+    """Labels, int64 (B,) or float (B, K), as float (B, K) of which ``share`` is spread evenly over all classes."""
+    sure = F.one_hot(y, num_classes).float() if y.dim() == 1 else y
+    return sure * (1 - share) + share / num_classes
+
+
 def fit(
     victim: str,
     protocol: Protocol,
@@ -95,6 +102,8 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(protocol, step, len(batches))
             x, y = defense.augment(x, y, ctx)
+            if protocol.label_smoothing:
+                y = smoothed(y, train.info.num_classes, protocol.label_smoothing)
             loss = defense.loss(model, x, y, ctx)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

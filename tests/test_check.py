@@ -284,6 +284,13 @@ def test_a_defense_that_breaks_a_promise_fails(test: str, added: str, message: s
     assert re.search(message, result.detail)
 
 
+def test_a_loss_that_takes_no_smoothed_labels_fails(tmp_path: Path) -> None:
+    source = GOOD_DEFENSE.partition("    def augment")[0] + hook("loss", "return -model(x).log_softmax(1)[torch.arange(len(y)), y].mean()")
+    result = check("defense", source, tmp_path)["loss"]
+    assert not result.passed
+    assert result.detail.startswith("loss fails on float labels (B, K), which protocols that smooth labels give: ")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

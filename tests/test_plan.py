@@ -64,7 +64,7 @@ def methods(tmp_path: Path) -> Registry:
 
 SETTINGS: dict[str, Any] = {  # all of a protocol, so that keys do not move when a named protocol is tuned
     **{"epochs": 10, "batch_size": 128, "lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True, "warmup": 0.25},
-    **{"schedule": "onecycle", "crop": 2, "flip": True, "clip": 5.0, "precision": "auto"},
+    **{"schedule": "onecycle", "crop": 2, "flip": True, "clip": 5.0, "precision": "auto", "label_smoothing": 0.0},
 }
 
 
@@ -172,7 +172,10 @@ TRAINS = {role for role in ALL if role.startswith("train")}
         ({"parameters": {"wiggle": {"amount": 0.25}}}, {role for role in ALL if "wiggle" in role}),
         ({"seeds": 1}, TRAINS),
         ({"victims": "resnet18"}, TRAINS),
-        *(({"protocol_values": {name: value}}, TRAINS) for name, value in (("epochs", 11), ("lr", 0.3), ("flip", False), ("clip", 0.0))),
+        *(
+            ({"protocol_values": {name: value}}, TRAINS)
+            for name, value in (("epochs", 11), ("lr", 0.3), ("flip", False), ("clip", 0.0), ("label_smoothing", 0.1))
+        ),
         ({"protocol_values": {"precision": "bf16"}}, TRAINS),  # the poison and the defense stay in the machine's own
         ({"precision": "bf16"}, ALL),
         ({"craft_seed": 1}, ALL),
@@ -237,6 +240,9 @@ def test_equal_settings_under_another_protocols_name_are_the_same_training(metho
     quick, lite = (planned(methods, protocols=name) for name in ("quick", "lite"))
     assert roles(quick) == roles(lite)
     assert {cell.protocol.name for cell in lite.cells} == {"lite"}
+    assert {stage.payload["protocol"]["label_smoothing"] for stage in quick.stages if stage.kind == "train"} == {
+        0.0
+    }  # though quick has more
 
 
 def test_a_named_protocol_brings_its_own_settings(methods: Registry) -> None:

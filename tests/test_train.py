@@ -16,7 +16,7 @@ from benchmark.check import toy_set
 from benchmark.data import to_float
 from benchmark.loader import Batches
 from benchmark.protocol import PROTOCOLS, Protocol, get_protocol
-from benchmark.train import build_victim, evaluate, fit, learning_rate
+from benchmark.train import build_victim, evaluate, fit, learning_rate, smoothed
 from benchmark.victims._resnet import Pointwise
 
 CPU = torch.device("cpu")
@@ -62,6 +62,8 @@ def test_protocol_errors() -> None:
     with pytest.raises(ValueError, match='schedule "step" is unknown'):
         SHORT.with_values({"schedule": "step"})
     assert SHORT.with_values({"lr": 1}).lr == 1.0
+    with pytest.raises(ValueError, match=r"label_smoothing=1\.0, expected a share from 0 to below 1"):
+        SHORT.with_values({"label_smoothing": 1.0})
 
 
 @pytest.mark.parametrize(("crop", "flip"), [(2, True), (2, False), (0, True), (0, False)])
@@ -105,10 +107,17 @@ def test_incomplete_last_batch_is_dropped_unless_alone() -> None:
         Batches(data.select(torch.arange(0)), 16, CPU)
 
 
-VICTIMS = [("resnet18", 42.2872), ("resnet10_w16", 11.8101), ("resnet8_w16_s2", 6.96066)]  # largest logit under weights made by rule
+VICTIMS = [
+    ("resnet18", 42.2872),
+    ("resnet10_w16", 11.8101),
+    ("resnet8_w16_s2", 6.96066),
+    ("resnet10_w24_s4", 12.5432),
+]  # largest logit under weights made by rule
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_173_962), ("resnet10_w16", 308_826), ("resnet8_w16_s2", 78_378)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet18", 11_173_962), ("resnet10_w16", 308_826), ("resnet8_w16_s2", 78_378), ("resnet10_w24_s4", 95_130)]
+)
 def test_victims_have_their_parameter_counts(name: str, parameters: int, toy10: ImageSet) -> None:
     model = build_victim(name, toy10.info, 0)
     assert sum(weight.numel() for weight in model.parameters()) == parameters
@@ -175,6 +184,23 @@ def test_initial_weights_and_order_do_not_depend_on_the_defense(toy: ImageSet) -
         fit("resnet10_w16", replace(SHORT, epochs=1), toy, Context(seed_axes=("pair", 0)), defense)
     assert all(torch.equal(first.seen[0][name], value) for name, value in second.seen[0].items())
     assert torch.equal(first.seen[1], second.seen[1])
+
+
+def test_smoothed_labels_by_hand() -> None:
+    hard = torch.tensor([2, 0])
+    assert smoothed(hard, 4, 0.2).tolist() == [pytest.approx([0.05, 0.05, 0.85, 0.05]), pytest.approx([0.85, 0.05, 0.05, 0.05])]
+    soft = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
+    assert smoothed(soft, 4, 0.2).tolist() == [pytest.approx([0.45, 0.45, 0.05, 0.05])]
+    logits = torch.randn(2, 4, generator=generator())
+    wanted = nn.functional.cross_entropy(logits, hard, label_smoothing=0.2)
+    assert torch.allclose(nn.functional.cross_entropy(logits, smoothed(hard, 4, 0.2)), wanted)
+
+
+def test_a_protocol_smooths_the_labels_that_the_loss_sees(toy: ImageSet) -> None:
+    plain, smooth = Watching(0.0), Watching(0.0)
+    fit("resnet10_w16", replace(SHORT, epochs=1), toy, Context(), plain)
+    fit("resnet10_w16", replace(SHORT, epochs=1, label_smoothing=0.3), toy, Context(), smooth)
+    assert torch.equal(smooth.seen[1], smoothed(plain.seen[1], 3, 0.3))
 
 
 def test_fit_is_deterministic(toy: ImageSet) -> None:

@@ -48,19 +48,22 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """Stem, a stage of basic blocks for each number in ``blocks`` with strides 1, 2, 2, ..., global average pooling, one linear layer.
 
-    A stem of stride 2 has a 4x4 kernel, so that every pixel takes part in equally many of its windows.
+    A stem of stride 2 has a 4x4 kernel, so that every pixel takes part in equally many of its windows. A stem narrower than
+    ``width`` is followed by a first stage of stride 2.
     """
 
-    def __init__(self, blocks: Sequence[int], width: int, num_classes: int, channels: int = 3, stem_stride: int = 1) -> None:
+    def __init__(
+        self, blocks: Sequence[int], width: int, num_classes: int, channels: int = 3, stem_stride: int = 1, stem_width: int = 0
+    ) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(channels, width, 2 + stem_stride, stem_stride, 1, bias=False)
-        self.bn = nn.BatchNorm2d(width)
+        inputs = stem_width or width
+        self.stem = nn.Conv2d(channels, inputs, 2 + stem_stride, stem_stride, 1, bias=False)
+        self.bn = nn.BatchNorm2d(inputs)
         layers: list[nn.Module] = []
-        inputs = width
         for stage, count in enumerate(blocks):
             outputs = width * 2**stage
             for block in range(count):
-                layers.append(BasicBlock(inputs, outputs, 2 if stage and not block else 1))
+                layers.append(BasicBlock(inputs, outputs, 2 if not block and inputs != outputs else 1))
                 inputs = outputs
         self.stages = nn.Sequential(*layers)
         self.head = nn.Linear(inputs, num_classes)
