@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from statistics import mean, stdev
 
+from benchmark.baseline import read_baseline
 from benchmark.beside import beside
 from benchmark.published import load_published
 from benchmark.record import Record
@@ -97,3 +98,23 @@ def test_the_strength_of_every_attack_is_that_of_its_records() -> None:
     rows = rows_below("### Every attack, undefended", r"\*?[a-z]+.*")[1:16]
     shown = {re.sub(r"\*|, weak by design", "", row[0]): row[1:3] for row in rows}
     assert shown == {name: [value, f"{float(clean) - float(value):.1f}"] for name, value in expected.items()}
+
+
+def test_the_numbers_of_quick_are_those_of_the_accepted_night() -> None:
+    """``nightly`` has the cells of ``quick`` for two attacks, three purifiers and three seeds."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for record in sorted(read_baseline(DOCS.parent / "results" / "baselines" / "nightly.jsonl"), key=lambda record: record.seed):
+        found.setdefault((record.defense, record.attack), []).append(100 * (record.test_acc or 0))
+    assert {len(values) for values in found.values()} == {3}
+    first = {row[1]: row[2:6] for row in rows_below("## `quick`, embedded images", r"[\d-]+")}
+    seeds = {row[0]: row[1:5] for row in rows_below("### Seeds, crops and earlier forms", "[a-z]+")}
+    readme = dict(
+        re.findall(r"^\| (none|JPEG 10|D-VAE|grayscale) \| (.*) \|$", (DOCS.parent / "README.md").read_text(encoding="utf-8"), re.M)
+    )
+    names = {"none": "none", "JPEG 10": "jpeg", "D-VAE": "dvae", "grayscale": "grayscale"}
+    assert {names[row]: cells.split(" | ") for row, cells in readme.items()} == {name: first[name] for name in names.values()}
+    for (defense, attack), values in found.items():
+        column = ["none", "em", "em[granularity=class,noise_steps=1]", "lsp"].index(attack)
+        assert first[defense][column] == f"{values[0]:.1f}"
+        if defense in seeds:
+            assert seeds[defense][column] == shown_mean(values)

@@ -57,7 +57,7 @@ def test_the_suites_of_the_first_issue_are_there(registry: Registry) -> None:
         assert {"none", "lsp", "em"} <= set(suite.attacks)
         assert any(attack.startswith("em[granularity=class") for attack in suite.attacks)
         assert {"none", "grayscale", "jpeg", "bdr", "vae", "dvae", "at"} <= set(suite.defenses)
-        assert suite.victims == ({"quick": "resnet8_w16_s2", "cifar10-lite": "resnet10_w16"}[name],)
+        assert suite.victims == ({"quick": "resnet10_w24_s4", "cifar10-lite": "resnet10_w16"}[name],)
 
 
 def test_one_value_stands_for_a_list_of_one_and_defaults_fill_in(small: str, registry: Registry) -> None:

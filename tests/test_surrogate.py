@@ -114,10 +114,10 @@ def test_a_surrogate_that_did_not_learn_is_refused(toy: ImageSet, ctx: Context) 
 
 
 def test_trained_on_the_spot_without_a_stage_and_frozen(toy: ImageSet, ctx: Context) -> None:
-    (model,) = surrogates(Asks(), toy, ctx)
+    (model,) = surrogates(Asks(surrogate_epochs=40), toy, ctx)
     assert not model.training
     assert not any(weight.requires_grad for weight in model.parameters())
-    (again,) = surrogates(Asks(), toy, Context(seed_axes=("test", 0)))
+    (again,) = surrogates(Asks(surrogate_epochs=40), toy, Context(seed_axes=("test", 0)))
     assert all(torch.equal(one, other) for one, other in zip(model.parameters(), again.parameters(), strict=True))
 
 
