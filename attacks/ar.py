@@ -71,9 +71,8 @@ class AR(Attack):
             members = (data.y == label).nonzero().flatten()
             generator = ctx.generator(f"class {label}")
             process = signal_map(kernel, TILE)
-            for part in chunks(
-                len(members), max(4, at_once(data.x) // 4 * 4)
-            ):  # fours draw whole runs of torch's 16, so parts draw as the whole
+            count = max(4, at_once(data.x) // 4 * 4)  # fours draw whole runs of torch's 16, so parts draw as the whole
+            for part in chunks(len(members), count):
                 noise = self.noise(data.info, process, len(members[part]), generator)
                 out[members[part]] = rounded_within(to_float(data.x[members[part]]), noise, self.budget(data.info))
             ctx.progress(SEARCH + (1 - SEARCH) * (label + 1) / len(kernels), f"class {label + 1} of {len(kernels)}")

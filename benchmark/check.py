@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import math
 import random
 import re
 import tempfile
@@ -114,7 +115,8 @@ def check_method(kind: str, name: str, registry: Registry, given: Mapping[str, V
     if kind == "attack":
         steps += [("units", _units), ("poison", _output)]
     else:
-        steps += [("independence", _independence), ("purify", _output), ("augment", _augment), ("loss", _loss), ("at_test", _at_test)]
+        steps += [("independence", _independence), ("purify", _output), ("augment", _augment)]
+        steps += [("loss", _loss), ("smoothed labels", _smoothed_labels), ("at_test", _at_test)]
     results += [_attempt(title, partial(step, subject)) for title, step in steps]
     if all(result.passed for result in results if result.name in ("poison", "purify")):
         results += [_attempt("seed", partial(_seed, subject))]
@@ -259,12 +261,18 @@ def _loss(subject: Subject) -> str:
     model.zero_grad(set_to_none=True)
     loss.backward()
     _gradients(model)
-    try:
-        soft = subject.method.loss(model, x, smoothed(y, subject.data.info.num_classes, 0.1), ctx)
-    except Exception as error:
-        raise ValueError(f"loss fails on float labels (B, K), which protocols that smooth labels give: {error}") from error
-    _require(bool(torch.isfinite(soft)), f"loss is {float(soft.detach())} on float labels (B, K)")
     return f"{float(loss.detach()):.4f} on a fresh network, gradients reach all weights"
+
+
+def _smoothed_labels(subject: Subject) -> str:
+    """The loss takes float labels (B, K), which protocols that smooth labels give."""
+    ctx = subject.context(0)
+    model = build_victim("resnet10_w16", subject.data.info, ctx.seed("init"))
+    model.train()
+    x, y = subject.method.augment(*subject.batch(), ctx)
+    loss = float(subject.method.loss(model, x, smoothed(y, subject.data.info.num_classes, 0.1), ctx).detach())
+    _require(math.isfinite(loss), f"loss is {loss} on float labels (B, K)")
+    return f"{loss:.4f} on float labels (B, K)"
 
 
 def _at_test(subject: Subject) -> str:

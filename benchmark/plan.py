@@ -6,7 +6,7 @@ What the content of data sets and files is, it asks two functions that it is giv
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import product
 from typing import Any
@@ -292,7 +292,7 @@ class _Builder:
             "dataset": images.text(),
             "defense": _text(defense),
             "victim": victim,
-            "protocol": {"name": protocol.name, "label_smoothing": protocol.label_smoothing, **settings},
+            "protocol": asdict(protocol),
             "precision": precision,
             "poison": poison.key,
             "purify": before.key if before is not poison else None,

@@ -21,7 +21,7 @@ from benchmark.data import ImageSet, Splits
 from benchmark.datasets import fingerprint, open_dataset
 from benchmark.files import sha256, sha256_of
 from benchmark.plan import Stage
-from benchmark.protocol import get_protocol
+from benchmark.protocol import Protocol
 from benchmark.record import Record
 from benchmark.registry import ROOT, Registry
 from benchmark.scheduler import Machine
@@ -126,10 +126,8 @@ def _train(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx
     _check_hooks(defense, purified)
     images = store.load_images(payload["purify"] if purified else payload["poison"])
     train = images if purified else _mixed(stage, images, machine, registry, splits)
-    settings = {name: value for name, value in payload["protocol"].items() if name != "name"}
-    protocol = get_protocol(payload["protocol"]["name"]).with_values(settings)
     started = time.perf_counter()
-    result = fit(payload["victim"], protocol, train, ctx, defense, splits.test, registry)
+    result = fit(payload["victim"], Protocol(**payload["protocol"]), train, ctx, defense, splits.test, registry)
     seconds = {"train": round(time.perf_counter() - started, 3)}
     manifests = {name: store.manifest(payload[name]) for name in ("poison", "purify") if payload[name] is not None}
     seconds.update({name: manifest["seconds"] for name, manifest in manifests.items()})

@@ -202,7 +202,18 @@ def test_a_strangers_good_methods_pass(tmp_path: Path) -> None:
     attacked = check("attack", GOOD_ATTACK, tmp_path / "a")
     defended = check("defense", GOOD_DEFENSE, tmp_path / "d")
     assert list(attacked) == ["build", "card", "documentation", "units", "poison", "seed"]
-    assert list(defended) == ["build", "card", "documentation", "independence", "purify", "augment", "loss", "at_test", "seed"]
+    assert list(defended) == [
+        "build",
+        "card",
+        "documentation",
+        "independence",
+        "purify",
+        "augment",
+        "loss",
+        "smoothed labels",
+        "at_test",
+        "seed",
+    ]
     assert all(result.passed for result in (*attacked.values(), *defended.values()))
     assert "other bytes" in attacked["seed"].detail
     assert "(16, 10)" in defended["augment"].detail
@@ -286,9 +297,10 @@ def test_a_defense_that_breaks_a_promise_fails(test: str, added: str, message: s
 
 def test_a_loss_that_takes_no_smoothed_labels_fails(tmp_path: Path) -> None:
     source = GOOD_DEFENSE.partition("    def augment")[0] + hook("loss", "return -model(x).log_softmax(1)[torch.arange(len(y)), y].mean()")
-    result = check("defense", source, tmp_path)["loss"]
-    assert not result.passed
-    assert result.detail.startswith("loss fails on float labels (B, K), which protocols that smooth labels give: ")
+    results = check("defense", source, tmp_path)
+    assert results["loss"].passed
+    assert not results["smoothed labels"].passed
+    assert "tensors used as indices must be" in results["smoothed labels"].detail
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -314,6 +315,13 @@ def is_test(node: str) -> bool:
             return False
         body = found[0].body
     return True
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_a_page_says_nothing_twice(page: Path) -> None:
+    """A slip of an editor that pastes a section again."""
+    lines = [line for line in page.read_text(encoding="utf-8").splitlines() if len(line) > 100 and not line.startswith("|")]
+    assert [line for line, count in Counter(lines).items() if count > 1] == []
 
 
 def test_the_lookup_of_tests_finds_mistakes() -> None:

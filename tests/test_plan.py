@@ -240,9 +240,8 @@ def test_equal_settings_under_another_protocols_name_are_the_same_training(metho
     quick, lite = (planned(methods, protocols=name) for name in ("quick", "lite"))
     assert roles(quick) == roles(lite)
     assert {cell.protocol.name for cell in lite.cells} == {"lite"}
-    assert {stage.payload["protocol"]["label_smoothing"] for stage in quick.stages if stage.kind == "train"} == {
-        0.0
-    }  # though quick has more
+    smoothing = {stage.payload["protocol"]["label_smoothing"] for stage in quick.stages if stage.kind == "train"}
+    assert smoothing == {0.0}  # though quick has more
 
 
 def test_a_named_protocol_brings_its_own_settings(methods: Registry) -> None:

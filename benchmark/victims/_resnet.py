@@ -48,8 +48,8 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """Stem, a stage of basic blocks for each number in ``blocks`` with strides 1, 2, 2, ..., global average pooling, one linear layer.
 
-    A stem of stride 2 has a 4x4 kernel, so that every pixel takes part in equally many of its windows. A stem narrower than
-    ``width`` is followed by a first stage of stride 2.
+    A stem of stride 2 has a 4x4 kernel, so that every pixel takes part in equally many of its windows. A stem of another
+    ``stem_width`` than ``width`` is followed by a first stage of stride 2.
     """
 
     def __init__(
