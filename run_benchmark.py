@@ -1,6 +1,6 @@
-"""The command line's door. ``python run_benchmark.py --help`` tells the rest."""
+"""Command-line entry point; see ``--help``."""
 
-from benchmark.cli import main
+from benchmark.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.images import LUMA
+from benchmark.training.images import LUMA
 
 TRIES = 10  # boxes drawn for an image, of which the first that fits into it counts
 NARROWEST = 3 / 4  # width to height of a box in pixels; the widest is its inverse
@@ -37,7 +37,9 @@ def augment(x: Tensor, strength: float, generator: torch.Generator, flip: bool =
     if strength == 0:
         return x
     if x.shape[1] not in (1, 3):
-        raise ValueError(f"images have {x.shape[1]} channels, expected 1 (gray) or 3 (red, green, blue); strength=0 takes any")
+        raise ValueError(
+            f"images have {x.shape[1]} channels, expected 1 (gray) or 3 (red, green, blue); strength=0 takes any"
+        )
     height, width = x.shape[2:]
     boxes = draw_boxes(len(x), height, width, strength, generator)
     chances = torch.rand(3, len(x), 1, 1, 1, generator=generator)
@@ -55,12 +57,18 @@ def augment(x: Tensor, strength: float, generator: torch.Generator, flip: bool =
     return view.contiguous(memory_format=torch.channels_last)
 
 
-def draw_boxes(count: int, height: int, width: int, strength: float, generator: torch.Generator) -> Tensor:
+def draw_boxes(
+    count: int, height: int, width: int, strength: float, generator: torch.Generator
+) -> Tensor:
     """Top, left, height and width of ``count`` boxes, as shares of the image's sides, (4, count). An image that none fits stays whole."""
-    area, form, corner = (torch.rand(size, count, generator=generator) for size in (TRIES, TRIES, 2))
+    area, form, corner = (
+        torch.rand(size, count, generator=generator) for size in (TRIES, TRIES, 2)
+    )
     area = 1 - 0.9 * strength * area
     form = NARROWEST ** (2 * form - 1)
-    sides = torch.stack([area / form * width / height, area * form * height / width]).sqrt()  # (2, TRIES, B)
+    sides = torch.stack(
+        [area / form * width / height, area * form * height / width]
+    ).sqrt()  # (2, TRIES, B)
     fits = (sides <= 1).all(0)
     first = fits.int().argmax(0)
     chosen = torch.where(fits.any(0), sides[:, first, torch.arange(count)], 1.0)
@@ -73,7 +81,9 @@ def _sampling(side: int, start: Tensor, length: Tensor) -> Tensor:
     Products with them are what ``grid_sample`` computes with its border padding, and have a deterministic gradient on every device.
     """
     place = torch.arange(side, device=start.device)
-    source = start[:, None] * side + length[:, None] * (place + 0.5) - 0.5  # of each place, in pixels
+    source = (
+        start[:, None] * side + length[:, None] * (place + 0.5) - 0.5
+    )  # of each place, in pixels
     return (1 - (source.clamp(0, side - 1)[:, None, :, None] - place).abs()).clamp_min(0)
 
 
@@ -83,7 +93,13 @@ def _change_colours(x: Tensor, jitter: Tensor, order: list[int]) -> Tensor:
         if number == 3:
             x = turn_hue(x, 0.1 * jitter[3])
         else:
-            gray = 0 if number == 0 else _luma(x) if number == 2 else _luma(x).mean((2, 3), keepdim=True)
+            gray = (
+                0
+                if number == 0
+                else _luma(x)
+                if number == 2
+                else _luma(x).mean((2, 3), keepdim=True)
+            )
             x = clip(x + 0.4 * jitter[number] * (x - gray))  # away from gray, or towards it
     return x
 
@@ -102,7 +118,9 @@ def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
     chroma = high - low
     safe = torch.where(chroma > 0, chroma, 1)  # gray has no hue, and its gradient must not be NaN
     sector = torch.where(high == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
-    sector = torch.where(high == red, (green - blue) / safe, sector) + 6 * turn[:, 0]  # sixths of the circle
+    sector = (
+        torch.where(high == red, (green - blue) / safe, sector) + 6 * turn[:, 0]
+    )  # sixths of the circle
     away = torch.stack([(sector + offset) % 6 for offset in (5, 3, 1)], 1)
     return high[:, None] - chroma[:, None] * torch.minimum(away, 4 - away).clamp(0, 1)
 

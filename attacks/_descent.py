@@ -22,9 +22,11 @@ from torch.nn import functional as F
 from attacks._l2 import rounded_within
 from benchmark.api import Context
 from benchmark.data import ImageSet, chunks, to_float, to_uint8
-from benchmark.resume import Checkpoint, forget, kept, with_scratch
+from benchmark.training.checkpoint import Checkpoint, forget, kept, with_scratch
 
-PIXELS = 128 * 32 * 32  # of a chunk: ResNet-18 then holds less than 1 GB of activations (fp32, images up to 362 pixels)
+PIXELS = (
+    128 * 32 * 32
+)  # of a chunk: ResNet-18 then holds less than 1 GB of activations (fp32, images up to 362 pixels)
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,16 @@ class Chunk:
 
 
 Loss = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> the loss of each, (B,)
-Gradient = Callable[[Tensor, int], Tensor]  # images (B, C, H, W) and number of the step, from 0 -> gradient of the same shape
+Gradient = Callable[
+    [Tensor, int], Tensor
+]  # images (B, C, H, W) and number of the step, from 0 -> gradient of the same shape
 Change = Callable[[Chunk], Tensor]  # -> changed images, float (B, C, H, W), within the ball
-View = Callable[[Chunk, int], Callable[[Tensor], Tensor]]  # chunk and number of the step -> a differentiable change of its images
-Judge = Callable[[Chunk, Tensor], tuple[Tensor, Tensor]]  # chunk and changed images -> loss (B,) and success in [0, 1] (B,)
+View = Callable[
+    [Chunk, int], Callable[[Tensor], Tensor]
+]  # chunk and number of the step -> a differentiable change of its images
+Judge = Callable[
+    [Chunk, Tensor], tuple[Tensor, Tensor]
+]  # chunk and changed images -> loss (B,) and success in [0, 1] (B,)
 
 
 @dataclass(frozen=True)
@@ -62,13 +70,21 @@ class Ball:
         """A step of ``length`` down the gradient, back into the ball around ``x``: along its sign, or for L2 along itself."""
         if self.norm == "l2":
             gradient = gradient.double()  # squares of small gradients would be lost in float32
-            return self.project(current - length * (gradient / _lengths(gradient).clamp_min(1e-300)).float(), x)
-        return self.project(current - length * (gradient.sign() + 0 * gradient), x)  # the sign of NaN is 0, which would hide it
+            return self.project(
+                current - length * (gradient / _lengths(gradient).clamp_min(1e-300)).float(), x
+            )
+        return self.project(
+            current - length * (gradient.sign() + 0 * gradient), x
+        )  # the sign of NaN is 0, which would hide it
 
     def project(self, moved: Tensor, x: Tensor) -> Tensor:
         """The images of the ball around ``x`` that are nearest to ``moved``; then clipped to [0, 1]."""
         delta = moved - x
-        delta = delta * (self.eps / _lengths(delta)).clamp(max=1) if self.norm == "l2" else delta.clamp(-self.eps, self.eps)
+        delta = (
+            delta * (self.eps / _lengths(delta)).clamp(max=1)
+            if self.norm == "l2"
+            else delta.clamp(-self.eps, self.eps)
+        )
         return (x + delta).clamp_(0, 1)
 
     def normal_start(self, chunk: Chunk, ctx: Context) -> Tensor:
@@ -86,7 +102,9 @@ def parts_of(data: ImageSet) -> Iterator[slice]:
     return chunks(len(data), max(1, PIXELS // (data.info.height * data.info.width)))
 
 
-def craft(data: ImageSet, ctx: Context, ball: Ball, change: Change, judge: Judge, restarts: int = 1) -> ImageSet:
+def craft(
+    data: ImageSet, ctx: Context, ball: Ball, change: Change, judge: Judge, restarts: int = 1
+) -> ImageSet:
     """The set with every chunk changed; of several restarts over the whole set, the one with the lowest mean loss.
 
     Notes ``crafting_loss`` and ``crafting_success``, the means of what ``judge`` says of the images after rounding.
@@ -96,12 +114,26 @@ def craft(data: ImageSet, ctx: Context, ball: Ball, change: Change, judge: Judge
     """
     parts = list(parts_of(data))
     best, lowest, success = 0, math.inf, 0.0
-    with with_scratch(ctx) as inside:  # where the chunks of a restart wait: memory holds the clean images and the result alone
+    with (
+        with_scratch(ctx) as inside
+    ):  # where the chunks of a restart wait: memory holds the clean images and the result alone
 
         def crafted(restart: int, number: int) -> dict[str, Tensor]:
             done = (restart * len(parts) + number) / (restarts * len(parts))
-            chunk = partial(_chunk, data, parts[number], f"restart {restart} chunk {number}", done, 1 / (restarts * len(parts)), ctx)
-            return kept(inside, f"restart{restart}-chunk{number}", lambda: _crafted(chunk(), ball, change, judge))
+            chunk = partial(
+                _chunk,
+                data,
+                parts[number],
+                f"restart {restart} chunk {number}",
+                done,
+                1 / (restarts * len(parts)),
+                ctx,
+            )
+            return kept(
+                inside,
+                f"restart{restart}-chunk{number}",
+                lambda: _crafted(chunk(), ball, change, judge),
+            )
 
         ended = Checkpoint(replace(inside, on_log=None), "restarts")
         if ended.done:
@@ -115,7 +147,14 @@ def craft(data: ImageSet, ctx: Context, ball: Ball, change: Change, judge: Judge
             worse = restart
             if restart == 0 or loss < lowest:
                 best, worse, lowest, success = restart, best, loss, share
-            ended.save(restart + 1, {"best": torch.tensor(best), "marks": torch.tensor([lowest, success], dtype=torch.float64)}, now=True)
+            ended.save(
+                restart + 1,
+                {
+                    "best": torch.tensor(best),
+                    "marks": torch.tensor([lowest, success], dtype=torch.float64),
+                },
+                now=True,
+            )
             for number in range(len(parts) if restart else 0):
                 forget(inside, f"restart{worse}-chunk{number}")
         out = torch.empty_like(data.x)
@@ -125,7 +164,9 @@ def craft(data: ImageSet, ctx: Context, ball: Ball, change: Change, judge: Judge
     return data.with_x(out)
 
 
-def _chunk(data: ImageSet, part: slice, name: str, done: float, share: float, ctx: Context) -> Chunk:
+def _chunk(
+    data: ImageSet, part: slice, name: str, done: float, share: float, ctx: Context
+) -> Chunk:
     def progress(inner: float) -> None:
         ctx.progress(done + share * inner, name)
 
@@ -141,7 +182,10 @@ def _crafted(chunk: Chunk, ball: Ball, change: Change, judge: Judge) -> dict[str
     rounded = ball.rounded(images, chunk.x)
     with torch.no_grad():
         marks = judge(chunk, to_float(rounded).to(memory_format=torch.channels_last))
-    return {"x": rounded.cpu().contiguous(), "sums": torch.stack([mark.double().sum().cpu() for mark in marks])}
+    return {
+        "x": rounded.cpu().contiguous(),
+        "sums": torch.stack([mark.double().sum().cpu() for mark in marks]),
+    }
 
 
 def gradient_of(loss: Loss, x: Tensor) -> Tensor:
@@ -152,7 +196,14 @@ def gradient_of(loss: Loss, x: Tensor) -> Tensor:
     return gradient
 
 
-def descend(chunk: Chunk, gradient: Gradient, ball: Ball, steps: int, length: float, start: Tensor | None = None) -> Tensor:
+def descend(
+    chunk: Chunk,
+    gradient: Gradient,
+    ball: Ball,
+    steps: int,
+    length: float,
+    start: Tensor | None = None,
+) -> Tensor:
     """``steps`` steps of ``length`` down the gradient, each projected on the ball.
 
     Args:
@@ -190,7 +241,9 @@ def check_shift(shift: int, classes: int) -> None:
         ValueError: if it does.
     """
     if shift % classes == 0:
-        raise ValueError(f"shift={shift} at {classes} classes names each image's own class; choose a shift that {classes} does not divide")
+        raise ValueError(
+            f"shift={shift} at {classes} classes names each image's own class; choose a shift that {classes} does not divide"
+        )
 
 
 def drive(
@@ -222,14 +275,25 @@ def drive(
     def change(chunk: Chunk) -> Tensor:
         def gradient(images: Tensor, step: int) -> Tensor:
             look = view(chunk, step)
-            return gradient_of(lambda x: sign * cross_entropy(model, look(x), goal(chunk), ctx), images)
+            return gradient_of(
+                lambda x: sign * cross_entropy(model, look(x), goal(chunk), ctx), images
+            )
 
-        return descend(chunk, gradient, ball, steps, length, ball.normal_start(chunk, ctx) if random_start else None)
+        return descend(
+            chunk,
+            gradient,
+            ball,
+            steps,
+            length,
+            ball.normal_start(chunk, ctx) if random_start else None,
+        )
 
     def judge(chunk: Chunk, images: Tensor) -> tuple[Tensor, Tensor]:
         logits = logits_of(model, images, ctx)
         hit = logits.argmax(1) == goal(chunk)
-        return sign * F.cross_entropy(logits, goal(chunk), reduction="none"), ~hit if shift is None else hit
+        return sign * F.cross_entropy(
+            logits, goal(chunk), reduction="none"
+        ), ~hit if shift is None else hit
 
     return craft(data, ctx, ball, change, judge, restarts)
 

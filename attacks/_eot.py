@@ -21,7 +21,11 @@ def draw_views(count: int, hflip: bool, generator: torch.Generator) -> Tensor:
         generator: on the CPU.
     """
     corner = torch.randint(2 * PAD + 1, (count, 2), generator=generator)
-    flip = torch.randint(2, (count, 1), generator=generator) if hflip else torch.zeros(count, 1, dtype=torch.int64)
+    flip = (
+        torch.randint(2, (count, 1), generator=generator)
+        if hflip
+        else torch.zeros(count, 1, dtype=torch.int64)
+    )
     return torch.cat([corner, flip], 1)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.data import to_float, to_uint8
-from benchmark.verify import L2_AIM
+from benchmark.data import L2_AIM, to_float, to_uint8
 
 
 def rounded_within(x: Tensor, delta: Tensor, length: float) -> Tensor:

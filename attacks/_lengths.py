@@ -11,9 +11,13 @@ def check_lengths(**lengths: float) -> None:
     """
     for name, value in lengths.items():
         if value >= 1:
-            raise ValueError(f"{name}={value:g} is in [0, 1] units; write {value:g}/255, not {value:g}")
+            raise ValueError(
+                f"{name}={value:g} is in [0, 1] units; write {value:g}/255, not {value:g}"
+            )
         if not value > 0:
-            raise ValueError(f"{name}={value:g}, expected more than 0, in [0, 1] units, for example 8/255")
+            raise ValueError(
+                f"{name}={value:g}, expected more than 0, in [0, 1] units, for example 8/255"
+            )
         if name == "eps" and value < 0.5 / 255:
             raise ValueError(
                 f"eps={value:g} is less than half a level of a pixel, 0.5/255, and rounds to no change; write 8/255 for eight levels"

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from benchmark.api import Context
 from benchmark.data import ImageSet, at_once, chunks
-from benchmark.gradients import frozen, input_gradient
-from benchmark.resume import Checkpoint, restore_training, training_state
-from benchmark.rows import Rows
-from benchmark.surrogate import chance_accuracy, check_learned
-from benchmark.train import build_victim, check_finite
+from benchmark.training.checkpoint import Checkpoint, restore_training, training_state
+from benchmark.training.disk_tensor import Rows
+from benchmark.training.gradients import frozen, input_gradient
+from benchmark.training.surrogate import chance_accuracy, check_learned
+from benchmark.training.train import build_victim, check_finite
 
 Turn = Callable[[int], None]  # gets the number of the round, from 1
 
@@ -54,16 +54,39 @@ class MinMin:
         positive: bool = False,
     ) -> None:
         self.surrogate = surrogate
-        self.data, self.ctx, self.by_class, self.eps, self.chunk, self.positive = data, ctx, by_class, eps, chunk, positive
-        self.class_noise = torch.zeros(by_class * data.info.num_classes, *data.x.shape[1:], dtype=torch.float16, device=ctx.device)
+        self.data, self.ctx, self.by_class, self.eps, self.chunk, self.positive = (
+            data,
+            ctx,
+            by_class,
+            eps,
+            chunk,
+            positive,
+        )
+        self.class_noise = torch.zeros(
+            by_class * data.info.num_classes,
+            *data.x.shape[1:],
+            dtype=torch.float16,
+            device=ctx.device,
+        )
         self.own_noise = Rows.zeros(None, self._own_shape, torch.float16)
         self._replaced: list[Rows] = []  # noise of rounds that are kept no longer
-        self.model = build_victim(surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(ctx.device)
+        self.model = build_victim(surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(
+            ctx.device
+        )
         self.seen = nn.Sequential(view or nn.Identity(), self.model)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr, 0.9, weight_decay=weight_decay)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr, 0.9, weight_decay=weight_decay
+        )
         self._finished, self._expected = 0, 1  # rounds, for the progress
 
-    def play(self, model_turn: Turn, noise_turn: Turn, rounds: int, expected: int, stop_error: float = -1.0) -> ImageSet:
+    def play(
+        self,
+        model_turn: Turn,
+        noise_turn: Turn,
+        rounds: int,
+        expected: int,
+        stop_error: float = -1.0,
+    ) -> ImageSet:
         """Plays ``rounds`` rounds, or until the surrogate's error on the poisoned set is at most ``stop_error``; returns that set.
 
         The noise's turn finds the surrogate frozen, in eval mode. Notes ``rounds`` and ``surrogate_error``.
@@ -145,7 +168,9 @@ class MinMin:
         try:
             for part in chunks(len(self.data), self.chunk):
                 batch = torch.arange(part.start, part.stop)
-                after[part] = self.descend(*self.images(batch), self.noise_of(batch).float(), steps, length).half()
+                after[part] = self.descend(
+                    *self.images(batch), self.noise_of(batch).float(), steps, length
+                ).half()
                 self._tell(part.stop / len(self.data), f"round {self._finished + 1}")
             after.keep()
         except BaseException:  # a disk that is full must not become fuller with every try
@@ -179,13 +204,19 @@ class MinMin:
         for part in chunks(len(self.data), at_once(self.data.x)):
             batch = torch.arange(part.start, part.stop)
             noise = self.noise_of(batch)
-            out[part] = self.data.select(batch).perturb(noise.clamp_min(0) if self.positive else noise).x
+            out[part] = (
+                self.data.select(batch).perturb(noise.clamp_min(0) if self.positive else noise).x
+            )
         return self.data.with_x(out)
 
     def _state(self, error: float) -> dict[str, Tensor]:
         file = "" if self.own_noise.path is None else self.own_noise.path.name
         name = torch.tensor(list(file.encode()), dtype=torch.uint8)
-        game = {"class_noise": self.class_noise, "own_noise": name, "error": torch.tensor(error, dtype=torch.float64)}
+        game = {
+            "class_noise": self.class_noise,
+            "own_noise": name,
+            "error": torch.tensor(error, dtype=torch.float64),
+        }
         return {**game, **training_state(self.model, self.optimizer)}
 
     def _restore(self, kept: Checkpoint) -> float:
@@ -195,8 +226,13 @@ class MinMin:
         try:
             name = bytes(kept.tensors["own_noise"].tolist()).decode()
             if name and self.ctx.scratch is not None:
-                self.own_noise = Rows(self.ctx.scratch / Path(name).name, self._own_shape, torch.float16)
-        except (OSError, KeyError) as error:  # another run of the same stage has gone on, or an earlier uebench kept it otherwise
+                self.own_noise = Rows(
+                    self.ctx.scratch / Path(name).name, self._own_shape, torch.float16
+                )
+        except (
+            OSError,
+            KeyError,
+        ) as error:  # another run of the same stage has gone on, or an earlier uebench kept it otherwise
             self.ctx.log(f"the noise of round {kept.done} cannot be read ({error}); starting anew")
             kept.done = 0
             return float("inf")
@@ -213,5 +249,7 @@ def batches(order: Tensor, size: int) -> list[Tensor]:
     """
     parts = [part for part in order.split(size) if len(part) > 1]  # type: ignore[no-untyped-call]
     if not parts:
-        raise ValueError(f"the surrogate needs batches of at least 2 images; got {len(order)} images in batches of {size}")
+        raise ValueError(
+            f"the surrogate needs batches of at least 2 images; got {len(order)} images in batches of {size}"
+        )
     return parts

@@ -64,7 +64,9 @@ class FNN(Kernel):
             slope = 4 / math.pi / (scale - 4 * cov.square()).sqrt()
             cov = _affine(2 / math.pi * torch.asin(2 * cov / scale.sqrt()))
             tangent = WEIGHT * tangent * slope + cov
-            var_a, var_b = (_affine(2 / math.pi * torch.asin(2 * var / (1 + 2 * var))) for var in (var_a, var_b))
+            var_a, var_b = (
+                _affine(2 / math.pi * torch.asin(2 * var / (1 + 2 * var))) for var in (var_a, var_b)
+            )
         return tangent
 
 
@@ -81,16 +83,24 @@ class CNN(Kernel):
 
     def __init__(self, height: int, width: int, device: torch.device | str = "cpu") -> None:
         self.height, self.width = height, width
-        self.rows, self.columns = (_windows(math.ceil(size / STRIDE)).to(device) for size in (height, width))
+        self.rows, self.columns = (
+            _windows(math.ceil(size / STRIDE)).to(device) for size in (height, width)
+        )
 
     def features(self, x: Tensor) -> Features:
         """Patches (P, N, C * 25) of the first convolution, and standard deviations (P, N) and (Q, N) after each convolution."""
         (top, bottom), (left, right) = _padding(self.height), _padding(self.width)
         padded = F.pad(x * math.sqrt(WEIGHT / (x.shape[1] * WINDOW**2)), (left, right, top, bottom))
-        windows = padded.unfold(2, WINDOW, STRIDE).unfold(3, WINDOW, STRIDE)  # (N, C, rows, columns, 5, 5)
+        windows = padded.unfold(2, WINDOW, STRIDE).unfold(
+            3, WINDOW, STRIDE
+        )  # (N, C, rows, columns, 5, 5)
         patches = windows.permute(2, 3, 0, 1, 4, 5).flatten(0, 1).flatten(2)
         variance = patches.square().sum(2) + BIAS
-        return patches, variance.sqrt(), _affine(self._average(variance / 2)).sqrt()  # ReLU halves the square of a centred variable
+        return (
+            patches,
+            variance.sqrt(),
+            _affine(self._average(variance / 2)).sqrt(),
+        )  # ReLU halves the square of a centred variable
 
     def pairs(self, a: Features, b: Features) -> Tensor:
         cov = torch.baddbmm(a[0].new_tensor(BIAS), a[0], b[0].transpose(1, 2))  # (P, A, B)
@@ -132,7 +142,9 @@ class _ReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cov: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         cosine = cov / scale
-        cosine.masked_fill_(cosine > SAME, 1)  # an image with itself gives 1 up to rounding, which the arc cosine would magnify
+        cosine.masked_fill_(
+            cosine > SAME, 1
+        )  # an image with itself gives 1 up to rounding, which the arc cosine would magnify
         gate = torch.acos(cosine).mul_(-1 / (2 * math.pi)).add_(0.5)
         sine = cosine.square().neg_().add_(1).sqrt_()
         ctx.save_for_backward(cosine, sine, gate, scale)
@@ -143,7 +155,9 @@ class _ReLU(torch.autograd.Function):
         cosine, sine, gate, scale = ctx.saved_tensors
         by_rectified, by_gate = grads
         steep = by_gate.div(sine).div_(scale).mul_(1 / (2 * math.pi)).masked_fill_(cosine == 1, 0)
-        by_scale = torch.addcmul((cosine * steep).neg_(), by_rectified, sine, value=1 / (2 * math.pi))
+        by_scale = torch.addcmul(
+            (cosine * steep).neg_(), by_rectified, sine, value=1 / (2 * math.pi)
+        )
         return steep.addcmul_(by_rectified, gate), by_scale
 
 
@@ -172,7 +186,9 @@ def gram(kernel: Kernel, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-def pull_back(kernel: Kernel, a: Tensor, b: Tensor, weights: Tensor, onto: Tensor | None = None) -> Tensor:
+def pull_back(
+    kernel: Kernel, a: Tensor, b: Tensor, weights: Tensor, onto: Tensor | None = None
+) -> Tensor:
     """Gradient with respect to ``b`` alone of the sum of ``weights`` (A, B) times ``gram(kernel, a, b)``, in the form of ``b``, floats.
 
     It is added to ``onto``, where that is given.
@@ -189,7 +205,9 @@ def pull_back(kernel: Kernel, a: Tensor, b: Tensor, weights: Tensor, onto: Tenso
             left = kernel.features(_units(a[rows]))
             with torch.enable_grad():
                 tile = kernel.pairs(left, tuple(right))
-            for total, part in zip(gradients, torch.autograd.grad(tile, right, weights[rows, columns]), strict=True):
+            for total, part in zip(
+                gradients, torch.autograd.grad(tile, right, weights[rows, columns]), strict=True
+            ):
                 total += part
         out[columns] += torch.autograd.grad(features, x, gradients)[0].to(out.dtype)
     return out
@@ -272,4 +290,6 @@ def _decay_slopes(z: Tensor) -> Tensor:
     value = _decay(z)
     small = -1 / 2 + middle / 3 - middle**2 / 8 + middle**3 / 30 - middle**4 / 144
     slope = torch.where(middle < 1e-2, small, (torch.exp(-middle) * (1 + middle) - 1) / middle**2)
-    return torch.where(gap.abs() < 1e-5 * middle.clamp(min=1), slope, (value[:, None] - value) / gap)
+    return torch.where(
+        gap.abs() < 1e-5 * middle.clamp(min=1), slope, (value[:, None] - value) / gap
+    )

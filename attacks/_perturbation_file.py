@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmark.spec import did_you_mean
+from benchmark.catalogue.spec import did_you_mean
 
 Array = NDArray[Any]
 
@@ -58,14 +58,19 @@ def read(file: Path, name: str = "") -> Found:
         with _open(file) as content:
             if isinstance(content, Mapping):
                 chosen = _choose(list(content), name)
-                index, labels = (_numbers(content[other]) if other in content else None for other in ("index", "labels"))
+                index, labels = (
+                    _numbers(content[other]) if other in content else None
+                    for other in ("index", "labels")
+                )
                 return Found(_numbers(content[chosen]), chosen, index, labels)
             if name:
                 raise ValueError(f"it holds one array, which has no name; leave out array={name}")
             return Found(_numbers(content))
     except Exception as error:  # damaged bytes make readers raise almost anything
         reason = str(error) or type(error).__name__
-        raise ValueError(f"cannot read {file}: {reason}; expected numbers in .npy, .npz, .pt or .pkl") from error
+        raise ValueError(
+            f"cannot read {file}: {reason}; expected numbers in .npy, .npz, .pt or .pkl"
+        ) from error
 
 
 def _open(file: Path) -> AbstractContextManager[object]:
@@ -79,7 +84,9 @@ def _open(file: Path) -> AbstractContextManager[object]:
         if any(name.endswith("data.pkl") for name in names):
             return nullcontext(_torch(file, mmap=True))
         if not all(name.endswith(".npy") for name in names):
-            raise ValueError(f"it is an archive that holds {names[0]}; archives are not opened, so unpack it and give the array's path")
+            raise ValueError(
+                f"it is an archive that holds {names[0]}; archives are not opened, so unpack it and give the array's path"
+            )
         arrays: AbstractContextManager[object] = np.load(file, allow_pickle=False)
         return arrays
     if head == LEGACY_TORCH:
@@ -93,7 +100,9 @@ def _torch(file: Path, mmap: bool) -> object:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
-        raise ValueError(_refusal(named[1] if named else "more than tensors")) from None  # torch's words advise to switch the check off
+        raise ValueError(
+            _refusal(named[1] if named else "more than tensors")
+        ) from None  # torch's words advise to switch the check off
 
 
 def _refusal(name: str) -> str:
@@ -109,7 +118,9 @@ def _choose(names: list[str], wanted: str) -> str:
     if "perturbation" in arrays:
         return "perturbation"
     if len(arrays) != 1:
-        raise ValueError(f"it holds {len(arrays)} arrays ({', '.join(map(str, arrays))}); say which one with array=NAME")
+        raise ValueError(
+            f"it holds {len(arrays)} arrays ({', '.join(map(str, arrays))}); say which one with array=NAME"
+        )
     return arrays[0]
 
 
@@ -120,11 +131,17 @@ def _numbers(value: object) -> Array:
     elif isinstance(value, _Array):
         value = value.array
     if not isinstance(value, np.ndarray):
-        raise ValueError(f"it holds a {type(value).__name__}, expected an array or a dictionary of arrays")
+        raise ValueError(
+            f"it holds a {type(value).__name__}, expected an array or a dictionary of arrays"
+        )
     if value.dtype.kind == "b":
-        raise ValueError("it holds true and false, expected numbers; of a mask give the positions, numpy.flatnonzero(mask)")
+        raise ValueError(
+            "it holds true and false, expected numbers; of a mask give the positions, numpy.flatnonzero(mask)"
+        )
     if value.dtype.kind not in "iuf" or value.dtype.itemsize > 8:
-        raise ValueError(f"its dtype is {value.dtype}, expected integers or floats of at most 64 bits")
+        raise ValueError(
+            f"its dtype is {value.dtype}, expected integers or floats of at most 64 bits"
+        )
     return value
 
 
@@ -155,7 +172,9 @@ def _reconstruct(*_: object) -> _Array:
     return _Array()
 
 
-def _from_buffer(data: bytes, dtype: _DType, shape: tuple[int, ...], order: str, *_: object) -> _Array:
+def _from_buffer(
+    data: bytes, dtype: _DType, shape: tuple[int, ...], order: str, *_: object
+) -> _Array:
     made = _Array()
     made.__setstate__((1, shape, dtype, order == "F", data))
     return made
@@ -167,7 +186,9 @@ def _scalar(dtype: _DType, data: bytes) -> int | float:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":  # what pickle itself writes; other codecs may do more than turn text into bytes
+    if (
+        encoding != "latin1"
+    ):  # what pickle itself writes; other codecs may do more than turn text into bytes
         raise pickle.UnpicklingError(f"it encodes bytes as {encoding}, expected latin1")
     return text.encode("latin1")
 
@@ -186,7 +207,9 @@ class _Unpickler(pickle.Unpickler):
     """Refuses every name but those of ``_STAND_INS``, and imports none."""
 
     def find_class(self, module: str, name: str) -> Callable[..., object]:
-        known = _STAND_INS.get((re.sub(r"^numpy\.core\b", "numpy._core", module), name))  # numpy.core before NumPy 2
+        known = _STAND_INS.get(
+            (re.sub(r"^numpy\.core\b", "numpy._core", module), name)
+        )  # numpy.core before NumPy 2
         if known is None:
             raise pickle.UnpicklingError(_refusal(f"{module}.{name}"))
         return partial(known)  # made anew, so that nothing a pickle does to it outlives the reading

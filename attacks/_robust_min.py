@@ -27,10 +27,10 @@ from attacks._eot import draw_views, views
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, ImageSet
 from benchmark.data import DatasetInfo
-from benchmark.gradients import frozen, input_gradient
-from benchmark.resume import Checkpoint, kept, restore_training, training_state
-from benchmark.surrogate import chance_loss, check_learned
-from benchmark.train import build_victim, check_finite
+from benchmark.training.checkpoint import Checkpoint, kept, restore_training, training_state
+from benchmark.training.gradients import frozen, input_gradient
+from benchmark.training.surrogate import chance_loss, check_learned
+from benchmark.training.train import build_victim, check_finite
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 LOG_EVERY = 100  # model steps
@@ -59,16 +59,27 @@ class RobustMin(Attack, ABC):
             raise ValueError(f'preset="{self.preset}", expected clean or official')
         check_lengths(eps=self.eps, noise_step=self.noise_step, attack_step=self.attack_step)
         if self.eps > LARGEST_EPS:
-            raise ValueError(f"eps={self.eps * 255:g}/255, expected at most 127/255, since noise is kept as signed bytes")
+            raise ValueError(
+                f"eps={self.eps * 255:g}/255, expected at most 127/255, since noise is kept as signed bytes"
+            )
         if self.radius:
             check_lengths(radius=self.radius)
-        if min(self.steps, self.lr_every, self.eot_samples, self.noise_steps, self.attack_steps) < 1:
-            raise ValueError("steps, lr_every, eot_samples, noise_steps and attack_steps must be at least 1")
+        if (
+            min(self.steps, self.lr_every, self.eot_samples, self.noise_steps, self.attack_steps)
+            < 1
+        ):
+            raise ValueError(
+                "steps, lr_every, eot_samples, noise_steps and attack_steps must be at least 1"
+            )
         if self.batch_size < 2 or not self.lr > 0:
-            raise ValueError(f"batch_size={self.batch_size} and lr={self.lr:g}, expected at least 2 images and a positive number")
+            raise ValueError(
+                f"batch_size={self.batch_size} and lr={self.lr:g}, expected at least 2 images and a positive number"
+            )
 
     @abstractmethod
-    def attacked(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context) -> Tensor:
+    def attacked(
+        self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context
+    ) -> Tensor:
         """Images within ``radius`` of ``x``, float (B, C, H, W) in [0, 1], on which the noise has to lower the loss."""
 
     def craft(self, data: ImageSet, ctx: Context) -> ImageSet:
@@ -79,15 +90,23 @@ class RobustMin(Attack, ABC):
             FloatingPointError: if the surrogate diverges.
         """
         if len(data) < 2:
-            raise ValueError(f"{self.name} needs at least 2 images, since BatchNorm does; got {len(data)}")
-        model = build_victim(self.surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(ctx.device)
-        optimizer = torch.optim.SGD(model.parameters(), self.lr, MOMENTUM, weight_decay=WEIGHT_DECAY)
+            raise ValueError(
+                f"{self.name} needs at least 2 images, since BatchNorm does; got {len(data)}"
+            )
+        model = build_victim(self.surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(
+            ctx.device
+        )
+        optimizer = torch.optim.SGD(
+            model.parameters(), self.lr, MOMENTUM, weight_decay=WEIGHT_DECAY
+        )
         parts = self.final_parts(len(data), ctx)
         alone = torch.ones(len(data), dtype=torch.bool)
         alone[torch.cat(parts)] = False
         left = alone.nonzero().flatten()  # the images that get no final noise
         place = torch.cumsum(alone, 0) - 1  # of each of them among them
-        stale = torch.zeros(len(left), *data.x.shape[1:], dtype=torch.int8)  # their noise, in levels
+        stale = torch.zeros(
+            len(left), *data.x.shape[1:], dtype=torch.int8
+        )  # their noise, in levels
         losses = torch.zeros(self.steps, device=ctx.device)
         saved = Checkpoint(ctx)
         if saved.done:
@@ -97,14 +116,21 @@ class RobustMin(Attack, ABC):
         rounds = self.steps + len(parts)
 
         def tell(done: int) -> None:
-            ctx.progress(done / rounds, f"round {done} of {rounds}, the last {len(parts)} for the final noise")
+            ctx.progress(
+                done / rounds,
+                f"round {done} of {rounds}, the last {len(parts)} for the final noise",
+            )
 
         for number in range(saved.done, self.steps):
             batch, levels, losses[number] = self._model_step(model, optimizer, data, number, ctx)
             stale[place[batch[alone[batch]]]] = levels.cpu()[alone[batch]]
             self._watch(losses, number + 1, ctx)
             last = number + 1 == self.steps
-            saved.save(number + 1, {**training_state(model, optimizer), "stale": stale, "losses": losses}, now=last)
+            saved.save(
+                number + 1,
+                {**training_state(model, optimizer), "stale": stale, "losses": losses},
+                now=last,
+            )
             tell(number + 1)
         check_finite(model, f"after the last step ({self.steps})")
         robust_loss, chance = _recent(losses, self.steps), chance_loss(data)
@@ -131,10 +157,16 @@ class RobustMin(Attack, ABC):
     def final_parts(self, n: int, ctx: Context) -> list[Tensor]:
         """Which images get their final noise together: int64 index tensors."""
         batch = min(self.batch_size, n)
-        order = torch.arange(n) if self.preset == "clean" else torch.randperm(n, generator=ctx.generator("final order"))[: n - n % batch]
+        order = (
+            torch.arange(n)
+            if self.preset == "clean"
+            else torch.randperm(n, generator=ctx.generator("final order"))[: n - n % batch]
+        )
         return list(order.split(batch))  # type: ignore[no-untyped-call]
 
-    def descend(self, model: nn.Module, x: Tensor, y: Tensor, info: DatasetInfo, purpose: str, ctx: Context) -> Tensor:
+    def descend(
+        self, model: nn.Module, x: Tensor, y: Tensor, info: DatasetInfo, purpose: str, ctx: Context
+    ) -> Tensor:
         """Noise of a batch, from a fresh uniform start, against the model as it is: int8 levels (B, C, H, W).
 
         Args:
@@ -151,18 +183,26 @@ class RobustMin(Attack, ABC):
                 seen = views((x + delta).clamp(0, 1), draw_views(len(labels), info.hflip, drawn))
                 target = self.attacked(model, seen.detach(), labels, attack, ctx)
                 gradient, _ = input_gradient(model, target, labels, ctx)
-                (pulled,) = torch.autograd.grad(seen, delta, gradient)  # the attack counts as a constant
-                delta = (delta.detach() - self.noise_step * pulled.sign()).clamp_(-self.eps, self.eps)
+                (pulled,) = torch.autograd.grad(
+                    seen, delta, gradient
+                )  # the attack counts as a constant
+                delta = (delta.detach() - self.noise_step * pulled.sign()).clamp_(
+                    -self.eps, self.eps
+                )
         return delta.mul_(255).round_().to(torch.int8)
 
-    def ascend(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context) -> Tensor:
+    def ascend(
+        self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context
+    ) -> Tensor:
         """PGD from a random start: images within ``radius`` of ``x`` and in [0, 1] that raise the loss. The model is expected frozen."""
         if not self.radius:
             return x
         current = self.jitter(x, generator)
         for _ in range(self.attack_steps):
             gradient, _ = input_gradient(model, current, y, ctx)
-            change = (current + self.attack_step * gradient.sign() - x).clamp_(-self.radius, self.radius)
+            change = (current + self.attack_step * gradient.sign() - x).clamp_(
+                -self.radius, self.radius
+            )
             current = (x + change).clamp_(0, 1)
         return current
 
@@ -171,14 +211,21 @@ class RobustMin(Attack, ABC):
         return (x + _uniform_like(x, self.radius, generator)).clamp_(0, 1)
 
     def _model_step(
-        self, model: nn.Module, optimizer: torch.optim.SGD, data: ImageSet, number: int, ctx: Context
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.SGD,
+        data: ImageSet,
+        number: int,
+        ctx: Context,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One step of the surrogate; returns the images of its batch, their noise of this step in levels, and the loss."""
         batch = self._batch_of_step(len(data), number, ctx)
         x, y = data.batch(batch, ctx.device)
         levels = self.descend(model, x, y, data.info, f"step {number}", ctx)
         drawn = ctx.generator(f"step {number} model")
-        seen = views((x + levels.float() / 255).clamp(0, 1), draw_views(len(batch), data.info.hflip, drawn))
+        seen = views(
+            (x + levels.float() / 255).clamp(0, 1), draw_views(len(batch), data.info.hflip, drawn)
+        )
         with frozen(model):
             adversarial = self.ascend(model, seen, y, drawn, ctx)
         model.train()
@@ -196,14 +243,18 @@ class RobustMin(Attack, ABC):
         """Images of one step, a new order in each pass over the set. An incomplete last batch is left out, as in the releases."""
         batch = min(self.batch_size, n)
         epoch, position = divmod(number, n // batch)
-        return torch.randperm(n, generator=ctx.generator(f"order {epoch}"))[position * batch : (position + 1) * batch]
+        return torch.randperm(n, generator=ctx.generator(f"order {epoch}"))[
+            position * batch : (position + 1) * batch
+        ]
 
     def _watch(self, losses: Tensor, done: int, ctx: Context) -> None:
         if done % LOG_EVERY and done < self.steps:
             return
         loss = _recent(losses, done)
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the robust loss of {self.name}'s surrogate is {loss} before step {done} of {self.steps}; lower lr")
+            raise FloatingPointError(
+                f"the robust loss of {self.name}'s surrogate is {loss} before step {done} of {self.steps}; lower lr"
+            )
         ctx.log(f"{self.name}: step {done} of {self.steps}, robust loss {loss:.4f}")
 
 

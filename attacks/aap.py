@@ -26,8 +26,8 @@ from attacks._augment import augment
 from attacks._descent import Ball, Chunk, check_shift, drive
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.spec import Value
-from benchmark.surrogate import surrogates
+from benchmark.catalogue.spec import Value
+from benchmark.training.surrogate import surrogates
 
 
 @attack(version=1, cite="arXiv:2402.04010")
@@ -47,7 +47,9 @@ class AAP(Attack):
     """
 
     norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {"steps": 0.7}  # a forward and two thirds of a backward pass, and the views
+    effort: ClassVar[Mapping[str, float]] = {
+        "steps": 0.7
+    }  # a forward and two thirds of a backward pass, and the views
     toy: ClassVar[Mapping[str, Value]] = {
         "surrogate": "resnet8_w16_s2",
         "surrogate_protocol": "quick",
@@ -68,15 +70,23 @@ class AAP(Attack):
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise ValueError(f"strength={self.strength:g}, expected 0 (no augmentation) to 1 (that of contrastive learning)")
+            raise ValueError(
+                f"strength={self.strength:g}, expected 0 (no augmentation) to 1 (that of contrastive learning)"
+            )
         check_lengths(eps=self.eps)
         if self.steps < 1 or self.surrogate_epochs < 0:
-            raise ValueError("steps must be at least 1, surrogate_epochs at least 0 (the protocol's own)")
+            raise ValueError(
+                "steps must be at least 1, surrogate_epochs at least 0 (the protocol's own)"
+            )
         if not 0 < self.step_share <= 1:
-            raise ValueError(f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1")
+            raise ValueError(
+                f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1"
+            )
 
     def augment_surrogate(self, x: Tensor, ctx: Context) -> Tensor:
-        return augment(x, self.strength, ctx.stream("surrogate views"), flip=False)  # mirroring is the protocol's
+        return augment(
+            x, self.strength, ctx.stream("surrogate views"), flip=False
+        )  # mirroring is the protocol's
 
     def check(self, info: DatasetInfo) -> None:
         if self.targeted:
@@ -91,4 +101,13 @@ class AAP(Attack):
             generator = ctx.generator(f"views {chunk.name} {step}")
             return lambda x: augment(x, self.strength, generator, data.info.hflip)
 
-        return drive(data, ctx, model, Ball("linf", self.eps), view, self.steps, self.step_share * self.eps, shift)
+        return drive(
+            data,
+            ctx,
+            model,
+            Ball("linf", self.eps),
+            view,
+            self.steps,
+            self.step_share * self.eps,
+            shift,
+        )

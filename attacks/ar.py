@@ -59,7 +59,9 @@ class AR(Attack):
                 f"eps={self.eps:g} is an L2 length at 3x32x32, not in levels, published 1.0; expected 0.5 (two levels a pixel) to 4"
             )
         if not 0 <= self.response <= 100:
-            raise ValueError(f"response={self.response:g}, published 10 for ten classes and 3 for a hundred; expected 0 to 100")
+            raise ValueError(
+                f"response={self.response:g}, published 10 for ten classes and 3 for a hundred; expected 0 to 100"
+            )
 
     def budget(self, info: DatasetInfo) -> float:
         return self.eps * math.sqrt(info.size / 3072)
@@ -71,23 +73,38 @@ class AR(Attack):
             members = (data.y == label).nonzero().flatten()
             generator = ctx.generator(f"class {label}")
             process = signal_map(kernel, TILE)
-            count = max(4, at_once(data.x) // 4 * 4)  # fours draw whole runs of torch's 16, so parts draw as the whole
+            count = max(
+                4, at_once(data.x) // 4 * 4
+            )  # fours draw whole runs of torch's 16, so parts draw as the whole
             for part in chunks(len(members), count):
                 noise = self.noise(data.info, process, len(members[part]), generator)
-                out[members[part]] = rounded_within(to_float(data.x[members[part]]), noise, self.budget(data.info))
-            ctx.progress(SEARCH + (1 - SEARCH) * (label + 1) / len(kernels), f"class {label + 1} of {len(kernels)}")
+                out[members[part]] = rounded_within(
+                    to_float(data.x[members[part]]), noise, self.budget(data.info)
+                )
+            ctx.progress(
+                SEARCH + (1 - SEARCH) * (label + 1) / len(kernels),
+                f"class {label + 1} of {len(kernels)}",
+            )
         return data.with_x(out)
 
-    def noise(self, info: DatasetInfo, process: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    def noise(
+        self, info: DatasetInfo, process: Tensor, count: int, generator: torch.Generator
+    ) -> Tensor:
         """``count`` draws of one class, float32 (count, C, H, W), each of the length of the budget.
 
         Args:
             process: of ``signal_map``.
         """
         down, across = -(-info.height // TILE), -(-info.width // TILE)
-        start = torch.randn(count, info.channels, down * across, process.shape[1], generator=generator)
+        start = torch.randn(
+            count, info.channels, down * across, process.shape[1], generator=generator
+        )
         tiles = torch.einsum("nctf,cfp->nctp", start, process.float())
-        whole = tiles.view(count, info.channels, down, across, TILE, TILE).transpose(3, 4).reshape(count, info.channels, down * TILE, -1)
+        whole = (
+            tiles.view(count, info.channels, down, across, TILE, TILE)
+            .transpose(3, 4)
+            .reshape(count, info.channels, down * TILE, -1)
+        )
         noise = whole[:, :, : info.height, : info.width]
         length: Tensor = noise.flatten(1).norm(dim=1)
         return noise * (self.budget(info) / length)[:, None, None, None]
@@ -102,8 +119,13 @@ class AR(Attack):
         generator = ctx.generator("kernels")
         found: list[Tensor] = []
         for tried in range(0, TRIES, CANDIDATES):
-            ctx.progress(SEARCH * len(found) / info.num_classes, f"{len(found)} of {info.num_classes} processes found, {tried:,} tried")
-            kernels = torch.randn(CANDIDATES, info.channels, 3, 3, dtype=torch.float64, generator=generator)
+            ctx.progress(
+                SEARCH * len(found) / info.num_classes,
+                f"{len(found)} of {info.num_classes} processes found, {tried:,} tried",
+            )
+            kernels = torch.randn(
+                CANDIDATES, info.channels, 3, 3, dtype=torch.float64, generator=generator
+            )
             kernels[..., 2, 2] = 0
             kernels /= kernels.sum((-2, -1), keepdim=True)
             shape = (TRIALS, CANDIDATES, info.channels, TILE + MARGIN, TILE + MARGIN)
@@ -134,7 +156,9 @@ def run(kernels: Tensor, start: Tensor) -> Tensor:
     """
     height, width = start.shape[-2:]
     row, column = torch.arange(height)[:, None], torch.arange(width)
-    skew = start.new_zeros(*start.shape[:-2], height + width - 1, height)  # a diagonal a row, so that neighbours are slices
+    skew = start.new_zeros(
+        *start.shape[:-2], height + width - 1, height
+    )  # a diagonal a row, so that neighbours are slices
     skew[..., row + column, row] = start
     for diagonal in range(4, height + width - 1):
         first, end = max(2, diagonal - width + 1), min(height, diagonal - 1)
@@ -142,7 +166,10 @@ def run(kernels: Tensor, start: Tensor) -> Tensor:
         for a in range(3):
             for b in range(3):
                 if (a, b) != (2, 2):
-                    total += kernels[..., a, b, None] * skew[..., diagonal - 4 + a + b, first - 2 + a : end - 2 + a]
+                    total += (
+                        kernels[..., a, b, None]
+                        * skew[..., diagonal - 4 + a + b, first - 2 + a : end - 2 + a]
+                    )
         skew[..., diagonal, first:end] = total
     signal: Tensor = skew[..., row + column, row][..., MARGIN:, MARGIN:]
     return signal

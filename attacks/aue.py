@@ -27,8 +27,8 @@ from attacks._augment import augment
 from attacks._lengths import check_lengths
 from attacks._min_min import MinMin, batches
 from benchmark import Attack, Context, ImageSet, attack
-from benchmark.gradients import input_gradient
-from benchmark.spec import Value
+from benchmark.catalogue.spec import Value
+from benchmark.training.gradients import input_gradient
 
 
 @attack(version=1, cite="arXiv:2402.04010")
@@ -48,8 +48,15 @@ class AUE(Attack):
     """
 
     norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {"epochs": 5.0}  # a training pass, 5 noise steps of two thirds of one, an evaluation
-    toy: ClassVar[Mapping[str, Value]] = {"surrogate": "resnet8_w16_s2", "epochs": 5, "noise_steps": 2, "batch_size": 32}
+    effort: ClassVar[Mapping[str, float]] = {
+        "epochs": 5.0
+    }  # a training pass, 5 noise steps of two thirds of one, an evaluation
+    toy: ClassVar[Mapping[str, Value]] = {
+        "surrogate": "resnet8_w16_s2",
+        "epochs": 5,
+        "noise_steps": 2,
+        "batch_size": 32,
+    }
     granularity: str = "sample"
     strength: float = 0.6
     eps: float = 8 / 255
@@ -64,12 +71,18 @@ class AUE(Attack):
         if self.granularity not in ("sample", "class"):
             raise ValueError(f'granularity="{self.granularity}", expected sample or class')
         if not 0 <= self.strength <= 1:
-            raise ValueError(f"strength={self.strength:g}, expected 0 (no augmentation) to 1 (that of contrastive learning)")
+            raise ValueError(
+                f"strength={self.strength:g}, expected 0 (no augmentation) to 1 (that of contrastive learning)"
+            )
         check_lengths(eps=self.eps)
         if not 0 < self.step_share <= 1:
-            raise ValueError(f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1")
+            raise ValueError(
+                f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1"
+            )
         if self.epochs < 1 or self.batch_size < 2 or self.noise_steps < 0:
-            raise ValueError("epochs must be at least 1, batch_size at least 2, noise_steps at least 0 (5 sample-wise, 1 class-wise)")
+            raise ValueError(
+                "epochs must be at least 1, batch_size at least 2, noise_steps at least 0 (5 sample-wise, 1 class-wise)"
+            )
         if self.lr <= 0:
             raise ValueError(f"lr={self.lr:g}, expected a positive learning rate")
 
@@ -89,7 +102,9 @@ class AUE(Attack):
         )
 
         def shuffled(purpose: str) -> list[Tensor]:
-            return batches(torch.randperm(len(data), generator=ctx.generator(purpose)), self.batch_size)
+            return batches(
+                torch.randperm(len(data), generator=ctx.generator(purpose)), self.batch_size
+            )
 
         def model_turn(number: int) -> None:
             view.generator = ctx.generator(f"model views {number}")
@@ -112,8 +127,12 @@ class AUE(Attack):
         """Moves the noise of each class in the batch down the summed gradient of its images."""
         x, y = game.images(batch)
         for _ in range(self.noise_steps or 1):
-            gradient, _ = input_gradient(game.seen, (x + game.class_noise[y]).clamp_(0, 1), y, game.ctx)
-            total = torch.zeros(game.class_noise.shape, device=game.class_noise.device).index_add_(0, y, gradient)
+            gradient, _ = input_gradient(
+                game.seen, (x + game.class_noise[y]).clamp_(0, 1), y, game.ctx
+            )
+            total = torch.zeros(game.class_noise.shape, device=game.class_noise.device).index_add_(
+                0, y, gradient
+            )
             moved = game.class_noise - self.step_share * self.eps * total.sign()
             game.class_noise.copy_(moved.clamp_(-self.eps, self.eps))
 

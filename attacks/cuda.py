@@ -34,13 +34,17 @@ class CUDA(Attack):
 
     def __post_init__(self) -> None:
         if self.size < 3 or self.size % 2 == 0:
-            raise ValueError(f"size={self.size}, expected an odd number of pixels, 3 or more: with one all classes have the same kernel")
+            raise ValueError(
+                f"size={self.size}, expected an odd number of pixels, 3 or more: with one all classes have the same kernel"
+            )
         if not 0 < self.blur < 1:
             raise ValueError(f"blur={self.blur:g}, expected a number between 0 and 1")
 
     def check(self, info: DatasetInfo) -> None:
         if self.size > min(info.height, info.width):
-            raise ValueError(f"size={self.size} is larger than images of {info.height}x{info.width} pixels; 3 is usual at 32")
+            raise ValueError(
+                f"size={self.size} is larger than images of {info.height}x{info.width} pixels; 3 is usual at 32"
+            )
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         kernels = self.kernels(data.info, ctx)
@@ -54,7 +58,10 @@ class CUDA(Attack):
         """A kernel for each class, float32 (num_classes, size, size), with one entry 1 and the others in [0, blur)."""
         generator = ctx.generator("kernels")
         kernels = torch.rand(info.num_classes, self.size**2, generator=generator) * self.blur
-        kernels[torch.arange(info.num_classes), torch.randint(self.size**2, (info.num_classes,), generator=generator)] = 1
+        kernels[
+            torch.arange(info.num_classes),
+            torch.randint(self.size**2, (info.num_classes,), generator=generator),
+        ] = 1
         return kernels.view(-1, self.size, self.size)
 
 
@@ -67,5 +74,10 @@ def filtered(x: Tensor, kernels: Tensor) -> Tensor:
     """
     n, channels = x.shape[:2]
     grouped = kernels.repeat_interleave(channels, 0)[:, None]  # a group is one channel of one image
-    out = F.conv2d(x.reshape(1, n * channels, *x.shape[2:]), grouped, padding=kernels.shape[-1] // 2, groups=n * channels).view_as(x)
+    out = F.conv2d(
+        x.reshape(1, n * channels, *x.shape[2:]),
+        grouped,
+        padding=kernels.shape[-1] // 2,
+        groups=n * channels,
+    ).view_as(x)
     return out / out.flatten(1).amax(1).clamp(min=1e-12)[:, None, None, None]

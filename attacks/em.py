@@ -23,7 +23,7 @@ from torch import Tensor
 from attacks._lengths import check_lengths
 from attacks._min_min import MinMin, batches
 from benchmark import Attack, Context, ImageSet, attack
-from benchmark.spec import Value
+from benchmark.catalogue.spec import Value
 
 NOISE_BATCH = 125  # eval-mode BatchNorm makes images independent, so the size is free; this one stays in a CPU's cache
 
@@ -49,7 +49,9 @@ class EM(Attack):
 
     norm = "linf"
     later = ("preset",)
-    effort: ClassVar[Mapping[str, float]] = {"": 60.0}  # some five rounds of 20 noise steps; class-wise it is far less
+    effort: ClassVar[Mapping[str, float]] = {
+        "": 60.0
+    }  # some five rounds of 20 noise steps; class-wise it is far less
     toy: ClassVar[Mapping[str, Value]] = {
         "surrogate": "resnet8_w16_s2",
         "max_rounds": 2,
@@ -81,8 +83,14 @@ class EM(Attack):
                 f"lr={self.lr:g}, class_share={self.class_share:g} and stop_error={self.stop_error:g}, expected a positive learning rate, "
                 "a share above 0 and up to 1, and an error below 1"
             )
-        if min(self.model_steps, self.max_rounds) < 1 or self.batch_size < 2 or self.noise_steps < 0:
-            raise ValueError("model_steps and max_rounds must be at least 1, batch_size at least 2, noise_steps at least 0")
+        if (
+            min(self.model_steps, self.max_rounds) < 1
+            or self.batch_size < 2
+            or self.noise_steps < 0
+        ):
+            raise ValueError(
+                "model_steps and max_rounds must be at least 1, batch_size at least 2, noise_steps at least 0"
+            )
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         by_class = self.granularity == "class"
@@ -97,7 +105,9 @@ class EM(Attack):
             chunk=NOISE_BATCH,
             positive=self.preset == "official",
         )
-        parts = batches(torch.randperm(len(data), generator=ctx.generator("order")), self.batch_size)
+        parts = batches(
+            torch.randperm(len(data), generator=ctx.generator("order")), self.batch_size
+        )
 
         def model_turn(number: int) -> None:
             for step in range((number - 1) * self.model_steps, number * self.model_steps):
@@ -109,7 +119,9 @@ class EM(Attack):
             else:
                 game.sample_turn(self.noise_steps or 20, self.step)
 
-        return game.play(model_turn, noise_turn, self.max_rounds, expected=12, stop_error=self.stop_error)
+        return game.play(
+            model_turn, noise_turn, self.max_rounds, expected=12, stop_error=self.stop_error
+        )
 
     def _class_turn(self, game: MinMin, number: int) -> None:
         """Each batch of a share of the set moves the noise of its classes to the mean of what its images would have."""
@@ -117,10 +129,14 @@ class EM(Attack):
         for batch in self._stratified(game.data, number, game.ctx):
             x, y = game.images(batch)
             updated = game.descend(x, y, noise[y].float(), self.noise_steps or 1, self.step)
-            count = torch.zeros(len(noise), device=noise.device).index_add_(0, y, torch.ones_like(y, dtype=torch.float32))
+            count = torch.zeros(len(noise), device=noise.device).index_add_(
+                0, y, torch.ones_like(y, dtype=torch.float32)
+            )
             total = torch.zeros(noise.shape, device=noise.device).index_add_(0, y, updated)
             seen = count > 0
-            noise[seen] = (total[seen] / count[seen][:, None, None, None]).clamp_(-self.eps, self.eps).half()
+            noise[seen] = (
+                (total[seen] / count[seen][:, None, None, None]).clamp_(-self.eps, self.eps).half()
+            )
 
     def _stratified(self, data: ImageSet, number: int, ctx: Context) -> Iterator[Tensor]:
         """Shuffled batches of a share of each class, drawn anew each round; an incomplete batch is dropped unless alone."""

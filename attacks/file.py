@@ -25,9 +25,14 @@ from attacks._lengths import check_lengths
 from attacks._perturbation_file import Array, read
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.data import at_once, chunks, to_float, to_uint8
-from benchmark.files import given_file
+from benchmark.storage.files import given_file
 
-CHOICES = {"layout": ("nchw", "nhwc"), "unit": ("unit", "levels"), "kind": ("delta", "image"), "per": ("image", "class")}
+CHOICES = {
+    "layout": ("nchw", "nhwc"),
+    "unit": ("unit", "levels"),
+    "kind": ("delta", "image"),
+    "per": ("image", "class"),
+}
 SATURATED = 0.05  # share of values of 1 or -1 from which on signed numbers are doubted to be in [0, 1] units
 SAMPLE = 512  # entries that are compared with the data set's images
 
@@ -86,10 +91,14 @@ class File(Attack):
             if (value := getattr(self, name)) not in ("auto", *known):
                 raise ValueError(f'{name}="{value}", expected auto, {" or ".join(known)}')
         if self.per == "class" and (self.index or self.kind == "image"):
-            raise ValueError("per=class means one change a class; it goes neither with index=... nor with kind=image")
+            raise ValueError(
+                "per=class means one change a class; it goes neither with index=... nor with kind=image"
+            )
         if self.eps:
             check_lengths(eps=self.eps)
-            object.__setattr__(self, "norm", "linf")  # of this instance, so that the result is verified as any attack's
+            object.__setattr__(
+                self, "norm", "linf"
+            )  # of this instance, so that the result is verified as any attack's
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         found = read(given_file(self.path), self.array)
@@ -102,7 +111,11 @@ class File(Attack):
             if not len(values):
                 raise ValueError("it holds no entry")
             images, rows, per = self._places(len(values), index, data)
-            if per == "image" and found.labels is not None and _may_be_labels(found.labels, data.info):
+            if (
+                per == "image"
+                and found.labels is not None
+                and _may_be_labels(found.labels, data.info)
+            ):
                 _check_labels(found.labels, data.y.cpu()[images])
             entries = Entries(values, images, rows, *_range(values, ctx))
             unit = self._unit(entries)
@@ -118,38 +131,76 @@ class File(Attack):
             "dtype": str(values.dtype),
             "entries": len(values),
         }
-        ctx.note(**facts, covered=len(images) / len(data), lowest=entries.low * scale, highest=entries.high * scale)
-        ctx.log(f"file: {self.path}: read as {', '.join(f'{name}={fact}' for name, fact in facts.items())}")
+        ctx.note(
+            **facts,
+            covered=len(images) / len(data),
+            lowest=entries.low * scale,
+            highest=entries.high * scale,
+        )
+        ctx.log(
+            f"file: {self.path}: read as {', '.join(f'{name}={fact}' for name, fact in facts.items())}"
+        )
         if kind == "delta":
             ctx.note(positive_only=0 <= entries.low < entries.high)
             if ctx.notes["positive_only"]:
-                ctx.log(f"file: {self.path}: no change is negative (positive_only), as in the sets that EM released; docs/methods/file.md")
+                ctx.log(
+                    f"file: {self.path}: no change is negative (positive_only), as in the sets that EM released; docs/methods/file.md"
+                )
         out = data.x.clone()
         step = at_once(values)
         for part in ctx.track(chunks(len(images), step), -(-len(images) // step), "applying"):
             some, new = data.select(images[part]), entries.take(part, unit)
-            out[images[part]] = to_uint8(new).to(out.device) if kind == "image" else some.perturb(new).x
+            out[images[part]] = (
+                to_uint8(new).to(out.device) if kind == "image" else some.perturb(new).x
+            )
         return data.with_x(out)
 
     def _layout(self, values: Array, info: DatasetInfo) -> tuple[Array, str]:
         if values.ndim == 3 and info.channels == 1:
             values = values[:, None]
-        shapes = {"nchw": (info.channels, info.height, info.width), "nhwc": (info.height, info.width, info.channels)}
-        fits = [name for name, shape in shapes.items() if values.shape[1:] == shape and self.layout in ("auto", name)]
+        shapes = {
+            "nchw": (info.channels, info.height, info.width),
+            "nhwc": (info.height, info.width, info.channels),
+        }
+        fits = [
+            name
+            for name, shape in shapes.items()
+            if values.shape[1:] == shape and self.layout in ("auto", name)
+        ]
         if not fits:
-            wanted = " or ".join(f"{shape} ({name})" for name, shape in shapes.items() if self.layout in ("auto", name))
-            raise ValueError(f"it has shape {values.shape}, but entries for images of {info.name} have {wanted}")
+            wanted = " or ".join(
+                f"{shape} ({name})"
+                for name, shape in shapes.items()
+                if self.layout in ("auto", name)
+            )
+            raise ValueError(
+                f"it has shape {values.shape}, but entries for images of {info.name} have {wanted}"
+            )
         if len(fits) == 2:
-            raise ValueError(f"channels may be first or last in shape {values.shape}; say layout=nchw or layout=nhwc")
+            raise ValueError(
+                f"channels may be first or last in shape {values.shape}; say layout=nchw or layout=nhwc"
+            )
         return (values if fits[0] == "nchw" else values.transpose(0, 3, 1, 2)), fits[0]
 
-    def _places(self, count: int, index: Array | None, data: ImageSet) -> tuple[Tensor, Tensor, str]:
+    def _places(
+        self, count: int, index: Array | None, data: ImageSet
+    ) -> tuple[Tensor, Tensor, str]:
         """Which images get an entry, which entry each gets, and whether entries are for an image or a class."""
         n, classes, every = len(data), data.info.num_classes, torch.arange(len(data))
         if index is not None and self.per != "class":
             return _positions(index, count, n), torch.arange(count), "image"
-        allowed = ("image",) if self.kind == "image" else ("image", "class") if self.per == "auto" else (self.per,)
-        fits = [per for per, wanted in (("image", n), ("class", classes)) if count == wanted and per in allowed]
+        allowed = (
+            ("image",)
+            if self.kind == "image"
+            else ("image", "class")
+            if self.per == "auto"
+            else (self.per,)
+        )
+        fits = [
+            per
+            for per, wanted in (("image", n), ("class", classes))
+            if count == wanted and per in allowed
+        ]
         if not fits:
             forced = "" if self.per == "auto" else f" and per={self.per}"
             raise ValueError(
@@ -157,7 +208,9 @@ class File(Attack):
                 "take the training set that it was made for, whole and in its own order, or say which images it is for with index=FILE"
             )
         if len(fits) == 2:
-            raise ValueError(f"{count} is the number of images and that of classes; say per=image or per=class")
+            raise ValueError(
+                f"{count} is the number of images and that of classes; say per=image or per=class"
+            )
         return every, every if fits[0] == "image" else data.y.cpu(), fits[0]
 
     def _unit(self, entries: Entries) -> str:
@@ -175,7 +228,9 @@ class File(Attack):
             )
         most = 1 if unit == "unit" else 255
         if size > 1.001 * most:
-            raise ValueError(f"values run from {entries.low:.4g} to {entries.high:.4g}, but unit={unit} allows at most {most}")
+            raise ValueError(
+                f"values run from {entries.low:.4g} to {entries.high:.4g}, but unit={unit} allows at most {most}"
+            )
         return unit
 
     def _kind(self, entries: Entries, unit: str, per: str, data: ImageSet, is_change: bool) -> str:
@@ -194,15 +249,29 @@ class File(Attack):
                 "kind=delta"
             )
         if self.kind == "image" and entries.low < 0:
-            raise ValueError(f"kind=image, but values begin at {entries.low:.4g}; images have none below 0")
-        if self.kind == "image" or (self.kind == "auto" and per == "image" and entries.low >= 0 and not is_change and 2 * near < far):
+            raise ValueError(
+                f"kind=image, but values begin at {entries.low:.4g}; images have none below 0"
+            )
+        if self.kind == "image" or (
+            self.kind == "auto"
+            and per == "image"
+            and entries.low >= 0
+            and not is_change
+            and 2 * near < far
+        ):
             return "image"
         if entries.values.dtype == np.uint8 and _wraps(seen):
             raise ValueError(
                 "unsigned 8-bit values close to 0 and to 255 and none between look like negative changes that wrapped around, 255 for -1; "
                 "save array.view(numpy.int8) instead, or say kind=image if these are images"
             )
-        if self.kind == "delta" or is_change or per == "class" or entries.low < 0 or 2 * far <= near:
+        if (
+            self.kind == "delta"
+            or is_change
+            or per == "class"
+            or entries.low < 0
+            or 2 * far <= near
+        ):
             return "delta"
         raise ValueError(
             f"values lie {255 * near:.1f} levels from the images at their places and {255 * far:.1f} from 0 on average, too much alike to "
@@ -211,13 +280,20 @@ class File(Attack):
 
 
 def _may_be_labels(found: Array, info: DatasetInfo) -> bool:
-    return found.dtype.kind in "iu" and bool(found.size) and int(found.min()) >= 0 and int(found.max()) < info.num_classes
+    return (
+        found.dtype.kind in "iu"
+        and bool(found.size)
+        and int(found.min()) >= 0
+        and int(found.max()) < info.num_classes
+    )
 
 
 def _check_labels(labels: Array, wanted: Tensor) -> None:
     """Refuses labels beside the entries that are not those of the images at their places."""
     if labels.shape != tuple(wanted.shape):
-        raise ValueError(f"its labels have shape {labels.shape}, but {len(wanted):,} images get an entry")
+        raise ValueError(
+            f"its labels have shape {labels.shape}, but {len(wanted):,} images get an entry"
+        )
     if wrong := int((torch.from_numpy(labels.astype(np.int64)) != wanted).sum()):
         raise ValueError(
             f"{wrong:,} of {len(wanted):,} labels in it are not those of the images at the same places: it was made for another order or "
@@ -241,12 +317,16 @@ def _check_signed(seen: Tensor, images: Tensor, unit: str) -> None:
 def _positions(index: Array, count: int, n: int) -> Tensor:
     """A checked index map, int64 (count,)."""
     if index.ndim != 1 or index.dtype.kind not in "iu":
-        raise ValueError(f"the index map is {index.dtype} {index.shape}, expected integers ({count},)")
+        raise ValueError(
+            f"the index map is {index.dtype} {index.shape}, expected integers ({count},)"
+        )
     if len(index) != count:
         raise ValueError(f"the index map places {len(index):,} entries, but there are {count:,}")
     places = torch.from_numpy(index.astype(np.int64))
     if count and (int(places.min()) < 0 or int(places.max()) >= n):
-        raise ValueError(f"the index map has positions from {int(places.min())} to {int(places.max())}, expected 0..{n - 1}")
+        raise ValueError(
+            f"the index map has positions from {int(places.min())} to {int(places.max())}, expected 0..{n - 1}"
+        )
     if len(np.unique(index)) != count:
         raise ValueError("the index map names an image twice; expected one entry an image")
     return places
@@ -256,12 +336,16 @@ def _range(values: Array, ctx: Context) -> tuple[float, float]:
     """Smallest and largest value, and 0, of finite numbers."""
     low = high = 0.0
     step = at_once(values)
-    for part in ctx.track(chunks(len(values), step), -(-len(values) // step), "looking at the values"):
+    for part in ctx.track(
+        chunks(len(values), step), -(-len(values) // step), "looking at the values"
+    ):
         some = values[part]
         smallest, largest = float(some.min()), float(some.max())
         if not math.isfinite(smallest) or not math.isfinite(largest):
             bad = part.start + int(np.argmin(np.isfinite(some).reshape(len(some), -1).all(1)))
-            raise ValueError(f"entry {bad} holds NaN or an infinite value; the perturbation is damaged or its attack diverged")
+            raise ValueError(
+                f"entry {bad} holds NaN or an infinite value; the perturbation is damaged or its attack diverged"
+            )
         low, high = min(low, smallest), max(high, largest)
     return low, high
 

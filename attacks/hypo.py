@@ -23,8 +23,8 @@ from torch import Tensor
 from attacks._descent import Ball, Chunk, craft, cross_entropy, descend, gradient_of
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.spec import Value
-from benchmark.surrogate import surrogates
+from benchmark.catalogue.spec import Value
+from benchmark.training.surrogate import surrogates
 
 
 @attack(version=1, cite="arXiv:2102.04716")
@@ -68,10 +68,16 @@ class Hypo(Attack):
                 f"eps={self.eps:g} is an L2 length at 3x32x32, not in levels, published 0.5; expected 0.25 (one level a pixel) to 4"
             )
         if not 0 < self.step_share <= 1:
-            raise ValueError(f"step_share={self.step_share:g}, expected a share of the budget, above 0 and up to 1")
+            raise ValueError(
+                f"step_share={self.step_share:g}, expected a share of the budget, above 0 and up to 1"
+            )
         if self.steps < 1 or self.surrogate_epochs < 0:
-            raise ValueError("steps must be at least 1, surrogate_epochs at least 0 (the protocol's own)")
-        object.__setattr__(self, "norm", self.ball)  # of this instance; the class's is that of the default
+            raise ValueError(
+                "steps must be at least 1, surrogate_epochs at least 0 (the protocol's own)"
+            )
+        object.__setattr__(
+            self, "norm", self.ball
+        )  # of this instance; the class's is that of the default
 
     def budget(self, info: DatasetInfo) -> float:
         return self.eps * math.sqrt(info.size / 3072) if self.ball == "l2" else self.eps

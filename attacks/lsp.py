@@ -22,8 +22,7 @@ from torch import Tensor
 
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.data import at_once, chunks
-from benchmark.verify import L2_AIM
+from benchmark.data import L2_AIM, at_once, chunks
 
 NEAR_TIE = 1e-3  # in levels; so near a half, adding the image may round either way, hence the longer way is assumed
 FURTHEST = 1e6  # squares of more than this leave single precision
@@ -57,9 +56,13 @@ class LSP(Attack):
 
     def check(self, info: DatasetInfo) -> None:
         if info.height % self.patch or info.width % self.patch:
-            raise ValueError(f"patch={self.patch} does not divide images of {info.height}x{info.width} pixels; choose a divisor of both")
+            raise ValueError(
+                f"patch={self.patch} does not divide images of {info.height}x{info.width} pixels; choose a divisor of both"
+            )
         if (features := self._features(info)) < math.log2(info.num_classes):
-            raise ValueError(f"patch={self.patch} leaves {2**features} vertices for {info.num_classes} classes; take a smaller patch")
+            raise ValueError(
+                f"patch={self.patch} leaves {2**features} vertices for {info.num_classes} classes; take a smaller patch"
+            )
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         info = data.info
@@ -68,9 +71,15 @@ class LSP(Attack):
         out = torch.empty_like(data.x)
         for label in range(info.num_classes):
             members = (data.y == label).nonzero().flatten()
-            patches = self.patches(info, centres[label], len(members), ctx.generator(f"class {label}"))
-            for part in chunks(len(members), at_once(data.x)):  # full-size noise exists for one chunk at a time
-                noise = patches[part].repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
+            patches = self.patches(
+                info, centres[label], len(members), ctx.generator(f"class {label}")
+            )
+            for part in chunks(
+                len(members), at_once(data.x)
+            ):  # full-size noise exists for one chunk at a time
+                noise = (
+                    patches[part].repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
+                )
                 out[members[part]] = data.select(members[part]).perturb(noise).x
             ctx.progress((label + 1) / info.num_classes, f"class {label + 1} of {info.num_classes}")
         return data.with_x(out)
@@ -86,7 +95,9 @@ class LSP(Attack):
                 signs.append(vertex)
         return (2.0 * torch.tensor(signs, dtype=torch.float32) - 1) * self.class_sep
 
-    def patches(self, info: DatasetInfo, centre: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    def patches(
+        self, info: DatasetInfo, centre: Tensor, count: int, generator: torch.Generator
+    ) -> Tensor:
         """Draws ``count`` rows of one class, float (count, C, H / patch, W / patch), scaled so that the full-size L2 is the budget."""
         features = self._features(info)
         spread = 2 * torch.rand(features, features, generator=generator) - 1
@@ -101,7 +112,9 @@ class LSP(Attack):
             if not len(missing):
                 break
         else:
-            raise ValueError(f"rms={self.rms:g} cannot be rounded to whole levels within 1 % of the L2 budget; take at least 3/255")
+            raise ValueError(
+                f"rms={self.rms:g} cannot be rounded to whole levels within 1 % of the L2 budget; take at least 3/255"
+            )
         return rows.view(count, info.channels, info.height // self.patch, info.width // self.patch)
 
     def _features(self, info: DatasetInfo) -> int:

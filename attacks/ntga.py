@@ -36,9 +36,9 @@ from torch.nn import functional as F
 from attacks._lengths import check_lengths
 from attacks._ntk import CNN, FNN, KernelMachine
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
+from benchmark.catalogue.spec import Value
 from benchmark.data import at_once, chunks, to_float
-from benchmark.resume import kept, with_scratch
-from benchmark.spec import Value
+from benchmark.training.checkpoint import kept, with_scratch
 
 TIMES = {"cnn": 8.0, "fnn": 4096.0}  # the best of the paper for CIFAR-10
 REACH = 1.1  # length of all steps together, in units of eps
@@ -61,7 +61,9 @@ class NTGA(Attack):
     """
 
     norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {"steps": 8.0}  # at 10,000 validation images; in proportion to their number
+    effort: ClassVar[Mapping[str, float]] = {
+        "steps": 8.0
+    }  # at 10,000 validation images; in proportion to their number
     toy: ClassVar[Mapping[str, Value]] = {"steps": 2}
     kernel: str = "cnn"
     mode: str = "iterated"
@@ -74,16 +76,26 @@ class NTGA(Attack):
     validation_images: int = 0
 
     def __post_init__(self) -> None:
-        for name, values in (("kernel", ("cnn", "fnn")), ("mode", ("iterated", "official")), ("cover", ("all", "train"))):
+        for name, values in (
+            ("kernel", ("cnn", "fnn")),
+            ("mode", ("iterated", "official")),
+            ("cover", ("all", "train")),
+        ):
             if getattr(self, name) not in values:
                 raise ValueError(f'{name}="{getattr(self, name)}", expected {" or ".join(values)}')
         check_lengths(eps=self.eps)
         if min(self.steps, self.block) < 1 or self.validation_images < 0:
-            raise ValueError("steps and block must be at least 1, validation_images at least 0 (all that are held out)")
+            raise ValueError(
+                "steps and block must be at least 1, validation_images at least 0 (all that are held out)"
+            )
         if not 0 <= self.t < math.inf:
-            raise ValueError(f"t={self.t:g}, expected a finite number of gradient steps, or 0 for the best published")
+            raise ValueError(
+                f"t={self.t:g}, expected a finite number of gradient steps, or 0 for the best published"
+            )
         if not 0 < self.holdout < 1:
-            raise ValueError(f"holdout={self.holdout:g} is a share of the training set; expected more than 0 and less than 1")
+            raise ValueError(
+                f"holdout={self.holdout:g} is a share of the training set; expected more than 0 and less than 1"
+            )
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         work, order = self._work(data, ctx)
@@ -93,7 +105,9 @@ class NTGA(Attack):
             delta, seen = self._protect(block, held_out, ctx, number, len(work))
             return {"x": block.perturb(delta).x, "facts": seen}
 
-        with with_scratch(ctx) as inside:  # where blocks wait, so that memory need not hold the result beside the kernels
+        with (
+            with_scratch(ctx) as inside
+        ):  # where blocks wait, so that memory need not hold the result beside the kernels
 
             def block(number: int) -> dict[str, Tensor]:
                 return kept(inside, f"block{number}", partial(protected, number))
@@ -107,9 +121,18 @@ class NTGA(Attack):
         covered = torch.zeros(len(data), dtype=torch.bool)
         covered[torch.cat([index for index, _ in work])] = True
         ctx.keep("split", {"order": order, "covered": covered})
-        ctx.note(blocks=len(work), coverage=float(covered.double().mean()), validation_images=len(work[0][1]))
+        ctx.note(
+            blocks=len(work),
+            coverage=float(covered.double().mean()),
+            validation_images=len(work[0][1]),
+        )
         names = ("loss_clean", "loss_protected", "acc_clean", "acc_protected")
-        ctx.note(**{f"validation_{name}": value for name, value in zip(names, facts.mean(0).tolist(), strict=True)})
+        ctx.note(
+            **{
+                f"validation_{name}": value
+                for name, value in zip(names, facts.mean(0).tolist(), strict=True)
+            }
+        )
         return data.with_x(out)
 
     def _work(self, data: ImageSet, ctx: Context) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
@@ -122,10 +145,14 @@ class NTGA(Attack):
         work = []
         for part, others in [(train, rest), (rest, train)][: 2 if self.cover == "all" else 1]:
             held_out = others[: self.validation_images or held]
-            work += [(block, held_out) for block in part.tensor_split(math.ceil(len(part) / self.block))]
+            work += [
+                (block, held_out) for block in part.tensor_split(math.ceil(len(part) / self.block))
+            ]
         return work, order
 
-    def _protect(self, block: ImageSet, held_out: ImageSet, ctx: Context, number: int, total: int) -> tuple[Tensor, Tensor]:
+    def _protect(
+        self, block: ImageSet, held_out: ImageSet, ctx: Context, number: int, total: int
+    ) -> tuple[Tensor, Tensor]:
         """The noise of block ``number`` of ``total``, float32 (N, C, H, W), and four facts of the held-out images, float64.
 
         The facts are their mean loss before and after, then their accuracy before and after.
@@ -136,14 +163,23 @@ class NTGA(Attack):
         delta = torch.zeros(x.shape, device=ctx.device)
         seen = []  # logits of the held-out images
         for done in range(steps):
-            gradient, logits = self._machine(to_float(x).add_(delta), y, block.info).gradient(x_out, y_out)
+            gradient, logits = self._machine(to_float(x).add_(delta), y, block.info).gradient(
+                x_out, y_out
+            )
             seen.append(logits)
-            for part in chunks(len(x), at_once(x)):  # in place: a block of large images takes 0.3 GB as floats
+            for part in chunks(
+                len(x), at_once(x)
+            ):  # in place: a block of large images takes 0.3 GB as floats
                 clean = to_float(x[part])
-                moved = (delta[part] + REACH * self.eps / steps * gradient[part].sign()).clamp_(-self.eps, self.eps)
+                moved = (delta[part] + REACH * self.eps / steps * gradient[part].sign()).clamp_(
+                    -self.eps, self.eps
+                )
                 delta[part] = (clean + moved).clamp_(0, 1) - clean
             del gradient
-            ctx.progress((number + (done + 1) / (steps + 1)) / total, f"block {number + 1} of {total}, step {done + 1} of {steps}")
+            ctx.progress(
+                (number + (done + 1) / (steps + 1)) / total,
+                f"block {number + 1} of {total}, step {done + 1} of {steps}",
+            )
         seen.append(self._machine(to_float(x).add_(delta), y, block.info).predict(x_out))
         losses = [F.cross_entropy(logits, y_out) for logits in (seen[0], seen[-1])]
         accs = [(logits.argmax(1) == y_out).double().mean() for logits in (seen[0], seen[-1])]

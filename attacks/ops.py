@@ -57,7 +57,9 @@ class OPS(Attack):
         if self.pixels > positions:
             raise ValueError(f"pixels={self.pixels}, but images have {positions}")
         if (wanted := self.pixels * info.num_classes) > (most := positions * 2**info.channels):
-            raise ValueError(f"{info.num_classes} classes want {wanted} pixels, but images have {most} pairs of place and colour")
+            raise ValueError(
+                f"{info.num_classes} classes want {wanted} pixels, but images have {most} pairs of place and colour"
+            )
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         info = data.info
@@ -72,9 +74,13 @@ class OPS(Attack):
                 continue
             score = self.scores(data, members).masked_fill_(taken, -torch.inf)
             for _ in range(self.pixels):
-                position, colour = divmod(int(score.argmax()), len(palette))  # argmax takes the first of equals
+                position, colour = divmod(
+                    int(score.argmax()), len(palette)
+                )  # argmax takes the first of equals
                 if score[position, colour] == -torch.inf:
-                    raise ValueError(f"no free pixel is left for class {label}: {info.num_classes} classes want {self.pixels} each")
+                    raise ValueError(
+                        f"no free pixel is left for class {label}: {info.num_classes} classes want {self.pixels} each"
+                    )
                 row, column = divmod(position, info.width)
                 out[members, :, row, column] = palette[colour].to(torch.uint8) * 255
                 taken[position, colour] = True
@@ -89,16 +95,26 @@ class OPS(Attack):
         bits = colours(channels)
         sign = 1 - 2 * bits  # the distance is x from a channel of 0, and 255 - x from one of 255
         if self.criterion == "summed":
-            mean = ((sign @ first).double() + 255 * n * bits.sum(1, keepdim=True)) / (255 * n)  # (2**C, H * W)
+            mean = ((sign @ first).double() + 255 * n * bits.sum(1, keepdim=True)) / (
+                255 * n
+            )  # (2**C, H * W)
             squares = torch.einsum("kc,kd,cdp->kp", sign, sign, second)
-            variance = (n * squares - (sign @ first) ** 2).double() / (255 * n) ** 2  # the constant does not vary
+            variance = (n * squares - (sign @ first) ** 2).double() / (
+                255 * n
+            ) ** 2  # the constant does not vary
             return (mean / (variance + TINY)).T.contiguous()
-        total = sign @ first + 255 * n * bits.sum(1, keepdim=True)  # sum of distances over images and channels, in levels
+        total = sign @ first + 255 * n * bits.sum(
+            1, keepdim=True
+        )  # sum of distances over images and channels, in levels
         own = second.diagonal(dim1=0, dim2=1).T  # (C, H * W)
-        squares = own.sum(0) + bits @ (255**2 * n - 510 * first)  # (255 - x)**2 = x**2 + 255**2 - 510 x
+        squares = own.sum(0) + bits @ (
+            255**2 * n - 510 * first
+        )  # (255 - x)**2 = x**2 + 255**2 - 510 x
         mean = total.double() / (255 * n * channels)
         variance = (n * channels * squares - total**2).double() / (255 * n * channels) ** 2
-        return (mean / (variance.sqrt() + TINY) if self.criterion == "pooled" else mean - variance).T.contiguous()
+        return (
+            mean / (variance.sqrt() + TINY) if self.criterion == "pooled" else mean - variance
+        ).T.contiguous()
 
 
 def colours(channels: int) -> Tensor:
@@ -112,7 +128,9 @@ def moments(data: ImageSet, members: Tensor) -> tuple[Tensor, Tensor]:
     channels, positions = data.info.channels, data.info.height * data.info.width
     first = torch.zeros(channels, positions, dtype=torch.int64)
     second = torch.zeros(channels, channels, positions, dtype=torch.int64)
-    for part in chunks(len(members), min(EXACT, max(1, 2**22 // data.info.size))):  # at most 16 MB of floats for small images
+    for part in chunks(
+        len(members), min(EXACT, max(1, 2**22 // data.info.size))
+    ):  # at most 16 MB of floats for small images
         x = data.x[members[part]].flatten(2).float()  # (B, C, H * W)
         first += x.sum(0).long().cpu()
         for c in range(channels):

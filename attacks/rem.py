@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attacks._robust_min import RobustMin
 from benchmark import Context, ImageSet, attack
-from benchmark.spec import Value
+from benchmark.catalogue.spec import Value
 
 
 @attack(version=1, cite="arXiv:2203.14533")
@@ -41,7 +41,10 @@ class REM(RobustMin):
     """
 
     norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {"steps": 561 * 128 / 50000, "": 550.0}  # 561 passes an image and step, at the defaults
+    effort: ClassVar[Mapping[str, float]] = {
+        "steps": 561 * 128 / 50000,
+        "": 550.0,
+    }  # 561 passes an image and step, at the defaults
     toy: ClassVar[Mapping[str, Value]] = {
         "surrogate": "resnet8_w16_s2",
         "steps": 12,
@@ -67,5 +70,7 @@ class REM(RobustMin):
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         return self.craft(data, ctx)
 
-    def attacked(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context) -> Tensor:
+    def attacked(
+        self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context
+    ) -> Tensor:
         return self.ascend(model, x, y, generator, ctx)

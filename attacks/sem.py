@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from attacks._robust_min import RobustMin
 from benchmark import Context, ImageSet, attack
-from benchmark.spec import Value
+from benchmark.catalogue.spec import Value
 
 
 @attack(version=1, cite="arXiv:2311.13091")
@@ -42,7 +42,10 @@ class SEM(RobustMin):
     """
 
     norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {"steps": 61 * 128 / 50000, "": 50.0}  # 61 passes an image and step, at the defaults
+    effort: ClassVar[Mapping[str, float]] = {
+        "steps": 61 * 128 / 50000,
+        "": 50.0,
+    }  # 61 passes an image and step, at the defaults
     toy: ClassVar[Mapping[str, Value]] = {
         "surrogate": "resnet8_w16_s2",
         "steps": 12,
@@ -68,5 +71,7 @@ class SEM(RobustMin):
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         return self.craft(data, ctx)
 
-    def attacked(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context) -> Tensor:
+    def attacked(
+        self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context
+    ) -> Tensor:
         return self.jitter(x, generator)

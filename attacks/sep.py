@@ -28,11 +28,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks._descent import Ball, Chunk, check_shift, craft, cross_entropy, descend, gradient_of, logits_of, parts_of, targets
+from attacks._descent import (
+    Ball,
+    Chunk,
+    check_shift,
+    craft,
+    cross_entropy,
+    descend,
+    gradient_of,
+    logits_of,
+    parts_of,
+    targets,
+)
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.spec import Value
-from benchmark.surrogate import features, surrogates, training_of
+from benchmark.catalogue.spec import Value
+from benchmark.training.surrogate import features, surrogates, training_of
 
 
 @attack(version=2, cite="arXiv:2211.12005")
@@ -54,7 +65,10 @@ class SEP(Attack):
     """
 
     norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {"checkpoints": 20.0, "inner_steps": 20.0}  # 30 steps of two thirds of a pass each
+    effort: ClassVar[Mapping[str, float]] = {
+        "checkpoints": 20.0,
+        "inner_steps": 20.0,
+    }  # 30 steps of two thirds of a pass each
     toy: ClassVar[Mapping[str, Value]] = {
         "surrogate": "resnet8_w16_s2",
         "surrogate_protocol": "quick",
@@ -82,10 +96,14 @@ class SEP(Attack):
         if self.preset not in ("clean", "official"):
             raise ValueError(f'preset="{self.preset}", expected clean or official')
         if self.preset == "official" and self.variant == "sep":
-            raise ValueError("preset=official concerns class means, which variant=sep has no use for; leave it out")
+            raise ValueError(
+                "preset=official concerns class means, which variant=sep has no use for; leave it out"
+            )
         check_lengths(eps=self.eps, step=self.step)
         if min(self.steps, self.inner_steps, self.checkpoints) < 1 or self.surrogate_epochs < 0:
-            raise ValueError("steps, inner_steps and checkpoints must be at least 1, surrogate_epochs at least 0 (the protocol's own)")
+            raise ValueError(
+                "steps, inner_steps and checkpoints must be at least 1, surrogate_epochs at least 0 (the protocol's own)"
+            )
         training_of(self)  # refuses more checkpoints than epochs
 
     def check(self, info: DatasetInfo) -> None:
@@ -95,9 +113,13 @@ class SEP(Attack):
         self.check(data.info)
         pairs = []
         for number, model in enumerate(surrogates(self, data, ctx)):
-            seen = copy.deepcopy(model).train() if self.preset == "official" and number == 0 else model
+            seen = (
+                copy.deepcopy(model).train() if self.preset == "official" and number == 0 else model
+            )
             pairs.append((model, self.means(seen, data, ctx)))
-        drawn_pairs = pairs if self.preset == "clean" else [(model, pairs[-1][1]) for model, _ in pairs]
+        drawn_pairs = (
+            pairs if self.preset == "clean" else [(model, pairs[-1][1]) for model, _ in pairs]
+        )
         ball = Ball("linf", self.eps)
 
         def change(chunk: Chunk) -> Tensor:
@@ -107,13 +129,17 @@ class SEP(Attack):
                 return gradient_of(lambda x: self.loss(*pair, x, goal, ctx), images)
 
             def gradient(images: Tensor, step: int) -> Tensor:
-                own = torch.stack([slope(pair, images) for pair in pairs])  # (checkpoints, B, C, H, W)
+                own = torch.stack(
+                    [slope(pair, images) for pair in pairs]
+                )  # (checkpoints, B, C, H, W)
                 mean = own.mean(0)
                 if self.variant != "fa_vr":
                     return mean
                 generator = ctx.generator(f"checkpoints {chunk.name} {step}")
                 total, moved = torch.zeros_like(images), images
-                for k in torch.randint(len(pairs), (self.inner_steps,), generator=generator).tolist():
+                for k in torch.randint(
+                    len(pairs), (self.inner_steps,), generator=generator
+                ).tolist():
                     total = total + slope(drawn_pairs[k], moved) - (own[k] - mean)
                     moved = ball.step(moved, total, self.step, chunk.x)
                 return total
@@ -128,7 +154,9 @@ class SEP(Attack):
 
         return craft(data, ctx, ball, change, judge)
 
-    def loss(self, model: nn.Module, means: Tensor, x: Tensor, goal: Tensor, ctx: Context) -> Tensor:
+    def loss(
+        self, model: nn.Module, means: Tensor, x: Tensor, goal: Tensor, ctx: Context
+    ) -> Tensor:
         """The loss of each image (B,), for a checkpoint and its class means; ``goal`` int64 (B,)."""
         if self.variant == "sep":
             return cross_entropy(model, x, goal, ctx)
@@ -148,7 +176,9 @@ class SEP(Attack):
         counts = data.y.bincount(minlength=data.info.num_classes)
         for label in self._targets(counts.nonzero().flatten(), data).tolist():
             if not counts[label]:
-                raise ValueError(f"class {label} is a target but has no images, hence no mean features; change shift, or use variant=sep")
+                raise ValueError(
+                    f"class {label} is a target but has no images, hence no mean features; change shift, or use variant=sep"
+                )
         sums: Tensor | float = 0.0
         for part in parts_of(data):
             x, y = data.batch(part, ctx.device)

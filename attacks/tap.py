@@ -26,8 +26,8 @@ from torch import Tensor
 from attacks._descent import Ball, Chunk, check_shift, drive
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.spec import Value
-from benchmark.surrogate import surrogates
+from benchmark.catalogue.spec import Value
+from benchmark.training.surrogate import surrogates
 
 SHIFT = 4.0  # pixels, the largest of the random shift
 
@@ -49,7 +49,9 @@ class TAP(Attack):
     """
 
     norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {"restarts": 165.0}  # 250 steps of a forward and two thirds of a backward pass
+    effort: ClassVar[Mapping[str, float]] = {
+        "restarts": 165.0
+    }  # 250 steps of a forward and two thirds of a backward pass
     toy: ClassVar[Mapping[str, Value]] = {
         "surrogate": "resnet8_w16_s2",
         "surrogate_protocol": "quick",
@@ -71,9 +73,13 @@ class TAP(Attack):
     def __post_init__(self) -> None:
         check_lengths(eps=self.eps)
         if min(self.steps, self.restarts) < 1 or self.surrogate_epochs < 0:
-            raise ValueError("steps and restarts must be at least 1, surrogate_epochs at least 0 (the protocol's own)")
+            raise ValueError(
+                "steps and restarts must be at least 1, surrogate_epochs at least 0 (the protocol's own)"
+            )
         if not 0 < self.step_share <= 1:
-            raise ValueError(f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1")
+            raise ValueError(
+                f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1"
+            )
 
     def check(self, info: DatasetInfo) -> None:
         if self.targeted:
@@ -85,11 +91,24 @@ class TAP(Attack):
         shift = self.shift if self.targeted else None
 
         def view(chunk: Chunk, step: int) -> Callable[[Tensor], Tensor]:
-            rows, columns = shifts(chunk.x, data.info.hflip, ctx.generator(f"shift {chunk.name} {step}"))
+            rows, columns = shifts(
+                chunk.x, data.info.hflip, ctx.generator(f"shift {chunk.name} {step}")
+            )
             return lambda x: rows @ x @ columns
 
         length = self.step_share * self.eps
-        return drive(data, ctx, model, Ball("linf", self.eps), view, self.steps, length, shift, random_start=True, restarts=self.restarts)
+        return drive(
+            data,
+            ctx,
+            model,
+            Ball("linf", self.eps),
+            view,
+            self.steps,
+            length,
+            shift,
+            random_start=True,
+            restarts=self.restarts,
+        )
 
 
 def shifts(x: Tensor, flip: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:

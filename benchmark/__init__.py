@@ -9,16 +9,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmark.api import Attack, Context, Dataset, Defense, attack, dataset, defense
-    from benchmark.data import DatasetInfo, ImageSet, Splits
+    from benchmark.api import Attack as Attack
+    from benchmark.api import Context as Context
+    from benchmark.api import Dataset as Dataset
+    from benchmark.api import Defense as Defense
+    from benchmark.api import attack as attack
+    from benchmark.api import dataset as dataset
+    from benchmark.api import defense as defense
+    from benchmark.data import DatasetInfo as DatasetInfo
+    from benchmark.data import ImageSet as ImageSet
+    from benchmark.data import Splits as Splits
+    from benchmark.storage.files import given_file as given_file
+    from benchmark.training.checkpoint import Checkpoint as Checkpoint
+    from benchmark.training.gradients import frozen as frozen
+    from benchmark.training.gradients import input_gradient as input_gradient
+    from benchmark.training.surrogate import surrogates as surrogates
+    from benchmark.training.train import build_victim as build_victim
 
 __version__ = "0.1.0"
 
-_HOME = {
-    **dict.fromkeys(("Attack", "Context", "Dataset", "Defense", "attack", "dataset", "defense"), "benchmark.api"),
-    **dict.fromkeys(("DatasetInfo", "ImageSet", "Splits"), "benchmark.data"),
+_NAMES = {  # module -> what authors of methods take from it
+    "benchmark.api": "Attack Context Dataset Defense attack dataset defense",
+    "benchmark.data": "DatasetInfo ImageSet Splits",
+    "benchmark.storage.files": "given_file",
+    "benchmark.training.checkpoint": "Checkpoint",
+    "benchmark.training.gradients": "frozen input_gradient",
+    "benchmark.training.surrogate": "surrogates",
+    "benchmark.training.train": "build_victim",
 }
-__all__ = ["Attack", "Context", "Dataset", "DatasetInfo", "Defense", "ImageSet", "Splits", "attack", "dataset", "defense"]
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.catalogue.spec import Value
 from benchmark.data import DatasetInfo, ImageSet, Splits
-from benchmark.spec import Value, axis_seed
+from benchmark.keys import axis_seed
 
 if TYPE_CHECKING:
-    from benchmark.registry import Registry
+    from benchmark.catalogue.registry import Registry
 
 T = TypeVar("T")
 Progress = Callable[[float, str], None]
@@ -40,7 +41,7 @@ class Context:
         scratch: a folder of this stage's own. It survives a killed run, so a method may keep its state here and resume.
         workers: threads that a method may use for work outside torch.
         registry: where surrogates are looked up, so that a plugin's victim can be one; None means the victims that uebench brings.
-        surrogates: the states of the attack's trained surrogate, one a checkpoint; None if no stage trained it (``benchmark.surrogate``).
+        surrogates: the states of the attack's trained surrogate, one a checkpoint; None if no stage trained it (``training.surrogate``).
     """
 
     seed_axes: tuple[object, ...] = ("default",)
@@ -98,12 +99,16 @@ class Context:
 
     def keep(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Keeps tensors beside this stage's result as the artifact ``name``, for example a fitted model."""
-        self.kept[name] = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
+        self.kept[name] = {
+            key: value.detach().to("cpu").contiguous() for key, value in tensors.items()
+        }
 
     def note(self, **facts: float | int | str | bool) -> None:
         """Records facts about this run beside its result, for example ``rounds=7``. JSON has no NaN or infinity: these become text."""
         for name, value in facts.items():
-            self.notes[name] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            self.notes[name] = (
+                str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            )
 
 
 class Method:
@@ -128,7 +133,7 @@ class Attack(Method):
     """Makes training images unlearnable.
 
     ``norm`` names the budget's norm: ``linf`` and ``l2`` in [0, 1] units, ``l0`` in pixels, ``none`` for no bound.
-    ``trained_surrogate`` names the parameters that decide the training of the networks that ``benchmark.surrogate.surrogates`` gives;
+    ``trained_surrogate`` names the parameters that decide the training of the networks that ``training.surrogate.surrogates`` gives;
     ``surrogate`` (a victim) and ``surrogate_protocol`` are among them, ``surrogate_epochs`` and ``checkpoints`` may be.
     ``files`` names the parameters that are paths of files (an empty one is none): results are named by what the files hold.
     """

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmark.spec import canonical_json
+from benchmark.keys import canonical_json
 
 CHUNK = 2048 * 3072  # numbers handled at once: 25 MB of floats, so that memory stays flat
 
@@ -32,9 +32,13 @@ class DatasetInfo:
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
-            raise ValueError(f'data set "{self.name}" has {self.num_classes} class(es); classification needs at least 2')
+            raise ValueError(
+                f'data set "{self.name}" has {self.num_classes} class(es); classification needs at least 2'
+            )
         if len(self.class_names) != self.num_classes:
-            raise ValueError(f'data set "{self.name}" names {len(self.class_names)} classes but has {self.num_classes}')
+            raise ValueError(
+                f'data set "{self.name}" names {len(self.class_names)} classes but has {self.num_classes}'
+            )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DatasetInfo:
@@ -64,9 +68,13 @@ class ImageSet:
     def __post_init__(self) -> None:
         shape = (len(self.y), self.info.channels, self.info.height, self.info.width)
         if self.x.dtype != torch.uint8:
-            raise TypeError(f"images are {self.x.dtype}, expected uint8 0..255; convert with ImageSet.perturb or ImageSet.map")
+            raise TypeError(
+                f"images are {self.x.dtype}, expected uint8 0..255; convert with ImageSet.perturb or ImageSet.map"
+            )
         if tuple(self.x.shape) != shape:
-            raise ValueError(f"images have shape {tuple(self.x.shape)}, expected {shape} (N, C, H, W) for {self.info.name}")
+            raise ValueError(
+                f"images have shape {tuple(self.x.shape)}, expected {shape} (N, C, H, W) for {self.info.name}"
+            )
         if self.y.dtype != torch.int64 or self.y.ndim != 1:
             raise TypeError(f"labels are {self.y.dtype} {tuple(self.y.shape)}, expected int64 (N,)")
         if len(self.y) and (int(self.y.min()) < 0 or int(self.y.max()) >= self.info.num_classes):
@@ -92,7 +100,9 @@ class ImageSet:
             where: a slice, or int64 positions on the CPU.
             device: of both results.
         """
-        x, y = (part[where].to(device, non_blocking=True) for part in (self.x, self.y))  # a GPU goes on with the last batch meanwhile
+        x, y = (
+            part[where].to(device, non_blocking=True) for part in (self.x, self.y)
+        )  # a GPU goes on with the last batch meanwhile
         return to_float(x).to(memory_format=torch.channels_last), y
 
     def perturb(self, delta: Tensor) -> ImageSet:
@@ -102,7 +112,9 @@ class ImageSet:
             ValueError: if the shape differs from the images' or ``delta`` holds NaN or infinite values.
         """
         if delta.shape != self.x.shape:
-            raise ValueError(f"delta has shape {tuple(delta.shape)}, expected {tuple(self.x.shape)}")
+            raise ValueError(
+                f"delta has shape {tuple(delta.shape)}, expected {tuple(self.x.shape)}"
+            )
         out = torch.empty_like(self.x)
         for part in chunks(len(self), at_once(self.x)):
             change = delta[part].to(self.x.device, torch.float32)
@@ -118,7 +130,9 @@ class ImageSet:
         for part in chunks(len(self), at_once(self.x)):
             batch = fn(self.x[part])
             if batch.dtype != torch.uint8 or batch.shape != self.x[part].shape:
-                raise TypeError(f"map got {batch.dtype} {tuple(batch.shape)} from its function, expected uint8 {tuple(self.x[part].shape)}")
+                raise TypeError(
+                    f"map got {batch.dtype} {tuple(batch.shape)} from its function, expected uint8 {tuple(self.x[part].shape)}"
+                )
             out[part] = batch
         return self.with_x(out)
 
@@ -168,3 +182,8 @@ def to_uint8(x: Tensor) -> Tensor:
 def truncate_uint8(x: Tensor) -> Tensor:
     """Float in [0, 1] units -> uint8, clipped and cut toward zero, as several released codes write images."""
     return x.clamp(0, 1).mul_(255).to(torch.uint8)
+
+
+L2_ALLOWED = 1.01  # of an L2 budget, since rounding to uint8 may add to it
+
+L2_AIM = 1.009  # what attacks that look at their rounded images keep to

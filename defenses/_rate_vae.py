@@ -15,12 +15,16 @@ from torch import Tensor, nn
 
 from benchmark.api import Context
 from benchmark.data import ImageSet, chunks
-from benchmark.loader import Batches
-from benchmark.train import check_finite
+from benchmark.training.loader import Batches
+from benchmark.training.train import check_finite
 from benchmark.victims._resnet import BasicBlock
 
-PURIFY_BATCH = 256  # images whose noise is drawn one network after the other, so that it decides numbers
-CACHED_BATCH = 64  # images that a network takes at once when applied; a multiple of 16, in which torch draws
+PURIFY_BATCH = (
+    256  # images whose noise is drawn one network after the other, so that it decides numbers
+)
+CACHED_BATCH = (
+    64  # images that a network takes at once when applied; a multiple of 16, in which torch draws
+)
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -33,7 +37,11 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, width: int, latent: int, deep: bool) -> None:
         super().__init__()
-        blocks = [BasicBlock(width, width, 1), BasicBlock(width, width, 1), BasicBlock(width, 2 * width, 2)]
+        blocks = [
+            BasicBlock(width, width, 1),
+            BasicBlock(width, width, 1),
+            BasicBlock(width, 2 * width, 2),
+        ]
         if deep:
             blocks += [
                 BasicBlock(2 * width, 2 * width, 1),
@@ -42,7 +50,12 @@ class Encoder(nn.Module):
                 BasicBlock(4 * width, 8 * width, 2),
             ]
         self.features = (8 if deep else 2) * width
-        self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True), *blocks)
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            *blocks,
+        )
         self.mean = nn.Conv2d(self.features, latent, 1)
         self.log_var = nn.Conv2d(self.features, latent, 1)
         self.post = nn.Conv2d(latent, self.features, 1)
@@ -139,7 +152,9 @@ def fit_network(
         FloatingPointError: if the loss, or a weight at the end, is no longer finite.
     """
     net.to(ctx.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    batches = Batches(data, batch_size, ctx.device, ctx.generator(f"{stage} batches"), drop_last=True)
+    batches = Batches(
+        data, batch_size, ctx.device, ctx.generator(f"{stage} batches"), drop_last=True
+    )
     optimizer = torch.optim.Adam(net.parameters(), lr, foreach=True)
     means: dict[str, float] = {}
     for epoch in range(epochs):
@@ -157,11 +172,18 @@ def fit_network(
                 sums[name] = sums.get(name, torch.zeros((), device=x.device)) + term.detach()
             if number % 8 == 0:
                 here = (epoch + number / len(batches)) / epochs
-                ctx.progress(span[0] + (span[1] - span[0]) * here, f"{stage}, epoch {epoch + 1}/{epochs}")
+                ctx.progress(
+                    span[0] + (span[1] - span[0]) * here, f"{stage}, epoch {epoch + 1}/{epochs}"
+                )
         means = {name: float(total) / len(batches) for name, total in sums.items()}
         if not math.isfinite(means["loss"]):
-            raise FloatingPointError(f"{stage}: the loss is {means['loss']} in epoch {epoch + 1} of {epochs}; lower lr (now {lr})")
-        ctx.log(f"{stage}: epoch {epoch + 1}/{epochs} " + " ".join(f"{name} {value:.5f}" for name, value in means.items()))
+            raise FloatingPointError(
+                f"{stage}: the loss is {means['loss']} in epoch {epoch + 1} of {epochs}; lower lr (now {lr})"
+            )
+        ctx.log(
+            f"{stage}: epoch {epoch + 1}/{epochs} "
+            + " ".join(f"{name} {value:.5f}" for name, value in means.items())
+        )
     check_finite(net, f"after {stage}")
     return means
 
@@ -179,7 +201,12 @@ def image_batches(data: ImageSet, ctx: Context) -> Iterator[tuple[slice, Tensor,
 
 def in_parts(network: Callable[..., Tensor], *batch: Tensor) -> Tensor:
     """``network(*batch)`` for few images at a time, which stay in a CPU's cache. What it draws is the same as at once."""
-    return torch.cat([network(*part) for part in zip(*(torch.split(tensor, CACHED_BATCH) for tensor in batch), strict=True)])
+    return torch.cat(
+        [
+            network(*part)
+            for part in zip(*(torch.split(tensor, CACHED_BATCH) for tensor in batch), strict=True)
+        ]
+    )
 
 
 def seeded(make: Callable[[], M], seed: int) -> M:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import Context, Defense, defense
-from benchmark.gradients import frozen, input_gradient
-from benchmark.spec import Value
+from benchmark.catalogue.spec import Value
+from benchmark.training.gradients import frozen, input_gradient
 
 
 @defense(version=1, cite="arXiv:1706.06083")
@@ -60,14 +60,18 @@ class AT(Defense):
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         """Images within ``eps`` of ``x`` and in [0, 1] that raise the loss; the model is expected frozen, in eval mode."""
-        noise = torch.randn(x.shape, generator=ctx.stream("at start")).to(x.device, non_blocking=True)
+        noise = torch.randn(x.shape, generator=ctx.stream("at start")).to(
+            x.device, non_blocking=True
+        )
         current = self._project(x + self.step * noise, x)
         for _ in range(self.steps):
             gradient, _ = input_gradient(model, current, y, ctx)
             if self.norm == "linf":
                 ascent = gradient.sign()
             else:
-                ascent = gradient / gradient.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
+                ascent = (
+                    gradient / gradient.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
+                )
             current = self._project(current + self.step * ascent, x)
         return current.detach()
 

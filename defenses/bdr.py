@@ -15,7 +15,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from benchmark import Context, Defense, ImageSet, defense
-from benchmark.images import on_floats, reduce_bits
+from benchmark.training.images import on_floats, reduce_bits
 
 
 @defense(version=1, cite="arXiv:2301.13838")

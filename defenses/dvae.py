@@ -27,9 +27,21 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import Context, DatasetInfo, Defense, ImageSet, defense
+from benchmark.catalogue.spec import Value
 from benchmark.data import to_uint8, truncate_uint8
-from benchmark.spec import Value
-from defenses._rate_vae import Encoder, decoder, fit_network, hinge, image_batches, in_parts, kl_rate, rate_weight, ready, sample, seeded
+from defenses._rate_vae import (
+    Encoder,
+    decoder,
+    fit_network,
+    hinge,
+    image_batches,
+    in_parts,
+    kl_rate,
+    rate_weight,
+    ready,
+    sample,
+    seeded,
+)
 
 
 @dataclass(frozen=True)
@@ -46,17 +58,34 @@ class DVAENet(nn.Module):
     """Encoder, image decoder, perturbation decoder and class embedding."""
 
     def __init__(
-        self, info: DatasetInfo, width: int, decoder_width: int, latent: int, spatial: bool, deep: bool, decoder_input: str
+        self,
+        info: DatasetInfo,
+        width: int,
+        decoder_width: int,
+        latent: int,
+        spatial: bool,
+        deep: bool,
+        decoder_input: str,
     ) -> None:
         super().__init__()
         scale = 8 if deep else 2
         if info.height % scale or info.width % scale:
-            raise ValueError(f"images are {info.height} x {info.width}; dvae needs sides that {scale} divides")
+            raise ValueError(
+                f"images are {info.height} x {info.width}; dvae needs sides that {scale} divides"
+            )
         self.encoder = Encoder(info.channels, width, latent, deep)
         self.image_decoder = decoder(self.encoder.features, decoder_width, info.channels, deep)
-        self.perturbation_decoder = decoder(self.encoder.features, decoder_width, info.channels, deep)
-        self.map_shape = (self.encoder.features, info.height // scale, info.width // scale) if spatial else (self.encoder.features, 1, 1)
-        self.embedding = nn.Embedding(info.num_classes, self.map_shape[0] * self.map_shape[1] * self.map_shape[2])
+        self.perturbation_decoder = decoder(
+            self.encoder.features, decoder_width, info.channels, deep
+        )
+        self.map_shape = (
+            (self.encoder.features, info.height // scale, info.width // scale)
+            if spatial
+            else (self.encoder.features, 1, 1)
+        )
+        self.embedding = nn.Embedding(
+            info.num_classes, self.map_shape[0] * self.map_shape[1] * self.map_shape[2]
+        )
         self.decoder_input = decoder_input
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Output:
@@ -73,7 +102,9 @@ class DVAENet(nn.Module):
         features, code, _, _ = self._encode(x, generator)
         return self._explain(features, code, y)
 
-    def _encode(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _encode(
+        self, x: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         features, mean, log_var = self.encoder(x)
         return features, self.encoder.post(sample(mean, log_var, generator)), mean, log_var
 
@@ -115,7 +146,9 @@ class FittedDVAE:
         out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
         for part, x, y in image_batches(data, ctx):
             with ctx.autocast():
-                perturbation = in_parts(lambda x, y: self.stage1.perturbation(x, y, generator), x, y)
+                perturbation = in_parts(
+                    lambda x, y: self.stage1.perturbation(x, y, generator), x, y
+                )
             out[part], found[part] = self._store(x - perturbation), perturbation.half().cpu()
         return data.with_x(out), found
 
@@ -127,7 +160,9 @@ class FittedDVAE:
         out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
         for part, x, y in image_batches(data, ctx):
             with ctx.autocast():
-                perturbation = in_parts(lambda x, y: self.stage2.perturbation(x, y, generator), x, y)
+                perturbation = in_parts(
+                    lambda x, y: self.stage2.perturbation(x, y, generator), x, y
+                )
                 cleaned = (x - perturbation).clamp(0, 1)  # stays float between the two passes
                 image = in_parts(lambda x: self.stage2.image(x, generator), cleaned)
             out[part], found[part] = self._store(image), perturbation.half().cpu()
@@ -194,9 +229,13 @@ class DVAE(Defense):
         if self.rounding not in ("trunc", "round"):
             raise ValueError(f'rounding="{self.rounding}", expected trunc or round')
         if self.width < 2 or self.latent < 1 or self.epochs < 1 or self.batch_size < 2:
-            raise ValueError("width and batch_size must be at least 2, latent and epochs at least 1")
+            raise ValueError(
+                "width and batch_size must be at least 2, latent and epochs at least 1"
+            )
         if self.target <= 0 or self.kd <= 0:
-            raise ValueError(f"rates are nats per latent position and positive; got target={self.target}, kd={self.kd}")
+            raise ValueError(
+                f"rates are nats per latent position and positive; got target={self.target}, kd={self.kd}"
+            )
         if min(self.rate_weight, self.hinge, self.hinge_weight) < 0:
             raise ValueError(
                 f"weights and the hinge are at least 0; got rate_weight={self.rate_weight}, hinge={self.hinge}, "
@@ -208,7 +247,12 @@ class DVAE(Defense):
         purified, second = fitted.reconstruct(middle, ctx)
         ctx.keep("perturbation", {"stage1": first, "stage2": second})
         ctx.keep(
-            "model", {f"{name}.{key}": value for name in ("stage1", "stage2") for key, value in getattr(fitted, name).state_dict().items()}
+            "model",
+            {
+                f"{name}.{key}": value
+                for name in ("stage1", "stage2")
+                for key, value in getattr(fitted, name).state_dict().items()
+            },
         )
         return purified
 
@@ -235,22 +279,40 @@ class DVAE(Defense):
         stages = []
         for name in ("stage1", "stage2"):
             net = self.network(info)
-            state = {key.removeprefix(f"{name}."): value for key, value in kept.items() if key.startswith(f"{name}.")}
+            state = {
+                key.removeprefix(f"{name}."): value
+                for key, value in kept.items()
+                if key.startswith(f"{name}.")
+            }
             try:
                 net.load_state_dict(state)
             except RuntimeError as error:
-                raise ValueError(f"the kept model does not fit these parameters of dvae: {error}") from error
+                raise ValueError(
+                    f"the kept model does not fit these parameters of dvae: {error}"
+                ) from error
             stages.append(net)
         return self._fitted(*stages)
 
     def network(self, info: DatasetInfo) -> DVAENet:
         """One untrained network for a data set."""
-        return DVAENet(info, self.width, self.decoder_width or self.width, self.latent, self.spatial, self.deep, self.decoder_input)
+        return DVAENet(
+            info,
+            self.width,
+            self.decoder_width or self.width,
+            self.latent,
+            self.spatial,
+            self.deep,
+            self.decoder_input,
+        )
 
-    def loss_terms(self, out: Output, x: Tensor, target: float, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_terms(
+        self, out: Output, x: Tensor, target: float, epoch: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The training loss of one batch and its terms ``rec``, ``rec_p``, ``kl`` and ``p``."""
         rec = (out.image - x).square().mean()
-        rec_p = ((out.image + out.perturbation).clamp(0, 1) - x).square().mean()  # trains the image decoder too
+        rec_p = (
+            ((out.image + out.perturbation).clamp(0, 1) - x).square().mean()
+        )  # trains the image decoder too
         kl = kl_rate(out.mean, out.log_var)
         p = out.perturbation.square().mean()
         loss = rec + rec_p + rate_weight(target, self.rate_weight) * hinge(kl, target)
@@ -258,7 +320,14 @@ class DVAE(Defense):
             loss = loss + self.hinge_weight * hinge(p, self.hinge)
         return loss, {"rec": rec, "rec_p": rec_p, "kl": kl, "p": p}
 
-    def _fit_stage(self, data: ImageSet, target: float, stage: str, ctx: Context, span: tuple[float, float] = (0.0, 1.0)) -> DVAENet:
+    def _fit_stage(
+        self,
+        data: ImageSet,
+        target: float,
+        stage: str,
+        ctx: Context,
+        span: tuple[float, float] = (0.0, 1.0),
+    ) -> DVAENet:
         net = seeded(lambda: self.network(data.info), ctx.seed(f"{stage} init"))
         generator = ctx.generator(f"{stage} noise")
 

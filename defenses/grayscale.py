@@ -13,7 +13,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from benchmark import Context, Defense, ImageSet, defense
-from benchmark.images import grayscale, on_floats
+from benchmark.training.images import grayscale, on_floats
 
 
 @defense(version=1, cite="arXiv:2301.13838")

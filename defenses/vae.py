@@ -18,9 +18,21 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import Context, DatasetInfo, Defense, ImageSet, defense
+from benchmark.catalogue.spec import Value
 from benchmark.data import to_uint8, truncate_uint8
-from benchmark.spec import Value
-from defenses._rate_vae import Encoder, decoder, fit_network, hinge, image_batches, in_parts, kl_rate, rate_weight, ready, sample, seeded
+from defenses._rate_vae import (
+    Encoder,
+    decoder,
+    fit_network,
+    hinge,
+    image_batches,
+    in_parts,
+    kl_rate,
+    rate_weight,
+    ready,
+    sample,
+    seeded,
+)
 
 
 class VAENet(nn.Module):
@@ -31,9 +43,13 @@ class VAENet(nn.Module):
         if info.height % 2 or info.width % 2:
             raise ValueError(f"images are {info.height} x {info.width}; vae needs even sides")
         self.encoder = Encoder(info.channels, width, latent, deep=False)
-        self.image_decoder = decoder(self.encoder.features, decoder_width, info.channels, deep=False)
+        self.image_decoder = decoder(
+            self.encoder.features, decoder_width, info.channels, deep=False
+        )
 
-    def forward(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction (B, C, H, W) in [0, 1], mean and log-variance of the code, all float32."""
         _, mean, log_var = self.encoder(x)
         code = self.encoder.post(sample(mean, log_var, generator))
@@ -81,7 +97,9 @@ class VAE(Defense):
         if self.rounding not in ("trunc", "round"):
             raise ValueError(f'rounding="{self.rounding}", expected trunc or round')
         if self.width < 2 or self.latent < 1 or self.epochs < 1 or self.batch_size < 2:
-            raise ValueError("width and batch_size must be at least 2, latent and epochs at least 1")
+            raise ValueError(
+                "width and batch_size must be at least 2, latent and epochs at least 1"
+            )
         if self.target <= 0 or self.rate_weight < 0:
             raise ValueError(
                 f"the rate is in nats per latent position and positive, its weight at least 0; "
@@ -89,14 +107,20 @@ class VAE(Defense):
             )
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
-        net = seeded(lambda: VAENet(data.info, self.width, self.decoder_width or self.width, self.latent), ctx.seed("init"))
+        net = seeded(
+            lambda: VAENet(data.info, self.width, self.decoder_width or self.width, self.latent),
+            ctx.seed("init"),
+        )
         noise = ctx.generator("noise")
 
         def loss(x: Tensor, y: Tensor, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
             with ctx.autocast():
                 image, mean, log_var = net(x, noise)
             rec, kl = (image - x).square().mean(), kl_rate(mean, log_var)
-            return rec + rate_weight(self.target, self.rate_weight) * hinge(kl, self.target), {"rec": rec, "kl": kl}
+            return rec + rate_weight(self.target, self.rate_weight) * hinge(kl, self.target), {
+                "rec": rec,
+                "kl": kl,
+            }
 
         means = fit_network(
             net,
@@ -117,9 +141,14 @@ class VAE(Defense):
     @torch.no_grad()
     def _reconstruct(self, net: nn.Module, data: ImageSet, ctx: Context) -> ImageSet:
         ready(net, ctx)
-        out, generator = torch.empty_like(data.x), ctx.generator("code") if self.sample_code else None
+        out, generator = (
+            torch.empty_like(data.x),
+            ctx.generator("code") if self.sample_code else None,
+        )
         for part, x, _ in image_batches(data, ctx):
             with ctx.autocast():
                 image = in_parts(lambda x: net(x, generator)[0], x)
-            out[part] = (truncate_uint8(image) if self.rounding == "trunc" else to_uint8(image)).cpu()
+            out[part] = (
+                truncate_uint8(image) if self.rounding == "trunc" else to_uint8(image)
+            ).cpu()
         return data.with_x(out)

@@ -54,17 +54,26 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
         lines = []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    name = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
     return f"{name}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Prints one table: the first column to the left, the others to the right, floats with three digits after the point."""
-    texts = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
-    widths = [max(len(row[column]) for row in [list(header), *texts]) for column in range(len(header))]
+    texts = [
+        [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
+        for row in rows
+    ]
+    widths = [
+        max(len(row[column]) for row in [list(header), *texts]) for column in range(len(header))
+    ]
     print(title)
     for row in [list(header), *texts]:
         first, *others = (
-            text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(row, widths, strict=True))
+            text.ljust(width) if i == 0 else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
         )
         print("  ".join([first, *others]).rstrip())

@@ -25,9 +25,9 @@ from attacks.ar import AR, MARGIN, TILE, signal_map
 from attacks.em import NOISE_BATCH
 from attacks.ops import OPS
 from benchmark import Context, ImageSet
-from benchmark.gradients import frozen
-from benchmark.stages import set_up_torch
-from benchmark.train import build_victim
+from benchmark.running.stages import set_up_torch
+from benchmark.training.gradients import frozen
+from benchmark.training.train import build_victim
 
 EM_IMAGES, EM_STEPS = 1024, 3
 EPS, STEP = 8 / 255, 0.8 / 255
@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--images", type=int, default=50_000)
-    options.add_argument("--loop-images", type=int, default=200, help="for AR; OPS takes ten times as many")
+    options.add_argument(
+        "--loop-images", type=int, default=200, help="for AR; OPS takes ten times as many"
+    )
     options.add_argument("--rounds", type=int, default=3)
     return options
 
@@ -63,14 +65,25 @@ def ops_loop(data: ImageSet) -> None:
         for i in range(data.info.height):
             for j in range(data.info.width):
                 for index in range(8):
-                    distance = np.abs(np.array([index >> 2, index >> 1 & 1, index & 1]) - images[:, :, i, j])
+                    distance = np.abs(
+                        np.array([index >> 2, index >> 1 & 1, index & 1]) - images[:, :, i, j]
+                    )
                     scores[i, j, index] = distance.mean() / (distance.std() + 1e-12)
         scores.argmax()
 
 
 def em_turn(data: ImageSet) -> None:
     """The noise turn of the attack."""
-    game = MinMin(data, Context(), surrogate="resnet10_w16", by_class=False, eps=EPS, lr=0.1, weight_decay=5e-4, chunk=NOISE_BATCH)
+    game = MinMin(
+        data,
+        Context(),
+        surrogate="resnet10_w16",
+        by_class=False,
+        eps=EPS,
+        lr=0.1,
+        weight_decay=5e-4,
+        chunk=NOISE_BATCH,
+    )
     with frozen(game.seen):
         game.sample_turn(EM_STEPS, STEP)
 
@@ -78,8 +91,13 @@ def em_turn(data: ImageSet) -> None:
 def em_loop(data: ImageSet) -> None:
     """The same turn as the release has it."""
     arrays = data.x.permute(0, 2, 3, 1).numpy()
-    loader = DataLoader([(to_tensor(array), int(label)) for array, label in zip(arrays, data.y, strict=True)], batch_size=512)
-    model = build_victim("resnet10_w16", data.info, 0).to(memory_format=torch.contiguous_format).eval()
+    loader = DataLoader(
+        [(to_tensor(array), int(label)) for array, label in zip(arrays, data.y, strict=True)],
+        batch_size=512,
+    )
+    model = (
+        build_victim("resnet10_w16", data.info, 0).to(memory_format=torch.contiguous_format).eval()
+    )
     noise = torch.zeros_like(data.x, dtype=torch.float32)
     start = 0
     for x, y in loader:
@@ -108,7 +126,9 @@ def main() -> None:
         for kernel in kernels:
             process = signal_map(kernel, TILE)
             for start in range(0, options.images // len(kernels), 2000):
-                AR().noise(data.info, process, min(2000, options.images // len(kernels) - start), generator)
+                AR().noise(
+                    data.info, process, min(2000, options.images // len(kernels) - start), generator
+                )
 
     rounds = [
         (
@@ -121,13 +141,29 @@ def main() -> None:
         )
         for _ in range(options.rounds)
     ]
-    ar, ar_naive, ops, ops_naive, em, em_naive = (median([row[i] for row in rounds]) for i in range(6))
+    ar, ar_naive, ops, ops_naive, em, em_naive = (
+        median([row[i] for row in rounds]) for i in range(6)
+    )
     rows = [
         ("ar", ar * 1e6, ar_naive * 1e6, ar_naive / ar, verdict(ar_naive / ar, 20, at_most=False)),
-        ("ops", ops * 1e6, ops_naive * 1e6, ops_naive / ops, verdict(ops_naive / ops, 50, at_most=False)),
-        ("em, noise turn", em * 1e6, em_naive * 1e6, em_naive / em, verdict(em_naive / em, 1.5, at_most=False)),
+        (
+            "ops",
+            ops * 1e6,
+            ops_naive * 1e6,
+            ops_naive / ops,
+            verdict(ops_naive / ops, 50, at_most=False),
+        ),
+        (
+            "em, noise turn",
+            em * 1e6,
+            em_naive * 1e6,
+            em_naive / em,
+            verdict(em_naive / em, 1.5, at_most=False),
+        ),
     ]
-    print_table(f"microseconds an image; {machine()}", ("attack", "ours", "loop", "ratio", "target"), rows)
+    print_table(
+        f"microseconds an image; {machine()}", ("attack", "ours", "loop", "ratio", "target"), rows
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import argparse
 import numpy as np
 from _common import print_table
 
-from benchmark.comparison import ALPHA, sign_flip
+from benchmark.analysis.comparison import ALPHA
+from benchmark.analysis.statistics.paired import sign_flip
 
 DESIGNS = ((1, 12), (2, 6), (3, 4), (5, 4), (6, 4), (8, 4))  # seeds, attacks
 CORRELATIONS = (0.0, 0.2, 0.5)
@@ -20,7 +21,9 @@ CORRELATIONS = (0.0, 0.2, 0.5)
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("--experiments", type=int, default=2000, help="drawn for each number")
     return made
 
@@ -33,11 +36,18 @@ def main() -> None:
     for seeds, attacks in DESIGNS:
         rates = []
         for correlation in CORRELATIONS:
-            common, own = rng.standard_normal((count, seeds, 1)), rng.standard_normal((count, seeds, attacks))
+            common, own = (
+                rng.standard_normal((count, seeds, 1)),
+                rng.standard_normal((count, seeds, attacks)),
+            )
             drawn = np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own
             rates.append(f"{100 * sum(map(_shown, drawn)) / count:.0f}")
         rows.append((f"{seeds}", f"{attacks}", *rates))
-    print_table(f"'shown' in % of {count:,} experiments without a difference", ["seeds", "attacks", *map(str, CORRELATIONS)], rows)
+    print_table(
+        f"'shown' in % of {count:,} experiments without a difference",
+        ["seeds", "attacks", *map(str, CORRELATIONS)],
+        rows,
+    )
 
 
 def _shown(differences: np.ndarray) -> bool:

@@ -19,22 +19,28 @@ from _common import print_table
 from torch import Tensor
 
 from benchmark import Context, ImageSet
-from benchmark.datasets import open_dataset
-from benchmark.hardware import default_data_root
-from benchmark.images import psnr
-from benchmark.protocol import get_protocol
-from benchmark.registry import Registry
-from benchmark.spec import ANCHOR, parse_spec
-from benchmark.stages import set_up_torch
-from benchmark.store import Store
-from benchmark.train import fit
+from benchmark.catalogue.protocol import get_protocol
+from benchmark.catalogue.registry import Registry
+from benchmark.catalogue.spec import ANCHOR, parse_spec
+from benchmark.datasets._open import open_dataset
+from benchmark.running.hardware import default_data_root
+from benchmark.running.stages import set_up_torch
+from benchmark.storage.store import Store
+from benchmark.training.images import psnr
+from benchmark.training.train import fit
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--results", type=Path, default=Path("results"), help="the folder of results of the run")
-    made.add_argument("--train", action="store_true", help="train a victim on each clean set plus what was found")
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument(
+        "--results", type=Path, default=Path("results"), help="the folder of results of the run"
+    )
+    made.add_argument(
+        "--train", action="store_true", help="train a victim on each clean set plus what was found"
+    )
     return made
 
 
@@ -42,15 +48,29 @@ def main() -> None:
     """Prints one row a purified set."""
     args = parser().parse_args()
     store = Store(args.results / "store")
-    manifests = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(store.root.glob("artifacts/*/*/manifest.json"))]
+    manifests = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(store.root.glob("artifacts/*/*/manifest.json"))
+    ]
     poisons = {manifest["key"]: manifest for manifest in manifests if manifest["kind"] == "poison"}
     rows = []
     for manifest in manifests:
         if manifest["kind"] == "purify" and "perturbation.safetensors" in manifest["files"]:
             clean = _clean(store, poisons, manifest)
             if clean is not None:
-                rows.append(_row(store, manifest, clean.x) + ((_train(store, manifest, clean),) if args.train else ()))
-    header = ["purified", "cosine", "of noise", "rate 1", "rate 2", "mean square 1", "PSNR to clean"]
+                rows.append(
+                    _row(store, manifest, clean.x)
+                    + ((_train(store, manifest, clean),) if args.train else ())
+                )
+    header = [
+        "purified",
+        "cosine",
+        "of noise",
+        "rate 1",
+        "rate 2",
+        "mean square 1",
+        "PSNR to clean",
+    ]
     header += ["clean + found"] if args.train else []
     print_table("the perturbation that stage 1 found against the true one", header, rows)
 
@@ -58,7 +78,11 @@ def main() -> None:
 def _clean(store: Store, poisons: dict[str, Any], manifest: dict[str, Any]) -> ImageSet | None:
     """The images before the attack; None if this set was not attacked."""
     poison = poisons[manifest["inputs"][0]]
-    anchors = [other for other in poisons.values() if other["method"]["name"] == ANCHOR and other["info"] == poison["info"]]
+    anchors = [
+        other
+        for other in poisons.values()
+        if other["method"]["name"] == ANCHOR and other["info"] == poison["info"]
+    ]
     if poison["method"]["name"] == ANCHOR or not anchors:
         return None
     return store.load_images(anchors[0]["key"])
@@ -68,15 +92,29 @@ def _row(store: Store, manifest: dict[str, Any], clean: Tensor) -> tuple[object,
     delta = (store.load_images(manifest["inputs"][0]).x.float() - clean.float()).flatten(1)
     found = store.load_kept(manifest["key"], "perturbation")["stage1"].float().flatten(1)
     noise = torch.randn(found.shape, generator=torch.Generator().manual_seed(0))
-    cosines = [torch.nn.functional.cosine_similarity(other, delta).mean().item() for other in (found, noise)]
+    cosines = [
+        torch.nn.functional.cosine_similarity(other, delta).mean().item()
+        for other in (found, noise)
+    ]
     facts = manifest["facts"]
     fidelity = psnr(store.load_images(manifest["key"]).x, clean).mean().item()
-    return (manifest["label"], *cosines, facts["stage1_kl"], facts["stage2_kl"], facts["stage1_p"], f"{fidelity:.1f} dB")
+    return (
+        manifest["label"],
+        *cosines,
+        facts["stage1_kl"],
+        facts["stage2_kl"],
+        facts["stage1_p"],
+        f"{fidelity:.1f} dB",
+    )
 
 
 def _train(store: Store, manifest: dict[str, Any], clean: ImageSet) -> float:
     """Test accuracy of the store's victim on the clean images plus what stage 1 found, under the store's protocol."""
-    cell = next(record for record in store.records() if record.artifacts.get("purify") == manifest["files"]["images.safetensors"]["sha256"])
+    cell = next(
+        record
+        for record in store.records()
+        if record.artifacts.get("purify") == manifest["files"]["images.safetensors"]["sha256"]
+    )
     protocol = get_protocol(cell.protocol).with_values(cell.protocol_spec)
     test = open_dataset(parse_spec(cell.dataset), default_data_root(), Registry()).test
     set_up_torch()

@@ -20,11 +20,11 @@ from _common import SIZE, machine, median, print_table, random_images, verdict
 from torch import Tensor
 
 from benchmark import Context
-from benchmark.hardware import native_precision
-from benchmark.registry import Registry
-from benchmark.spec import Spec
-from benchmark.stages import set_up_torch
-from benchmark.suite import load_suite, resolve
+from benchmark.catalogue.registry import Registry
+from benchmark.catalogue.spec import Spec
+from benchmark.planning.suite import load_suite, resolve
+from benchmark.running.hardware import native_precision
+from benchmark.running.stages import set_up_torch
 from defenses._rate_vae import fit_network, seeded
 from defenses.dvae import DVAE
 
@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--steps", type=int, default=10, help="counted steps of each size")
     options.add_argument("--sizes", default="lite,published", help="comma-separated")
-    options.add_argument("--batch", type=int, default=0, help="images a step; 0 for each size's own")
+    options.add_argument(
+        "--batch", type=int, default=0, help="images a step; 0 for each size's own"
+    )
     options.add_argument("--threads", type=int, default=1)
     return options
 
@@ -54,7 +56,10 @@ def method(size: str, batch: int) -> DVAE:
         spec = registry.resolve("defense", Spec("dvae"))
     else:
         raise ValueError(f'unknown size "{size}"; expected lite or published')
-    built: DVAE = registry.build("defense", spec.with_params({**spec.params, "batch_size": batch or spec.params["batch_size"]}))
+    built: DVAE = registry.build(
+        "defense",
+        spec.with_params({**spec.params, "batch_size": batch or spec.params["batch_size"]}),
+    )
     return built
 
 
@@ -95,16 +100,32 @@ def measure(dvae: DVAE, steps: int, ctx: Context) -> tuple[float, float]:
         return dvae.loss_terms(out, x, dvae.kd, epoch)
 
     with timed_draws(draws):
-        fit_network(net, data, loss, ctx, stage="perf", epochs=1, batch_size=dvae.batch_size, lr=dvae.lr, clip=dvae.clip)
+        fit_network(
+            net,
+            data,
+            loss,
+            ctx,
+            stage="perf",
+            epochs=1,
+            batch_size=dvae.batch_size,
+            lr=dvae.lr,
+            clip=dvae.clip,
+        )
     if len(draws) != len(starts):
-        raise RuntimeError(f"{len(starts)} steps drew {len(draws)} times with torch.randn, expected once a step; adapt this script")
-    took = [after - before for before, after in zip(starts[WARM:], starts[WARM + 1 :], strict=False)]
+        raise RuntimeError(
+            f"{len(starts)} steps drew {len(draws)} times with torch.randn, expected once a step; adapt this script"
+        )
+    took = [
+        after - before for before, after in zip(starts[WARM:], starts[WARM + 1 :], strict=False)
+    ]
     return median(took), median(draws[WARM:-1])
 
 
 def strided_draw(dvae: DVAE, repeats: int) -> float:
     """Median seconds of ``randn_like`` on a channels-last code of the method's shape."""
-    code = torch.empty(dvae.batch_size, dvae.latent, SIZE // 2, SIZE // 2).to(memory_format=torch.channels_last)
+    code = torch.empty(dvae.batch_size, dvae.latent, SIZE // 2, SIZE // 2).to(
+        memory_format=torch.channels_last
+    )
     took = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -123,7 +144,16 @@ def main() -> None:
         step, draw = measure(dvae, options.steps, ctx)
         strided = strided_draw(dvae, options.steps)
         name = f"{size} (width {dvae.width}, latent {dvae.latent}, batch {dvae.batch_size})"
-        rows.append((name, 1000 * step, 1000 * draw, f"{draw / step:.1%}", 1000 * strided, verdict(draw / step, TARGET)))
+        rows.append(
+            (
+                name,
+                1000 * step,
+                1000 * draw,
+                f"{draw / step:.1%}",
+                1000 * strided,
+                verdict(draw / step, TARGET),
+            )
+        )
     print_table(
         f"D-VAE steps on {SIZE}x{SIZE} images, {ctx.precision}, {options.threads} thread(s); {machine()}",
         ("", "step ms", "noise ms", "share", "randn_like ms", ""),

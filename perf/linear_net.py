@@ -11,4 +11,8 @@ SIDE = 10  # of the coarse image
 
 def build(info: DatasetInfo) -> nn.Module:
     """One linear layer on an image averaged down to 10x10."""
-    return nn.Sequential(nn.AdaptiveAvgPool2d(SIDE), nn.Flatten(), nn.Linear(info.channels * SIDE**2, info.num_classes))
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(SIDE),
+        nn.Flatten(),
+        nn.Linear(info.channels * SIDE**2, info.num_classes),
+    )

@@ -24,14 +24,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.datasets import fingerprint
-from benchmark.hardware import native_precision
-from benchmark.plan import Stage, make_plan
-from benchmark.registry import Registry
-from benchmark.scheduler import Machine, run_plan
-from benchmark.spec import Spec, Value
-from benchmark.store import Store
-from benchmark.suite import load_suite
+from benchmark.catalogue.registry import Registry
+from benchmark.catalogue.spec import Spec, Value
+from benchmark.datasets._open import fingerprint
+from benchmark.planning.plan import make_plan
+from benchmark.planning.stage import Stage
+from benchmark.planning.suite import load_suite
+from benchmark.running.hardware import native_precision
+from benchmark.running.scheduler.outcome import Machine
+from benchmark.running.scheduler.run import run_plan
+from benchmark.storage.store import Store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,32 +42,58 @@ TARGET, LARGE_TARGET = 1.5, 4.0  # GiB
 HERE = Path(__file__).resolve().parent
 PLUGINS = (HERE / "random_images.py", HERE / "linear_net.py")
 PEAKS = "peaks.jsonl"  # in the store's folder
-SMALL_SURROGATE = {"surrogate": "linear_net", "surrogate_epochs": 2}  # of attacks that have these parameters
+SMALL_SURROGATE = {
+    "surrogate": "linear_net",
+    "surrogate_epochs": 2,
+}  # of attacks that have these parameters
 BLOCK = {"steps": 1, "cover": "train", "validation_images": 64}  # of ntga
-SHORT: dict[str, list[dict[str, Value]]] = {  # what would take hours at this size and no more memory
+SHORT: dict[
+    str, list[dict[str, Value]]
+] = {  # what would take hours at this size and no more memory
     "aap": [{"steps": 1}],
     "aue": [{"epochs": 1, "noise_steps": 1}],
-    "ntga": [{**BLOCK, "kernel": "fnn", "holdout": 0.95}, {**BLOCK, "kernel": "cnn", "holdout": 0.95}],  # one block of 500 images
+    "ntga": [
+        {**BLOCK, "kernel": "fnn", "holdout": 0.95},
+        {**BLOCK, "kernel": "cnn", "holdout": 0.95},
+    ],  # one block of 500 images
 }
 TILES = 3  # of a kernel matrix, in each direction
 
 
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    options.add_argument("--attacks", nargs="*", metavar="NAME", help="measure these attacks on large images; without names, all")
-    options.add_argument("--images", type=int, help="training images, 50000, or 10000 with --attacks; a fifth as many are for testing")
-    options.add_argument("--size", type=int, default=224, help="side of an image in pixels, with --attacks")
-    options.add_argument("--batch", type=int, default=64, help="images a training step, without --attacks")
+    options.add_argument(
+        "--attacks",
+        nargs="*",
+        metavar="NAME",
+        help="measure these attacks on large images; without names, all",
+    )
+    options.add_argument(
+        "--images",
+        type=int,
+        help="training images, 50000, or 10000 with --attacks; a fifth as many are for testing",
+    )
+    options.add_argument(
+        "--size", type=int, default=224, help="side of an image in pixels, with --attacks"
+    )
+    options.add_argument(
+        "--batch", type=int, default=64, help="images a training step, without --attacks"
+    )
     options.add_argument("--victim", default="resnet10_w16", help="without --attacks")
     return options
 
 
 def measured_stage(
-    stage: Stage, store: Store, machine: Machine, on_progress: Callable[[float, str], None], on_log: Callable[[str], None]
+    stage: Stage,
+    store: Store,
+    machine: Machine,
+    on_progress: Callable[[float, str], None],
+    on_log: Callable[[str], None],
 ) -> None:
     """``run_stage``, and a line with the worker's VmHWM after it: the stage's own record is made before it is written."""
-    from benchmark import surrogate
-    from benchmark.stages import peak_memory_mb, run_stage
+    from benchmark.running.environment import peak_memory_mb
+    from benchmark.running.stages import run_stage
+    from benchmark.training import surrogate
 
     surrogate.LEARNED = -math.inf  # a network of one layer need not learn in order to be measured
     if stage.payload.get("attack", {}).get("params", {}).get("kernel") == "cnn":
@@ -98,20 +126,32 @@ class Bench:
     registry: Registry
     folder: Path
 
-    def peaks(self, axes: dict[str, Sequence[str]], settings: list[str], wanted: Callable[[Stage], bool]) -> list[tuple[str, float]]:
+    def peaks(
+        self, axes: dict[str, Sequence[str]], settings: list[str], wanted: Callable[[Stage], bool]
+    ) -> list[tuple[str, float]]:
         """Runs the wanted stages of a suite in one new worker: label and GiB of each, in the order of their end.
 
         Raises:
             SystemExit: if one of them fails.
         """
-        data, store = self.folder / "data", Store(Path(tempfile.mkdtemp(prefix="store-", dir=self.folder)))
+        data, store = (
+            self.folder / "data",
+            Store(Path(tempfile.mkdtemp(prefix="store-", dir=self.folder))),
+        )
         suite = load_suite("cifar10-lite", self.registry, axes, settings)
-        plan = make_plan(suite, self.registry, lambda spec: fingerprint(spec, data, self.registry), native_precision("cpu"))
+        plan = make_plan(
+            suite,
+            self.registry,
+            lambda spec: fingerprint(spec, data, self.registry),
+            native_precision("cpu"),
+        )
         machine = Machine(data_root=str(data), plugins=tuple(map(str, PLUGINS)))
         stages = [stage for stage in plan.stages if wanted(stage)]
         outcome = run_plan(stages, store, machine, slots=("cpu",), runner="memory:measured_stage")
         if outcome.exit_code:
-            raise SystemExit(f"not measured: {outcome.summary} {[failure.error for failure in outcome.failures]}")
+            raise SystemExit(
+                f"not measured: {outcome.summary} {[failure.error for failure in outcome.failures]}"
+            )
         lines = (store.root / PEAKS).read_text(encoding="utf-8").splitlines()
         return [(peak["label"], peak["gib"]) for peak in map(json.loads, lines)]
 
@@ -136,7 +176,9 @@ def a_run(bench: Bench, options: argparse.Namespace) -> list[tuple[str, float]]:
     return bench.peaks(axes, settings, wanted)
 
 
-def an_attack(bench: Bench, name: str, short: Mapping[str, Value], options: argparse.Namespace) -> list[tuple[str, float]]:
+def an_attack(
+    bench: Bench, name: str, short: Mapping[str, Value], options: argparse.Namespace
+) -> list[tuple[str, float]]:
     """The poison of one attack, and its surrogate's training where it has one."""
     images = options.images or 10_000
     card = bench.registry.card("attack", name)
@@ -144,7 +186,9 @@ def an_attack(bench: Bench, name: str, short: Mapping[str, Value], options: argp
     toy.update(short)
     toy.update({key: value for key, value in SMALL_SURROGATE.items() if key in card.params})
     axes = {
-        "datasets": [f"random_images[train={images},test={images // 5},size={options.size},hint=80]"],
+        "datasets": [
+            f"random_images[train={images},test={images // 5},size={options.size},hint=80]"
+        ],
         "attacks": [str(Spec(name, toy))],
         "defenses": ["none"],
         "victims": ["linear_net"],
@@ -152,7 +196,10 @@ def an_attack(bench: Bench, name: str, short: Mapping[str, Value], options: argp
     }
     found = bench.peaks(axes, [], lambda stage: stage.kind in ("surrogate", "poison"))
     said = Spec(name, {key: value for key, value in short.items() if key in ("kernel", "holdout")})
-    return [(f"{said}, {'surrogate' if i < len(found) - 1 else 'poison'}", gib) for i, (_, gib) in enumerate(found)]
+    return [
+        (f"{said}, {'surrogate' if i < len(found) - 1 else 'poison'}", gib)
+        for i, (_, gib) in enumerate(found)
+    ]
 
 
 def main() -> None:
@@ -161,10 +208,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="uebench-perf-") as folder:
         bench = Bench(registry, Path(folder))
         if options.attacks is None:
-            rows, target, what = a_run(bench, options), TARGET, f"{options.images or 50_000:,} images of 32x32, batch {options.batch}"
+            rows, target, what = (
+                a_run(bench, options),
+                TARGET,
+                f"{options.images or 50_000:,} images of 32x32, batch {options.batch}",
+            )
         else:
-            names = options.attacks or [name for name in sorted(registry.cards("attack")) if name not in ("none", "file")]
-            rows = [row for name in names for short in SHORT.get(name, [{}]) for row in an_attack(bench, name, short, options)]
+            names = options.attacks or [
+                name for name in sorted(registry.cards("attack")) if name not in ("none", "file")
+            ]
+            rows = [
+                row
+                for name in names
+                for short in SHORT.get(name, [{}])
+                for row in an_attack(bench, name, short, options)
+            ]
             target = LARGE_TARGET
             what = f"{options.images or 10_000:,} images of {options.size}x{options.size}"
     from _common import machine as about

@@ -25,8 +25,8 @@ from attacks.lsp import LSP
 from attacks.ops import OPS
 from benchmark import Context, ImageSet
 from benchmark.data import DatasetInfo, chunks, to_uint8
-from benchmark.images import jpeg
-from benchmark.verify import verify_poison
+from benchmark.running.verify import verify_poison
+from benchmark.training.images import jpeg
 
 SIZE = 32
 
@@ -46,7 +46,9 @@ def smooth_images(n: int) -> ImageSet:
     x = torch.empty(n, 3, SIZE, SIZE, dtype=torch.uint8)
     for part in chunks(n, 2048):
         count = part.stop - part.start
-        coarse = F.interpolate(torch.rand(count, 3, 6, 6, generator=generator), size=(SIZE, SIZE), mode="bicubic")
+        coarse = F.interpolate(
+            torch.rand(count, 3, 6, 6, generator=generator), size=(SIZE, SIZE), mode="bicubic"
+        )
         x[part] = to_uint8(coarse + 0.03 * torch.randn(count, 3, SIZE, SIZE, generator=generator))
     return with_labels(x, torch.arange(n) % 10, tuple(map(str, range(10))))
 
@@ -59,11 +61,23 @@ def folder_images(folder: Path, n: int) -> ImageSet:
     """
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
     if len(classes) < 2:
-        raise ValueError(f"{folder} holds {len(classes)} class folders, expected at least 2: FOLDER/<class>/*")
-    files = [(file, label) for label, path in enumerate(classes) for file in sorted(path.iterdir())[: n // len(classes)]]
-    x = np.stack([np.asarray(Image.open(file).convert("RGB").resize((SIZE, SIZE))) for file, _ in files])
+        raise ValueError(
+            f"{folder} holds {len(classes)} class folders, expected at least 2: FOLDER/<class>/*"
+        )
+    files = [
+        (file, label)
+        for label, path in enumerate(classes)
+        for file in sorted(path.iterdir())[: n // len(classes)]
+    ]
+    x = np.stack(
+        [np.asarray(Image.open(file).convert("RGB").resize((SIZE, SIZE))) for file, _ in files]
+    )
     labels = torch.tensor([label for _, label in files])
-    return with_labels(torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), labels, tuple(path.name for path in classes))
+    return with_labels(
+        torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(),
+        labels,
+        tuple(path.name for path in classes),
+    )
 
 
 def with_labels(x: torch.Tensor, y: torch.Tensor, names: tuple[str, ...]) -> ImageSet:
@@ -78,7 +92,9 @@ def timed(name: str, target: float, work: Callable[[], ImageSet]) -> tuple[Timin
 
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    options.add_argument("--data", type=Path, help="folder of class folders; smooth random images without it")
+    options.add_argument(
+        "--data", type=Path, help="folder of class folders; smooth random images without it"
+    )
     options.add_argument("--images", type=int, default=50_000)
     options.add_argument("--threads", type=int, default=2)
     return options
@@ -87,21 +103,35 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     options = parser().parse_args()
     torch.set_num_threads(options.threads)
-    data = folder_images(options.data, options.images) if options.data else smooth_images(options.images)
+    data = (
+        folder_images(options.data, options.images)
+        if options.data
+        else smooth_images(options.images)
+    )
     ctx = Context(workers=options.threads)
     scale = len(data) / 50_000
     timings = []
     for attack, target in ((OPS(), 3.0), (LSP(), 2.0)):
-        timing, poisoned = timed(type(attack).__name__, target * scale, partial(attack.poison, data, ctx))
+        timing, poisoned = timed(
+            type(attack).__name__, target * scale, partial(attack.poison, data, ctx)
+        )
         verify_poison(data, poisoned, attack)
         timings.append(timing)
-    timings.append(timed("JPEG-10", 15.0 * scale, lambda: data.map(lambda x: jpeg(x, 10, ctx.workers)))[0])
-    print(f"{len(data)} images of {SIZE}x{SIZE}, {options.threads} threads, torch {torch.__version__}")
+    timings.append(
+        timed("JPEG-10", 15.0 * scale, lambda: data.map(lambda x: jpeg(x, 10, ctx.workers)))[0]
+    )
+    print(
+        f"{len(data)} images of {SIZE}x{SIZE}, {options.threads} threads, torch {torch.__version__}"
+    )
     print(f"{'':10} {'seconds':>8} {'target':>8} {'images/s':>9}")
     for item in timings:
         mark = "" if item.seconds <= item.target else "  over"
-        print(f"{item.name:10} {item.seconds:8.2f} {item.target:8.2f} {len(data) / item.seconds:9.0f}{mark}")
-    print(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+        print(
+            f"{item.name:10} {item.seconds:8.2f} {item.target:8.2f} {len(data) / item.seconds:9.0f}{mark}"
+        )
+    print(
+        f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
+    )
 
 
 if __name__ == "__main__":

@@ -26,10 +26,17 @@ class RandomImages(Dataset):
     hint: int = 0
 
     def load(self, root: Path, ctx: Context, download: bool = False) -> Splits:
-        info = DatasetInfo("random_images", 10, tuple("0123456789"), 3, self.size, self.size, hflip=True)
+        info = DatasetInfo(
+            "random_images", 10, tuple("0123456789"), 3, self.size, self.size, hflip=True
+        )
         parts = []
         for split, count in (("train", self.train), ("test", self.test)):
-            x = torch.randint(256, (count, 3, self.size, self.size), generator=ctx.generator(split), dtype=torch.uint8)
+            x = torch.randint(
+                256,
+                (count, 3, self.size, self.size),
+                generator=ctx.generator(split),
+                dtype=torch.uint8,
+            )
             for label in range(10 if self.hint else 0):
                 where = slice(label * self.size // 10, (label + 1) * self.size // 10)
                 x[label::10, ..., where] = x[label::10, ..., where].clamp_min(self.hint) - self.hint

@@ -2,7 +2,7 @@
 
     python perf/regress_power.py [--nights 500] [--cells 100] [--seeds 3] [--accepted 1] [--seed 0]
 
-A night is a suite of cells with normal accuracies; it is compared with the accepted ones by ``benchmark.regression.compare``, and
+A night is a suite of cells with normal accuracies; it is compared with the accepted ones by ``benchmark.analysis.regression.compare``, and
 what is suspect is drawn again, as the command would run it again. The environments differ, so that the statistical lane decides.
 """
 
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from _common import print_table
 
-from benchmark.nights import Cell, cell_of
-from benchmark.record import Record
-from benchmark.regression import Kind, compare
+from benchmark.analysis.cells import Cell, cell_of
+from benchmark.analysis.regression import Kind, compare
+from benchmark.storage.record import Record
 
 STD = 0.004  # of one run, as a share: 0.4 points
 
@@ -31,12 +31,21 @@ class World:
     shared: float = 0.0  # std of what a seed adds to every cell
 
     def night(
-        self, rng: np.random.Generator, seeds: range, environment: str, dropped: bool, only: frozenset[Cell] | None = None
+        self,
+        rng: np.random.Generator,
+        seeds: range,
+        environment: str,
+        dropped: bool,
+        only: frozenset[Cell] | None = None,
     ) -> list[Record]:
         """One record a cell and seed; ``only`` some cells of them."""
         records = []
         for seed in seeds:
-            acc = self.mean + self.std * rng.standard_normal(len(self.mean)) + self.shared * rng.standard_normal()
+            acc = (
+                self.mean
+                + self.std * rng.standard_normal(len(self.mean))
+                + self.shared * rng.standard_normal()
+            )
             for number, value in enumerate(np.clip(acc - dropped * self.drop, 0, 1)):
                 record = Record(
                     key=f"{number}/{seed}/{environment}",
@@ -69,16 +78,30 @@ def measure(world: World, nights: int, seeds: int, accepted: int, seed: int = 0)
     suspect = alarm = found = 0
     everywhere = bool(world.drop.all())
     for _ in range(nights):
-        history = [record for night in range(accepted) for record in world.night(rng, range(seeds), f"accepted {night}", dropped=False)]
+        history = [
+            record
+            for night in range(accepted)
+            for record in world.night(rng, range(seeds), f"accepted {night}", dropped=False)
+        ]
         tonight = world.night(rng, range(seeds), "tonight", dropped=True)
         verdict = compare(history, tonight)
         if not verdict.suspects:
             continue
         suspect += 1
-        confirming = world.night(rng, range(seeds, 2 * seeds), "tonight", dropped=True, only=verdict.suspects)
-        named = {item.cell for item in compare(history, tonight, confirming).findings if item.kind is Kind.regression}
+        confirming = world.night(
+            rng, range(seeds, 2 * seeds), "tonight", dropped=True, only=verdict.suspects
+        )
+        named = {
+            item.cell
+            for item in compare(history, tonight, confirming).findings
+            if item.kind is Kind.regression
+        }
         alarm += bool(named)
-        found += None in named if everywhere else any(world.drop[int(cell.attack.removeprefix("attack"))] for cell in named if cell)
+        found += (
+            None in named
+            if everywhere
+            else any(world.drop[int(cell.attack.removeprefix("attack"))] for cell in named if cell)
+        )
     return Rates(suspect / nights, alarm / nights, found / nights)
 
 
@@ -92,7 +115,9 @@ def worlds(cells: int, seed: int = 0) -> dict[str, World]:
     return {
         "healthy": World(mean, alike, none),
         "healthy, cells scatter by 0.1 to 5 points": World(mean, unlike, none),
-        "healthy, half of the scatter is the seed's and common to all cells": World(mean, alike / 2**0.5, none, shared=STD / 2**0.5),
+        "healthy, half of the scatter is the seed's and common to all cells": World(
+            mean, alike / 2**0.5, none, shared=STD / 2**0.5
+        ),
         "one cell 2 points lower": World(mean, alike, one),
         "all cells 1 point lower": World(mean, alike, np.full(cells, 0.01)),
         "all cells 0.3 points lower": World(mean, alike, np.full(cells, 0.003)),
@@ -102,7 +127,9 @@ def worlds(cells: int, seed: int = 0) -> dict[str, World]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    options.add_argument("--nights", type=int, default=500, help="healthy ones; a fifth of that with a planted drop")
+    options.add_argument(
+        "--nights", type=int, default=500, help="healthy ones; a fifth of that with a planted drop"
+    )
     options.add_argument("--cells", type=int, default=100)
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--accepted", type=int, default=1, help="nights in the accepted history")
@@ -114,12 +141,18 @@ def main() -> None:
     given = parser().parse_args()
     rows = []
     for name, world in worlds(given.cells, given.seed).items():
-        nights = max(given.nights // 5, 1) if world.drop.any() else given.nights  # false alarms are rarer than finds
+        nights = (
+            max(given.nights // 5, 1) if world.drop.any() else given.nights
+        )  # false alarms are rarer than finds
         rates = measure(world, nights, given.seeds, given.accepted, given.seed)
         found = f"{100 * rates.found:.0f} %" if world.drop.any() else "-"
         rows.append([name, nights, f"{20 * rates.suspect:.2f}", f"{20 * rates.alarm:.2f}", found])
     title = f"{given.cells} cells, {given.seeds} seeds, {given.accepted} accepted nights, std {100 * STD:g} points"
-    print_table(title, ["world", "nights", "suspect in 20", "regression in 20", "found on the first night"], rows)
+    print_table(
+        title,
+        ["world", "nights", "suspect in 20", "regression in 20", "found on the first night"],
+        rows,
+    )
 
 
 if __name__ == "__main__":

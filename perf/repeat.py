@@ -15,14 +15,16 @@ from typing import Any
 
 from _common import print_table
 
-from benchmark.store import Store
+from benchmark.storage.store import Store
 
 NUMBERS = ("test_acc", "train_acc", "curve", "loss_curve", "artifacts", "facts")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("first", type=Path, help="the folder of results of one run")
     made.add_argument("second", type=Path, help="that of the other")
     return made
@@ -38,7 +40,9 @@ def main() -> int:
         differ = [first[key][1] for key in common if first[key][2] != second[key][2]]
         rows.append((kind, len(common), len(common) - len(differ), len(differ)))
         differing += differ
-    print_table(f"{args.first} against {args.second}", ("kind", "in both", "identical", "different"), rows)
+    print_table(
+        f"{args.first} against {args.second}", ("kind", "in both", "identical", "different"), rows
+    )
     for label in differing:
         print(f"different: {label}")
     return 1 if differing or not any(row[1] for row in rows) else 0

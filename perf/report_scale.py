@@ -34,13 +34,16 @@ def parser() -> argparse.ArgumentParser:
 
 def fill(root: Path, count: int) -> None:
     """Writes ``count`` records where a store has them, without syncing each."""
-    from benchmark.record import Record
+    from benchmark.storage.record import Record
 
     rng = random.Random(0)
     grid = list(itertools.product(range(ATTACKS), range(DEFENSES), range(SEEDS)))
     cells = ((victim, *cell) for victim in itertools.count() for cell in grid)
     for victim, attack, defense, seed in itertools.islice(cells, count):
-        names = ["none" if index == 0 else f"{kind}{index}" for kind, index in (("attack", attack), ("defense", defense))]
+        names = [
+            "none" if index == 0 else f"{kind}{index}"
+            for kind, index in (("attack", attack), ("defense", defense))
+        ]
         acc = min(1.0, max(0.0, rng.gauss(0.3 + 0.02 * defense - 0.01 * attack, 0.05)))
         record = Record(
             key=hashlib.sha256(f"{victim} {attack} {defense} {seed}".encode()).hexdigest(),
@@ -70,11 +73,12 @@ def fill(root: Path, count: int) -> None:
 
 def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
     """(step, wall seconds), in the order in which ``report --all`` takes them."""
+    from benchmark.analysis.table import to_table
     from benchmark.report import figures as further
-    from benchmark.report import page, plots, tables, text, typeset
-    from benchmark.report.view import sections
-    from benchmark.results import to_table
-    from benchmark.store import Store
+    from benchmark.report import markdown_report as text
+    from benchmark.report import page, plots, tables, typeset
+    from benchmark.report.sections import sections
+    from benchmark.storage.store import Store
 
     rows: list[tuple[str, float]] = []
 
@@ -87,10 +91,22 @@ def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
     records = timed("reading the records", lambda: list(Store(root).records()))
     table = timed("the long table", lambda: to_table(records))
     groups = timed("sections and leaderboard", lambda: sections(table))
-    timed("Markdown and CSV", lambda: (text.markdown(table, groups, "t", {}), text.leaderboard_csv(table), text.cells_csv(table)))
+    timed(
+        "Markdown and CSV",
+        lambda: (
+            text.markdown(table, groups, "t", {}),
+            text.leaderboard_csv(table),
+            text.cells_csv(table),
+        ),
+    )
     made = timed("papers' tables", lambda: tables.paper_tables(table, {}))
-    timed("LaTeX, Markdown, CSV of them", lambda: [form(one) for one in made for form in typeset.FORMS.values()])
-    pictures = [{"heatmap": bytes(200_000), "curves": bytes(500_000)} for _ in groups]  # about what they have at this size
+    timed(
+        "LaTeX, Markdown, CSV of them",
+        lambda: [form(one) for one in made for form in typeset.FORMS.values()],
+    )
+    pictures = [
+        {"heatmap": bytes(200_000), "curves": bytes(500_000)} for _ in groups
+    ]  # about what they have at this size
     timed("HTML page", lambda: page.page(table, groups, "t", {}, pictures, {}))
     cells = sum(len(section.rows) * len(section.columns) for section in groups)
     timed("overview figures", lambda: further.overview(cells, groups))

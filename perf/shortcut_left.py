@@ -20,15 +20,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import ImageSet, truncate_uint8
-from benchmark.store import Store
+from benchmark.storage.store import Store
 
 Pixel = tuple[int, int, Tensor]  # row, column, colour as -1 or 1 a channel
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--results", type=Path, default=Path("results"), help="the folder of results of the run")
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "--results", type=Path, default=Path("results"), help="the folder of results of the run"
+    )
     options.add_argument("--attack", default="ops", help="the one-pixel attack")
     return options
 
@@ -37,7 +41,10 @@ def main() -> None:
     """Prints one row a set."""
     args = parser().parse_args()
     store = Store(args.results / "store")
-    manifests = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(store.root.glob("artifacts/*/*/manifest.json"))]
+    manifests = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(store.root.glob("artifacts/*/*/manifest.json"))
+    ]
     rows: list[tuple[object, ...]] = []
     for poison in manifests:
         if poison["kind"] != "poison" or poison["method"]["name"] != args.attack:
@@ -50,10 +57,17 @@ def main() -> None:
                 continue
             if "perturbation.safetensors" in made["files"]:
                 found = store.load_kept(made["key"], "perturbation")["stage1"].float()
-                rows.append((f"{made['label']}, after stage 1", *left(truncate_uint8(data.x / 255 - found), data.y, pixels)))
+                rows.append(
+                    (
+                        f"{made['label']}, after stage 1",
+                        *left(truncate_uint8(data.x / 255 - found), data.y, pixels),
+                    )
+                )
             rows.append((made["label"], *left(store.load_images(made["key"]).x, data.y, pixels)))
     if not rows:
-        raise SystemExit(f'{store.root} holds no poison of "{args.attack}"; run a suite with it first')
+        raise SystemExit(
+            f'{store.root} holds no poison of "{args.attack}"; run a suite with it first'
+        )
     print_table("what is left of the painted pixel", ("set", "contrast", "AUC"), rows)
 
 
@@ -62,7 +76,9 @@ def painted(data: ImageSet) -> dict[int, Pixel]:
     pixels: dict[int, Pixel] = {}
     for label in data.y.unique().tolist():
         x = data.x[data.y == label]
-        same = (x == x.mode(0).values).all(1).float().mean(0)  # (H, W); a rounded or clipped pixel elsewhere is seldom the same
+        same = (
+            (x == x.mode(0).values).all(1).float().mean(0)
+        )  # (H, W); a rounded or clipped pixel elsewhere is seldom the same
         row, column = divmod(int(same.argmax()), data.info.width)
         pixels[label] = (row, column, (x.mode(0).values[:, row, column] > 127).float() * 2 - 1)
     return pixels
@@ -72,12 +88,16 @@ def left(x: Tensor, y: Tensor, pixels: dict[int, Pixel]) -> tuple[float, float]:
     """Contrast in levels and AUC in [0, 1], both averaged over classes, of images uint8 (N, C, H, W)."""
     contrast, auc = [], []
     for label, (row, column, colour) in pixels.items():
-        patch = F.pad(x, (1, 1, 1, 1), mode="replicate")[:, :, row : row + 3, column : column + 3].float()  # (N, C, 3, 3)
+        patch = F.pad(x, (1, 1, 1, 1), mode="replicate")[
+            :, :, row : row + 3, column : column + 3
+        ].float()  # (N, C, 3, 3)
         ring = (patch.sum((2, 3)) - patch[:, :, 1, 1]) / 8
         score = ((patch[:, :, 1, 1] - ring) * colour).mean(1)  # (N,)
         own, others = score[y == label], score[y != label].sort().values
         contrast.append(float(own.mean() - others.mean()))
-        below, upto = (torch.searchsorted(others, own, right=right).double().mean() for right in (False, True))
+        below, upto = (
+            torch.searchsorted(others, own, right=right).double().mean() for right in (False, True)
+        )
         auc.append(float(below + upto) / 2 / len(others))
     return sum(contrast) / len(contrast), sum(auc) / len(auc)
 

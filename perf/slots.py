@@ -24,7 +24,12 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--images", type=int, default=10_000, help="a process")
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--slots", type=int, default=2, help="one-thread processes, and threads of the single process")
+    options.add_argument(
+        "--slots",
+        type=int,
+        default=2,
+        help="one-thread processes, and threads of the single process",
+    )
     options.add_argument("--victim", default="resnet10_w16")
     options.add_argument("--protocol", default="lite")
     options.add_argument("--worker", type=int, metavar="THREADS", help=argparse.SUPPRESS)
@@ -53,7 +58,9 @@ class Trainer:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"a training process ended early with exit code {self.process.wait()}; its message stands above")
+            raise RuntimeError(
+                f"a training process ended early with exit code {self.process.wait()}; its message stands above"
+            )
         return int(line)
 
 
@@ -63,10 +70,10 @@ def train_on_demand(threads: int, options: argparse.Namespace) -> None:
     from torch import nn
 
     from benchmark import Context
-    from benchmark.hardware import native_precision
-    from benchmark.protocol import get_protocol
-    from benchmark.stages import set_up_torch
-    from benchmark.train import fit
+    from benchmark.catalogue.protocol import get_protocol
+    from benchmark.running.hardware import native_precision
+    from benchmark.running.stages import set_up_torch
+    from benchmark.training.train import fit
 
     set_up_torch(threads)
     data = random_images(options.images)
@@ -78,7 +85,13 @@ def train_on_demand(threads: int, options: argparse.Namespace) -> None:
         if sys.stdin.readline().strip() != "go":
             raise SystemExit  # before the evaluation that ends a fit
 
-    fit(options.victim, protocol, data, Context(seed_axes=("perf",), precision=native_precision("cpu")), after_epoch=after_epoch)
+    fit(
+        options.victim,
+        protocol,
+        data,
+        Context(seed_axes=("perf",), precision=native_precision("cpu")),
+        after_epoch=after_epoch,
+    )
 
 
 def images_a_second(trainers: Sequence[Trainer]) -> float:
@@ -96,7 +109,9 @@ def main() -> None:
         return
     from _common import machine, median, print_table, verdict
 
-    arguments = [f"--{name}={getattr(options, name)}" for name in ("images", "rounds", "victim", "protocol")]
+    arguments = [
+        f"--{name}={getattr(options, name)}" for name in ("images", "rounds", "victim", "protocol")
+    ]
     one = [Trainer(options.slots, arguments)]
     many = [Trainer(1, arguments) for _ in range(options.slots)]
     for trainer in (*one, *many):

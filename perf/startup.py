@@ -29,7 +29,11 @@ SMALL = (
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--repeats", type=int, default=5)
-    options.add_argument("--results", type=Path, help="results of a finished quick suite; a small grid of its own without it")
+    options.add_argument(
+        "--results",
+        type=Path,
+        help="results of a finished quick suite; a small grid of its own without it",
+    )
     return options
 
 
@@ -42,10 +46,17 @@ def timed(arguments: Sequence[str], repeats: int) -> list[float]:
     took = []
     for _ in range(repeats):
         start = time.perf_counter()
-        result = subprocess.run([sys.executable, "run_benchmark.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+        result = subprocess.run(
+            [sys.executable, "run_benchmark.py", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
         took.append(time.perf_counter() - start)
         if result.returncode:
-            raise SystemExit(f"run_benchmark.py {' '.join(arguments)} ended with {result.returncode}:\n{result.stderr}{result.stdout}")
+            raise SystemExit(
+                f"run_benchmark.py {' '.join(arguments)} ended with {result.returncode}:\n{result.stderr}{result.stdout}"
+            )
     return took
 
 
@@ -62,7 +73,15 @@ def measure(run: Sequence[str], repeats: int) -> list[tuple[object, ...]]:
         ("run, all cached", ["run", *run], RUN_TARGET),
     ):
         took = timed(arguments, repeats)
-        rows.append((name, median(took), min(took), max(took), "" if target is None else verdict(median(took), target)))
+        rows.append(
+            (
+                name,
+                median(took),
+                min(took),
+                max(took),
+                "" if target is None else verdict(median(took), target),
+            )
+        )
     return rows
 
 
@@ -75,7 +94,11 @@ def main() -> None:
             rows = measure(["quick", *SMALL, f"--results={folder}"], options.repeats)
     from _common import machine, print_table
 
-    print_table(f"seconds of a fresh process, {options.repeats} repeats; {machine()}", ("", "median", "least", "most", ""), rows)
+    print_table(
+        f"seconds of a fresh process, {options.repeats} repeats; {machine()}",
+        ("", "median", "least", "most", ""),
+        rows,
+    )
 
 
 if __name__ == "__main__":

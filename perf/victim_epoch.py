@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import Context, ImageSet
-from benchmark.hardware import native_precision
-from benchmark.loader import Batches
-from benchmark.protocol import Protocol, get_protocol
-from benchmark.stages import set_up_torch
-from benchmark.train import build_victim, fit
+from benchmark.catalogue.protocol import Protocol, get_protocol
+from benchmark.running.hardware import native_precision
+from benchmark.running.stages import set_up_torch
+from benchmark.training.loader import Batches
+from benchmark.training.train import build_victim, fit
 
 TARGET = 1.1
 POOL = 8  # random batches that the bare steps go through in turn
@@ -31,7 +31,9 @@ POOL = 8  # random batches that the bare steps go through in turn
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--images", type=int, default=10_000)
-    options.add_argument("--pairs", type=int, default=5, help="epochs of each kind; one more of each warms up")
+    options.add_argument(
+        "--pairs", type=int, default=5, help="epochs of each kind; one more of each warms up"
+    )
     options.add_argument("--victim", default="resnet10_w16")
     options.add_argument("--protocol", default="lite")
     options.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
@@ -46,12 +48,27 @@ class Bare:
         self.ctx = ctx
         self.model = build_victim(victim, data.info, 0).train()
         self.optimizer = torch.optim.SGD(
-            self.model.parameters(), 1e-3, protocol.momentum, weight_decay=protocol.weight_decay, nesterov=protocol.nesterov, foreach=True
+            self.model.parameters(),
+            1e-3,
+            protocol.momentum,
+            weight_decay=protocol.weight_decay,
+            nesterov=protocol.nesterov,
+            foreach=True,
         )
         generator = torch.Generator().manual_seed(1)
-        shape = (min(protocol.batch_size, len(data)), data.info.height, data.info.width, data.info.channels)
-        self.x = [torch.rand(shape, generator=generator).permute(0, 3, 1, 2) for _ in range(POOL)]  # channels last
-        self.y = [torch.randint(data.info.num_classes, shape[:1], generator=generator) for _ in range(POOL)]
+        shape = (
+            min(protocol.batch_size, len(data)),
+            data.info.height,
+            data.info.width,
+            data.info.channels,
+        )
+        self.x = [
+            torch.rand(shape, generator=generator).permute(0, 3, 1, 2) for _ in range(POOL)
+        ]  # channels last
+        self.y = [
+            torch.randint(data.info.num_classes, shape[:1], generator=generator)
+            for _ in range(POOL)
+        ]
 
     def epoch(self, steps: int) -> None:
         for number in range(steps):
@@ -66,7 +83,9 @@ class Bare:
         self.optimizer.step()
 
 
-def take_turns(victim: str, protocol: Protocol, data: ImageSet, ctx: Context, bare: Bare, steps: int) -> tuple[list[float], list[float]]:
+def take_turns(
+    victim: str, protocol: Protocol, data: ImageSet, ctx: Context, bare: Bare, steps: int
+) -> tuple[list[float], list[float]]:
     """Seconds of each epoch of ``fit`` and of each bare epoch after it, without the first of each."""
     fitted: list[float] = []
     bared: list[float] = []
@@ -89,7 +108,15 @@ def main() -> None:
     ctx = Context(seed_axes=("perf",), precision=precision, on_progress=lambda share, note: None)
     data = random_images(options.images)
     protocol = get_protocol(options.protocol).with_values({"epochs": options.pairs + 1})
-    batches = Batches(data, protocol.batch_size, ctx.device, ctx.generator("alone"), protocol.crop, protocol.flip, drop_last=True)
+    batches = Batches(
+        data,
+        protocol.batch_size,
+        ctx.device,
+        ctx.generator("alone"),
+        protocol.crop,
+        protocol.flip,
+        drop_last=True,
+    )
     steps = len(batches)
     bare = Bare(options.victim, protocol, data, ctx)
     fitted, bared = take_turns(options.victim, protocol, data, ctx, bare, steps)

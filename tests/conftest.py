@@ -10,21 +10,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import Call, Result
-from counting_net import build_counting_net, short_protocol
-from rich.console import Console
-from tiny_bench import Bench, save_images, torch_settings_kept
 
-from benchmark import Context, ImageSet, cli, surrogate, train
-from benchmark.check import toy_set
-from benchmark.data import DatasetInfo
-from benchmark.datasets import fingerprint
-from benchmark.registry import Registry
+from benchmark import Context, ImageSet
+from benchmark.catalogue.registry import Registry
+from benchmark.catalogue.spec import Spec
+from benchmark.cli import console as consoles
+from benchmark.cli.main import main
+from benchmark.contract import toy_set
+from benchmark.datasets._open import fingerprint
 from benchmark.report import figures, plots
-from benchmark.spec import Spec
-from benchmark.store import Store
+from benchmark.storage.store import Store
+from benchmark.training import surrogate, train
+from support.command_line import Call, Result
+from support.counting_net import build_counting_net, short_protocol
+from support.tiny_bench import Bench, save_images, torch_settings_kept
 
-torch.set_num_threads(1)  # small work is done sooner by one thread, and two would keep a second file of tests from its core
+torch.set_num_threads(
+    1
+)  # small work is done sooner by one thread, and two would keep a second file of tests from its core
 
 
 @pytest.fixture(scope="session")
@@ -66,14 +69,28 @@ def compile_latex(tmp_path: Path) -> Callable[[str], bytes]:
     """Makes a PDF of a document's body. Skips, and says so, where there is no TeX with what our tables use."""
     if shutil.which("pdflatex") is None or shutil.which("kpsewhich") is None:
         pytest.skip("no pdflatex: apt-get install texlive-latex-extra")
-    if subprocess.run(["kpsewhich", "booktabs.sty", "multirow.sty"], capture_output=True, text=True, check=False).stdout.count(".sty") < 2:
+    if (
+        subprocess.run(
+            ["kpsewhich", "booktabs.sty", "multirow.sty"],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.count(".sty")
+        < 2
+    ):
         pytest.skip("pdflatex lacks booktabs or multirow: apt-get install texlive-latex-extra")
 
     def pdf(body: str) -> bytes:
         packages = "\\usepackage[paperwidth=300cm,paperheight=200cm]{geometry}\n\\usepackage{booktabs,multirow}"
         text = f"\\documentclass{{article}}\n{packages}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
         (tmp_path / "t.tex").write_text(text, encoding="utf-8")
-        command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "t.tex"]
+        command = [
+            "pdflatex",
+            "-halt-on-error",
+            "-interaction=nonstopmode",
+            "-no-shell-escape",
+            "t.tex",
+        ]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=120)
         assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
         return (tmp_path / "t.pdf").read_bytes()
@@ -137,31 +154,28 @@ precision: fp32
 
 
 @pytest.fixture
-def call(tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+def call(
+    tmp_path: Path,
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Call]:
     """Calls the command line in this process; work happens below ``tmp_path``. Plots, which take longest, are left out."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UEBENCH_DATA", str(data_root))
     for plot in ("heatmap", "curves"):
         monkeypatch.setattr(plots, plot, lambda section: {"png": b"-", "pdf": b"-"})
     monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
-    monkeypatch.setattr(cli, "console", Console(width=300))
-    monkeypatch.setattr(cli, "errors", Console(width=300, stderr=True))
+    for console in (consoles.console, consoles.errors):
+        monkeypatch.setattr(console, "width", 300)
 
     def called(*args: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["run_benchmark.py", *args])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main()
         captured = capsys.readouterr()
         return Result(int(end.value.code or 0), captured.out, captured.err)
 
     with torch_settings_kept():
         yield called
-
-
-def random_set(n: int, classes: int, channels: int = 3, height: int = 8, width: int = 8, seed: int = 0) -> ImageSet:
-    """Random bytes with random labels; every class occurs if ``n`` allows it."""
-    generator = torch.Generator().manual_seed(seed)
-    info = DatasetInfo("random", classes, tuple(map(str, range(classes))), channels, height, width, hflip=True)
-    x = torch.randint(256, (n, channels, height, width), generator=generator, dtype=torch.uint8)
-    return ImageSet(x, torch.arange(n)[torch.randperm(n, generator=generator)] % classes, info)

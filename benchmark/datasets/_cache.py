@@ -14,15 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from benchmark.atomic import Content, publish, read_object, tensor_file
-from benchmark.files import sha256_of
-from benchmark.spec import Spec, digest
+from benchmark.catalogue.spec import Spec
+from benchmark.keys import digest
+from benchmark.storage.atomic import Content, publish, read_object, tensor_file
+from benchmark.storage.files import sha256_of
 
 if TYPE_CHECKING:
     from benchmark.data import DatasetInfo, ImageSet, Splits
 
 LAYOUT = 3  # of the two files; part of the file name, so another layout never meets this one
-_FACTS = {"fingerprint": str, "size": int, "sha256": str, "info": dict, "notes": dict, "class_counts": dict}
+_FACTS = {
+    "fingerprint": str,
+    "size": int,
+    "sha256": str,
+    "info": dict,
+    "notes": dict,
+    "class_counts": dict,
+}
 
 
 def is_complete(shard: Path) -> bool:
@@ -61,7 +69,11 @@ def known(shard: Path) -> Known | None:
         ValueError: if the JSON file is damaged.
     """
     facts = _facts(shard)
-    return None if facts is None else Known(facts["fingerprint"], facts["notes"], facts["class_counts"], facts["info"])
+    return (
+        None
+        if facts is None
+        else Known(facts["fingerprint"], facts["notes"], facts["class_counts"], facts["info"])
+    )
 
 
 def read(shard: Path) -> Splits:
@@ -79,13 +91,17 @@ def read(shard: Path) -> Splits:
     assert facts is not None
     size = shard.stat().st_size
     if size != facts["size"]:
-        raise ValueError(f"{shard} has {size:,} bytes, expected {facts['size']:,}: it is truncated; {_ADVICE}")
+        raise ValueError(
+            f"{shard} has {size:,} bytes, expected {facts['size']:,}: it is truncated; {_ADVICE}"
+        )
     _check_bytes(shard, shard.stat().st_mtime_ns, facts["sha256"])
     try:
         tensors = load_file(shard)
         info = DatasetInfo.from_json(facts["info"])
         train = ImageSet(tensors["train_x"], tensors["train_y"], info)
-        return Splits(train, ImageSet(tensors["test_x"], tensors["test_y"], info), notes=facts["notes"])
+        return Splits(
+            train, ImageSet(tensors["test_x"], tensors["test_y"], info), notes=facts["notes"]
+        )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{shard} is damaged ({error}); {_ADVICE}") from error
 
@@ -101,7 +117,9 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
 
     found = digest([splits.train.fingerprint, splits.test.fingerprint])
     earlier = known(shard)
-    if earlier is not None and earlier.fingerprint != found:  # results may be named by the recorded content
+    if (
+        earlier is not None and earlier.fingerprint != found
+    ):  # results may be named by the recorded content
         raise ValueError(
             f'data set "{spec}" was built again and its images differ from the earlier ones (a library may have changed); '
             f"delete {_facts_file(shard)} to accept the new images"
@@ -109,7 +127,10 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
     train, test = splits.train, splits.test
     tensors = {"train_x": train.x.contiguous(), "train_y": train.y.contiguous()}
     # safetensors refuses tensors that share memory, as the two parts of one array may do; the test images are the fewer.
-    tensors |= {"test_x": test.x.clone(memory_format=torch.contiguous_format), "test_y": test.y.clone()}
+    tensors |= {
+        "test_x": test.x.clone(memory_format=torch.contiguous_format),
+        "test_y": test.y.clone(),
+    }
     _publish(shard, tensor_file(tensors))
     facts = {
         "spec": {"name": spec.name, "params": dict(spec.params)},
@@ -124,7 +145,13 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
 
 
 def _class_counts(data: ImageSet) -> dict[str, int]:
-    return dict(zip(data.info.class_names, data.y.bincount(minlength=data.info.num_classes).tolist(), strict=True))
+    return dict(
+        zip(
+            data.info.class_names,
+            data.y.bincount(minlength=data.info.num_classes).tolist(),
+            strict=True,
+        )
+    )
 
 
 def check_writable(folder: Path) -> None:
@@ -139,14 +166,18 @@ def check_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OSError(f"cannot write into the cache folder {folder} ({error}); choose another data folder with --data-root") from error
+        raise OSError(
+            f"cannot write into the cache folder {folder} ({error}); choose another data folder with --data-root"
+        ) from error
 
 
 @cache
 def _check_bytes(shard: Path, changed: int, sha256: str) -> None:
     """Reads a shard through once a process (and once more if it has ``changed`` since); an error is not remembered."""
     if sha256_of(shard) != sha256:
-        raise ValueError(f"{shard} is damaged (its bytes are not those that were written); {_ADVICE}")
+        raise ValueError(
+            f"{shard} is damaged (its bytes are not those that were written); {_ADVICE}"
+        )
 
 
 _ADVICE = "delete it, and it is built again"
@@ -163,7 +194,9 @@ def _facts(shard: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     whole = all(isinstance(facts.get(name), kind) for name, kind in _FACTS.items())
-    if not whole or not all(isinstance(facts["class_counts"].get(split), dict) for split in ("train", "test")):
+    if not whole or not all(
+        isinstance(facts["class_counts"].get(split), dict) for split in ("train", "test")
+    ):
         raise ValueError(f"{file} is damaged (expected the fields {', '.join(_FACTS)}); {_ADVICE}")
     return facts
 
@@ -173,4 +206,6 @@ def _publish(file: Path, content: Content) -> None:
         publish(file, content)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
-        raise OSError(f"cannot write {file} ({reason}); free space there, or choose another data folder with --data-root") from error
+        raise OSError(
+            f"cannot write {file} ({reason}); free space there, or choose another data folder with --data-root"
+        ) from error

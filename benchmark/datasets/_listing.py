@@ -70,7 +70,11 @@ def _walk(folder: str, prefix: str, top: str, skip: str) -> Iterator[Item]:
 
 def _check_link(entry: os.DirEntry[str], path: str, top: str) -> None:
     if entry.is_dir():
-        raise ValueError(f"{top}/{path} is a link to a folder; links to folders are not followed, so move or copy the folder there")
+        raise ValueError(
+            f"{top}/{path} is a link to a folder; links to folders are not followed, so move or copy the folder there"
+        )
     target = os.path.realpath(entry.path)
     if not target.startswith(top.rstrip(os.sep) + os.sep):
-        raise ValueError(f"{top}/{path} is a link to {target}, outside the data set's folder; copy the file in or remove the link")
+        raise ValueError(
+            f"{top}/{path} is a link to {target}, outside the data set's folder; copy the file in or remove the link"
+        )

@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike
 from benchmark.data import DatasetInfo, ImageSet
 
 
-def open_split(name: str, make: Callable[..., Any], root: Path, download: bool, **split: object) -> Any:
+def open_split(
+    name: str, make: Callable[..., Any], root: Path, download: bool, **split: object
+) -> Any:
     """torchvision's data set ``make(root, download=..., **split)``, which checks the files against its checksums.
 
     Raises:
@@ -22,24 +24,38 @@ def open_split(name: str, make: Callable[..., Any], root: Path, download: bool, 
     """
     try:
         return make(root, download=download, **split)
-    except RuntimeError as error:  # torchvision's word for missing, damaged and undownloadable files alike
+    except (
+        RuntimeError
+    ) as error:  # torchvision's word for missing, damaged and undownloadable files alike
         if download:
-            raise OSError(f'data set "{name}" could not be downloaded into {root} ({error}); {_advice(name)}') from error
-        raise FileNotFoundError(f'data set "{name}" is not in {root}, or its files are damaged; {_advice(name, True)}') from error
+            raise OSError(
+                f'data set "{name}" could not be downloaded into {root} ({error}); {_advice(name)}'
+            ) from error
+        raise FileNotFoundError(
+            f'data set "{name}" is not in {root}, or its files are damaged; {_advice(name, True)}'
+        ) from error
     except OSError as error:
-        raise type(error)(f'data set "{name}" could not be read or fetched in {root} ({error}); {_advice(name)}') from error
+        raise type(error)(
+            f'data set "{name}" could not be read or fetched in {root} ({error}); {_advice(name)}'
+        ) from error
 
 
-def image_set(x: np.ndarray[Any, Any], y: ArrayLike, name: str, class_names: Sequence[str], hflip: bool) -> ImageSet:
+def image_set(
+    x: np.ndarray[Any, Any], y: ArrayLike, name: str, class_names: Sequence[str], hflip: bool
+) -> ImageSet:
     """Images uint8 (N, C, H, W) or channels last, and labels 0..K-1, as an ImageSet.
 
     Raises:
         ValueError: if the array is neither form of colour images.
     """
     if x.ndim != 4 or 3 not in (x.shape[1], x.shape[3]):
-        raise ValueError(f"images of {name} have shape {x.shape}, expected (N, 3, H, W) or (N, H, W, 3)")
+        raise ValueError(
+            f"images of {name} have shape {x.shape}, expected (N, 3, H, W) or (N, H, W, 3)"
+        )
     first = x if x.shape[1] == 3 else x.transpose(0, 3, 1, 2)
-    info = DatasetInfo(name, len(class_names), tuple(class_names), 3, first.shape[2], first.shape[3], hflip)
+    info = DatasetInfo(
+        name, len(class_names), tuple(class_names), 3, first.shape[2], first.shape[3], hflip
+    )
     labels = np.asarray(y, dtype=np.int64)
     return ImageSet(torch.from_numpy(np.ascontiguousarray(first)), torch.from_numpy(labels), info)
 

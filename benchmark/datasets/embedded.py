@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmark import Context, Dataset, DatasetInfo, ImageSet, Splits, dataset
 from benchmark.data import chunks
-from benchmark.spec import axis_seed
+from benchmark.keys import axis_seed
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,13 +28,18 @@ TRAIN_DIGITS = 1400  # of the 1,797; the other 397 are for testing
 DIGIT_SIDE = (20.0, 28.0)  # pixels that the 8x8 digit is drawn at
 MAX_ANGLE = 20.0  # degrees, either way
 ALPHA = (0.7, 0.95)  # opacity of full ink
-LUMINANCE_GAP = (0.30, 0.45)  # between the ink and the crop's mean; below 0.5, so that one side always has room
+LUMINANCE_GAP = (
+    0.30,
+    0.45,
+)  # between the ink and the crop's mean; below 0.5, so that one side always has room
 CONTRAST = 0.6  # of the background about its mean
 LUMINANCE = (0.299, 0.587, 0.114)  # weights of R, G, B, ITU-R BT.601
 CHUNK = 512  # images drawn at once: 50 MB of working memory
 
 
-@dataset(version=1, cite="digits: Alpaydin and Kaynak 1998 (UCI); manner of MNIST-M: arXiv:1505.07818")
+@dataset(
+    version=1, cite="digits: Alpaydin and Kaynak 1998 (UCI); manner of MNIST-M: arXiv:1505.07818"
+)
 class Embedded(Dataset):
     """Handwritten digits over photograph crops, 32x32 RGB, 4,200 + 1,191 images, from scikit-learn's own files.
 
@@ -68,18 +73,29 @@ class Embedded(Dataset):
     def _rng(self, purpose: str) -> np.random.Generator:
         return np.random.default_rng(axis_seed("embedded", self.seed, purpose))
 
-    def _draw(self, ink: Floats, photos: list[NDArray[np.uint8]], rng: np.random.Generator) -> NDArray[np.uint8]:
+    def _draw(
+        self, ink: Floats, photos: list[NDArray[np.uint8]], rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
         """One scene for each digit: ``ink`` (N, 8, 8) in [0, 1] -> uint8 (N, 3, 32, 32)."""
-        draws = rng.random((len(ink), 13))  # one row an image; 13 columns, each used for one thing below
+        draws = rng.random(
+            (len(ink), 13)
+        )  # one row an image; 13 columns, each used for one thing below
         out = np.empty((len(ink), 3, SIDE, SIDE), np.uint8)
         for part in chunks(len(ink), CHUNK):
             u = draws[part]
             crop = _crops(photos, u[:, 0], u[:, 1], u[:, 2])  # (n, 3, 32, 32)
             # Whole numbers of levels add up exactly, in whatever order; the division comes after.
-            mean = crop.sum((2, 3), dtype=np.int64)[:, :, None, None] / (SIDE * SIDE * 255.0)  # (n, 3, 1, 1)
+            mean = crop.sum((2, 3), dtype=np.int64)[:, :, None, None] / (
+                SIDE * SIDE * 255.0
+            )  # (n, 3, 1, 1)
             background = mean + CONTRAST * (crop / 255.0 - mean)
-            cover = (_between(ALPHA, u[:, 3])[:, None, None] * _place(ink[part], u[:, 4], u[:, 5], u[:, 6], u[:, 7]))[:, None]
-            colour = _colour(_luminance(mean[:, :, 0, 0]), u[:, 8], u[:, 9], u[:, 10:13])[:, :, None, None]
+            cover = (
+                _between(ALPHA, u[:, 3])[:, None, None]
+                * _place(ink[part], u[:, 4], u[:, 5], u[:, 6], u[:, 7])
+            )[:, None]
+            colour = _colour(_luminance(mean[:, :, 0, 0]), u[:, 8], u[:, 9], u[:, 10:13])[
+                :, :, None, None
+            ]
             scene = background * (1 - cover) + colour * cover
             out[part] = np.floor(np.clip(scene, 0, 1) * 255 + 0.5).astype(np.uint8)
         return out
@@ -89,7 +105,9 @@ def _between(bounds: tuple[float, float], u: Floats) -> Floats:
     return bounds[0] + (bounds[1] - bounds[0]) * u
 
 
-def _crops(photos: list[NDArray[np.uint8]], which: Floats, down: Floats, along: Floats) -> NDArray[np.uint8]:
+def _crops(
+    photos: list[NDArray[np.uint8]], which: Floats, down: Floats, along: Floats
+) -> NDArray[np.uint8]:
     """Square crops at random places of random photographs: uint8 (n, 3, 32, 32)."""
     stack = np.stack(photos)  # (2, H, W, 3)
     photo = (which * len(stack)).astype(np.int64)
@@ -107,10 +125,14 @@ def _place(ink: Floats, size: Floats, turn: Floats, down: Floats, along: Floats)
     angle = np.deg2rad(_between((-MAX_ANGLE, MAX_ANGLE), turn))[:, None, None]
     cos, sin = np.round(np.cos(angle), 9), np.round(np.sin(angle), 9)
     grid = np.arange(SIDE) + 0.5
-    y = grid[:, None] - ((SIDE - side) * down[:, None, None] + side / 2)  # from the digit's centre, in pixels of the image
+    y = grid[:, None] - (
+        (SIDE - side) * down[:, None, None] + side / 2
+    )  # from the digit's centre, in pixels of the image
     x = grid - ((SIDE - side) * along[:, None, None] + side / 2)
     cells = ink.shape[1]
-    row = (cos * y + sin * x) * (cells / side) + (cells - 1) / 2  # in cells of the digit, 0 at the first cell's centre
+    row = (cos * y + sin * x) * (cells / side) + (
+        cells - 1
+    ) / 2  # in cells of the digit, 0 at the first cell's centre
     column = (cos * x - sin * y) * (cells / side) + (cells - 1) / 2
     return _bilinear(ink, row, column)
 
@@ -143,7 +165,9 @@ def _colour(mean: Floats, gap: Floats, side: Floats, rgb: Floats) -> Floats:
     above = np.where(fits_above & fits_below, side < 0.5, fits_above)
     target = np.where(above, mean + distance, mean - distance)[:, None]
     now = _luminance(rgb)[:, None]
-    darker = rgb * (target / np.maximum(now, 1e-9))  # toward black and toward white luminance moves linearly, within the gamut
+    darker = rgb * (
+        target / np.maximum(now, 1e-9)
+    )  # toward black and toward white luminance moves linearly, within the gamut
     lighter = rgb + (1 - rgb) * ((target - now) / np.maximum(1 - now, 1e-9))
     result: NDArray[Any] = np.where(target < now, darker, lighter)
     return result

@@ -21,7 +21,24 @@ from benchmark import Context, Dataset, DatasetInfo, ImageSet, Splits, dataset
 from benchmark.data import chunks
 from benchmark.datasets._listing import Item, list_folder
 
-SUFFIXES = frozenset(f".{kind}" for kind in ("png", "jpg", "jpeg", "jpe", "jfif", "bmp", "webp", "gif", "tif", "tiff", "ppm", "pgm", "pnm"))
+SUFFIXES = frozenset(
+    f".{kind}"
+    for kind in (
+        "png",
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "bmp",
+        "webp",
+        "gif",
+        "tif",
+        "tiff",
+        "ppm",
+        "pgm",
+        "pnm",
+    )
+)
 DECODE_CHUNK = 64  # images a task; small, so that progress moves and threads end together
 SHOWN = 5  # names in a message
 
@@ -54,14 +71,18 @@ class Folder(Dataset):
         top = Path(self.path).expanduser()
         if not top.is_dir():
             found = "is not a folder" if top.exists() else "does not exist"
-            raise FileNotFoundError(f"{top} {found}; folder[path=...] expects a folder with train/<class>/* and test/<class>/*")
+            raise FileNotFoundError(
+                f"{top} {found}; folder[path=...] expects a folder with train/<class>/* and test/<class>/*"
+            )
         items = list_folder(top, skip=root / "cache")
         train, test = (_classes(items, split, top, ctx) for split in ("train", "test"))
         _check_classes(train, test, top)
         names = tuple(train)
         info = DatasetInfo("folder", len(names), names, 3, self.size, self.size, self.hflip)
         files = [file for part in (train, test) for name in names for file in part[name]]
-        labels = [label for part in (train, test) for label, name in enumerate(names) for _ in part[name]]
+        labels = [
+            label for part in (train, test) for label, name in enumerate(names) for _ in part[name]
+        ]
         x, broken = _decode_all(top, files, self.size, ctx)
         if broken:
             self._report(broken, len(files), top, ctx)
@@ -72,7 +93,11 @@ class Folder(Dataset):
         parts = []
         for split, part in (("train", slice(0, count)), ("test", slice(count, None))):
             keep = kept[part]
-            images = ImageSet(torch.from_numpy(x[part] if keep.all() else x[part][keep]), y[part][torch.from_numpy(keep)], info)
+            images = ImageSet(
+                torch.from_numpy(x[part] if keep.all() else x[part][keep]),
+                y[part][torch.from_numpy(keep)],
+                info,
+            )
             _check_not_empty(images, split, top)
             parts.append(images)
         return Splits(*parts, notes=notes)
@@ -95,47 +120,67 @@ def _classes(items: list[Item], split: str, top: Path, ctx: Context) -> Files:
     here = [(item, item.path.split("/")) for item in items if item.path.startswith(f"{split}/")]
     if not any(item.is_folder and len(parts) == 2 for item, parts in here):
         loose = " (it holds files, but no folders)" if here else ""
-        raise ValueError(f"{top / split} holds no classes{loose}; expected one folder of images a class, {split}/<class>/*")
+        raise ValueError(
+            f"{top / split} holds no classes{loose}; expected one folder of images a class, {split}/<class>/*"
+        )
     classes: Files = {parts[1]: [] for item, parts in here if item.is_folder and len(parts) == 2}
     others = []
     for item, parts in here:
         if item.is_folder and len(parts) > 2:
-            raise ValueError(f"{top / item.path} is a folder inside a class; put images directly into {split}/{parts[1]}")
+            raise ValueError(
+                f"{top / item.path} is a folder inside a class; put images directly into {split}/{parts[1]}"
+            )
         if not item.is_folder:
             if len(parts) == 3 and Path(item.path).suffix.lower() in SUFFIXES:
                 classes[parts[1]].append(item.path)
             else:
                 others.append(item.path)
     if others:
-        ctx.log(f"folder: {len(others)} files in {top / split} are no images by name or place, such as {', '.join(others[:SHOWN])}")
+        ctx.log(
+            f"folder: {len(others)} files in {top / split} are no images by name or place, such as {', '.join(others[:SHOWN])}"
+        )
     return {name: sorted(classes[name]) for name in sorted(classes)}
 
 
 def _check_classes(train: Files, test: Files, top: Path) -> None:
     if len(train) < 2:
-        raise ValueError(f'{top / "train"} holds one class ("{next(iter(train))}"); classification needs at least 2 class folders')
+        raise ValueError(
+            f'{top / "train"} holds one class ("{next(iter(train))}"); classification needs at least 2 class folders'
+        )
     for split, part in (("train", train), ("test", test)):
         empty = [name for name, files in part.items() if not files]
         if empty:
-            raise ValueError(f"{top / split} has {len(empty)} empty classes: {_some(empty)}; add images or remove the folders")
+            raise ValueError(
+                f"{top / split} has {len(empty)} empty classes: {_some(empty)}; add images or remove the folders"
+            )
     if unknown := sorted(set(test) - set(train)):
-        raise ValueError(f"{top / 'test'} has classes that train does not have: {_some(unknown)}; names must be equal")
+        raise ValueError(
+            f"{top / 'test'} has classes that train does not have: {_some(unknown)}; names must be equal"
+        )
     if absent := sorted(set(train) - set(test)):
-        raise ValueError(f"{top / 'test'} lacks classes that train has: {_some(absent)}; every class needs test images")
+        raise ValueError(
+            f"{top / 'test'} lacks classes that train has: {_some(absent)}; every class needs test images"
+        )
 
 
 def _check_not_empty(images: ImageSet, split: str, top: Path) -> None:
     counts = torch.bincount(images.y, minlength=images.info.num_classes).tolist()
     lost = [name for name, count in zip(images.info.class_names, counts, strict=True) if count == 0]
     if lost:
-        raise ValueError(f"no image can be read of these classes in {top / split}: {_some(lost)}; repair the images or remove the classes")
+        raise ValueError(
+            f"no image can be read of these classes in {top / split}: {_some(lost)}; repair the images or remove the classes"
+        )
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return ", ".join(names[:SHOWN]) + (
+        f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    )
 
 
-def _decode_all(top: Path, files: list[str], size: int, ctx: Context) -> tuple[NDArray[np.uint8], dict[str, str]]:
+def _decode_all(
+    top: Path, files: list[str], size: int, ctx: Context
+) -> tuple[NDArray[np.uint8], dict[str, str]]:
     """All images, uint8 (N, 3, size, size), and what could not be read: file -> reason. Pillow decodes outside the GIL."""
     out = np.zeros((len(files), 3, size, size), np.uint8)
 
@@ -145,18 +190,25 @@ def _decode_all(top: Path, files: list[str], size: int, ctx: Context) -> tuple[N
     parts = list(chunks(len(files), DECODE_CHUNK))
     pool = ThreadPoolExecutor(max(ctx.workers, 1))
     try:
-        done = ctx.track(pool.map(decode_part, parts), len(parts), f"decoding {len(files):,} images")
+        done = ctx.track(
+            pool.map(decode_part, parts), len(parts), f"decoding {len(files):,} images"
+        )
         return out, {file: reason for broken in done for file, reason in broken}
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt does not wait for what has not begun
 
 
-def _decode_into(out: NDArray[np.uint8], top: Path, files: list[str], size: int, part: slice) -> Iterator[tuple[str, str]]:
+def _decode_into(
+    out: NDArray[np.uint8], top: Path, files: list[str], size: int, part: slice
+) -> Iterator[tuple[str, str]]:
     for i in range(part.start, part.stop):
         try:
             out[i] = decode(top / files[i], size)
         except Exception as error:  # damaged bytes make decoders raise almost anything; the file and reason are reported
-            yield files[i], str(error).replace(str(top / files[i]), "the file") or type(error).__name__
+            yield (
+                files[i],
+                str(error).replace(str(top / files[i]), "the file") or type(error).__name__,
+            )
 
 
 def decode(file: Path, size: int) -> NDArray[np.uint8]:
@@ -173,7 +225,9 @@ def decode(file: Path, size: int) -> NDArray[np.uint8]:
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
         # Only the centre is computed; its edges see what lies beside it, as if the whole image had been resized.
-        image = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+        image = image.resize(
+            (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
+        )
     return np.asarray(image).transpose(2, 0, 1)
 
 
@@ -182,7 +236,9 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range; save the image with 8 or 16 bits")
+        raise ValueError(
+            "floating-point pixels have no known range; save the image with 8 or 16 bits"
+        )
     if image.mode.startswith("I"):
         return Image.fromarray(_to_8_bits(np.asarray(image).astype(np.int64))).convert("RGB")
     if image.has_transparency_data:

@@ -10,7 +10,10 @@ from benchmark.datasets._torchvision import image_set, open_split
 DIGITS = tuple("0123456789")
 
 
-@dataset(version=1, cite="Netzer et al. 2011, Reading Digits in Natural Images with Unsupervised Feature Learning")
+@dataset(
+    version=1,
+    cite="Netzer et al. 2011, Reading Digits in Natural Images with Unsupervised Feature Learning",
+)
 class SVHN(Dataset):
     """SVHN: 73,257 + 26,032 house-number digits, 32x32, classes of unequal size; the files lie in the data folder itself."""
 

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.comparison import ALPHA, COVERAGE, FEWEST_FOR_TEST, MARGIN, Comparison, Contrast, SignFlip
+from benchmark.analysis.comparison import ALPHA, COVERAGE, MARGIN, Comparison, Contrast
+from benchmark.analysis.statistics.paired import FEWEST_FOR_TEST, SignFlip
 from benchmark.report import typeset
+from benchmark.report.markdown import escaped
+from benchmark.report.sections import ABSENT, number, p_value, percent, signed, times
 from benchmark.report.terminal import plain, say
-from benchmark.report.text import escaped
 from benchmark.report.typeset import Block, Entry, PaperTable
-from benchmark.report.view import ABSENT, number, p_value, percent, signed, times
 
 HOW_TO_READ = (
     (
@@ -66,23 +67,32 @@ def verdict(c: Comparison) -> str:
             f"{_over(c)} ({size}). At least {FEWEST_FOR_TEST} pairs are needed; run more seeds."
         )
         return " ".join([said, *_unequal(c)])
-    tests = f"sign-flip test {p_value(c.by_pair.p)}" + (f", by whole seeds {p_value(c.by_seed.p)}" if c.by_seed.decidable else "")
+    tests = f"sign-flip test {p_value(c.by_pair.p)}" + (
+        f", by whole seeds {p_value(c.by_seed.p)}" if c.by_seed.decidable else ""
+    )
     evidence = f"{_over(c)} ({size}, {tests}), with {balance(c)}"
     difference, points = signed(c.mean.difference), f"{number(abs(c.mean.difference))} points"
-    up, down = ("better", "worse") if c.by_seed.decidable else ("ahead", "behind")  # few seeds allow no firmer word, on one attack either
+    up, down = (
+        ("better", "worse") if c.by_seed.decidable else ("ahead", "behind")
+    )  # few seeds allow no firmer word, on one attack either
     better = f"{up} on {', '.join(c.of('win'))}" if c.of("win") else ""
     worse = f"{down} on {', '.join(c.of('loss'))}" if c.of("loss") else ""
     best = "is the better one" if c.by_seed.decidable else "is ahead in these runs"
     findings = {
-        "better": f"{c.ours} is better than {c.reference} by {points} {evidence}." + (f" It is {worse}." if worse else ""),
-        "worse": f"{c.ours} is worse than {c.reference} by {points} {evidence}." + (f" It is {better}." if better else ""),
-        "ahead": f"{c.ours} is ahead of {c.reference} in these runs, by {points} {evidence}." + (f" It is {worse}." if worse else ""),
-        "behind": f"{c.ours} is behind {c.reference} in these runs, by {points} {evidence}." + (f" It is {better}." if better else ""),
+        "better": f"{c.ours} is better than {c.reference} by {points} {evidence}."
+        + (f" It is {worse}." if worse else ""),
+        "worse": f"{c.ours} is worse than {c.reference} by {points} {evidence}."
+        + (f" It is {better}." if better else ""),
+        "ahead": f"{c.ours} is ahead of {c.reference} in these runs, by {points} {evidence}."
+        + (f" It is {worse}." if worse else ""),
+        "behind": f"{c.ours} is behind {c.reference} in these runs, by {points} {evidence}."
+        + (f" It is {better}." if better else ""),
         "small": f"{c.ours} and {c.reference} differ by {difference} points {evidence}: less than the {MARGIN} points that count here.",
         "depends": f"it depends on the attack whether {c.ours} or {c.reference} {best}: {c.ours} is {better} and {worse}. "
         f"The difference is {difference} points {evidence}.",
         "not shown": f"no difference between {c.ours} and {c.reference} is shown: {difference} points {evidence}. "
-        "That is no evidence that they are equal" + (f": {c.ours} is {better or worse}." if better or worse else "."),
+        "That is no evidence that they are equal"
+        + (f": {c.ours} is {better or worse}." if better or worse else "."),
     }
     return " ".join([f"On {title(c)}, {findings[c.finding]}", *_unequal(c), *_not_covered(c)])
 
@@ -103,7 +113,9 @@ def _unequal(c: Comparison) -> list[str]:
     if len(by_seeds) < 2:
         return []
     counts = [f"{_counted(n, 'seed')} on {', '.join(by_seeds[n])}" for n in sorted(by_seeds)]
-    return [f"Some attacks have fewer seeds than others ({'; '.join(counts)}), and the mean weighs all attacks alike."]
+    return [
+        f"Some attacks have fewer seeds than others ({'; '.join(counts)}), and the mean weighs all attacks alike."
+    ]
 
 
 def _not_covered(c: Comparison) -> list[str]:
@@ -114,31 +126,49 @@ def _not_covered(c: Comparison) -> list[str]:
             "seed as independent of each other, which they need not be."
         )
     if c.seeds == 1:
-        said.append("One victim seed: how results vary with initial weights and batches is not covered.")
+        said.append(
+            "One victim seed: how results vary with initial weights and batches is not covered."
+        )
     if c.craft_seeds == 1:
-        said.append("One craft seed: how results vary with the crafting of poisons and with purification is not covered.")
+        said.append(
+            "One craft seed: how results vary with the crafting of poisons and with purification is not covered."
+        )
     return said
 
 
 def statements(c: Comparison) -> list[tuple[str, str]]:
     """(what, sentence) of everything beside the verdict and the table."""
     columns = (*c.attacks, c.mean, c.clean)
-    dash = [("Dash", _DASH)] if any(not one.points and math.isnan(one.difference) for one in columns) else []
+    dash = (
+        [("Dash", _DASH)]
+        if any(not one.points and math.isnan(one.difference) for one in columns)
+        else []
+    )
     prices = f"{c.ours} {_known(c.price_ours, 'points')}, {c.reference} {_known(c.price_reference, 'points')}"
-    seconds = f"{c.ours} {_known(c.seconds_ours, 's')}, {c.reference} {_known(c.seconds_reference, 's')}"
+    seconds = (
+        f"{c.ours} {_known(c.seconds_ours, 's')}, {c.reference} {_known(c.seconds_reference, 's')}"
+    )
     notes = [
         f"{', '.join(one.column for one in columns if one.remark == remark)}: {remark}."
         for remark in dict.fromkeys(one.remark for one in columns if one.remark)
     ]
     fewest = min((len(one.points) for one in columns if one.interval), default=0)
     if fewest in COVERAGE:
-        notes.append(f"Intervals of {fewest} pairs are too narrow: where differences are normal they cover {COVERAGE[fewest]} %.")
+        notes.append(
+            f"Intervals of {fewest} pairs are too narrow: where differences are normal they cover {COVERAGE[fewest]} %."
+        )
     return [
         *dash,
         ("Attacks", f"{c.ours} has {balance(c)}."),
-        ("Sign-flip test", f"each pair for itself: {_tested(c.by_pair, 'pair')}; whole seeds: {_tested(c.by_seed, 'seed')}."),
+        (
+            "Sign-flip test",
+            f"each pair for itself: {_tested(c.by_pair, 'pair')}; whole seeds: {_tested(c.by_seed, 'seed')}.",
+        ),
         ("Price on clean data", f"{prices}."),
-        ("Cost", f"{seconds} to purify and train ({times(c.cost_ratio)}). Wall seconds from the records, noisy."),
+        (
+            "Cost",
+            f"{seconds} to purify and train ({times(c.cost_ratio)}). Wall seconds from the records, noisy.",
+        ),
         *(("Note", note) for note in (*notes, *c.notes)),
     ]
 
@@ -150,7 +180,11 @@ def _known(value: float, unit: str) -> str:
 def balance(c: Comparison) -> str:
     """``3 wins, 1 tie, 0 losses``, and how many attacks are undecided, if any."""
     undecided = len(c.of("undecided"))
-    counts = [_counted(len(c.of("win")), "win"), _counted(len(c.of("tie")), "tie"), _counted(len(c.of("loss")), "loss", "losses")]
+    counts = [
+        _counted(len(c.of("win")), "win"),
+        _counted(len(c.of("tie")), "tie"),
+        _counted(len(c.of("loss")), "loss", "losses"),
+    ]
     return ", ".join([*counts, *([f"{undecided} undecided"] if undecided else [])])
 
 
@@ -163,7 +197,11 @@ def _over(c: Comparison) -> str:
 def _tested(test: SignFlip, unit: str) -> str:
     if not test.decidable:
         return f"not decidable with {_counted(test.units, unit)}, since fewer than {FEWEST_FOR_TEST} cannot give p < {ALPHA}"
-    how = f"standard error {test.error:.4f}, from random sign patterns" if test.error else f"exact, all {2**test.units:,} sign patterns"
+    how = (
+        f"standard error {test.error:.4f}, from random sign patterns"
+        if test.error
+        else f"exact, all {2**test.units:,} sign patterns"
+    )
     return f"{p_value(test.p)} over {_counted(test.units, unit)} (two-sided, {how})"
 
 
@@ -183,8 +221,14 @@ def paper_table(c: Comparison, name: str) -> PaperTable:
         labels=("attack",),
         columns=("undefended", c.ours, c.reference, "difference", "95 % interval", "outcome"),
         values=(),
-        blocks=(*([Block("", attacks)] if attacks else []), Block("", (_line(c.mean, ""), _line(c.clean, "")))),
-        notes=("Accuracies in %, differences in points.", *(f"{what}: {sentence}" for what, sentence in statements(c))),
+        blocks=(
+            *([Block("", attacks)] if attacks else []),
+            Block("", (_line(c.mean, ""), _line(c.clean, ""))),
+        ),
+        notes=(
+            "Accuracies in %, differences in points.",
+            *(f"{what}: {sentence}" for what, sentence in statements(c)),
+        ),
         align="rrrrll",
     )
 
@@ -192,11 +236,17 @@ def paper_table(c: Comparison, name: str) -> PaperTable:
 def _line(one: Contrast, outcome: str) -> tuple[str, tuple[Entry, ...]]:
     interval = f"[{signed(one.interval[0])}, {signed(one.interval[1])}]" if one.interval else ABSENT
     accs = [percent(acc) for acc in (one.undefended, one.ours, one.reference)]
-    return one.column, tuple(Entry(text, ()) for text in (*accs, signed(one.difference), interval, outcome))
+    return one.column, tuple(
+        Entry(text, ()) for text in (*accs, signed(one.difference), interval, outcome)
+    )
 
 
 def _rows(table: PaperTable) -> list[list[str]]:
-    return [[label, *(entry.text for entry in entries)] for block in table.blocks for label, entries in block.lines]
+    return [
+        [label, *(entry.text for entry in entries)]
+        for block in table.blocks
+        for label, entries in block.lines
+    ]
 
 
 def print_comparison(c: Comparison, console: Console) -> None:
@@ -204,11 +254,17 @@ def print_comparison(c: Comparison, console: Console) -> None:
     table = paper_table(c, "")
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for title_, letter in zip(table.head, table.alignment, strict=True):
-        shown.add_column(Text(plain(title_, console)), justify="right" if letter == "r" else "left", overflow="fold")
+        shown.add_column(
+            Text(plain(title_, console)),
+            justify="right" if letter == "r" else "left",
+            overflow="fold",
+        )
     for row in _rows(table):
         shown.add_row(*(Text(plain(text, console)) for text in row))
     if not console.is_terminal:  # a file or a pipe has no width
-        shown.width = console.measure(shown, options=console.options.update(max_width=10_000)).maximum
+        shown.width = console.measure(
+            shown, options=console.options.update(max_width=10_000)
+        ).maximum
     console.print()
     say(console, f"{c.ours} against {c.reference} on {title(c)}", "bold")
     console.print(shown, crop=False)
@@ -222,15 +278,26 @@ def markdown(comparisons: Sequence[Comparison], heading: str, facts: Mapping[str
     lines = [f"# {escaped(heading)}", ""]
     for c in comparisons:
         lines += [f"## {escaped(title(c))}", "", typeset.markdown(paper_table(c, ""))]
-    lines += ["## How to read this", "", *(f"- **{term}**: {meaning}" for term, meaning in HOW_TO_READ), ""]
-    lines += ["## Environment and command", "", *(f"- {escaped(name)}: {escaped(value)}" for name, value in facts.items())]
+    lines += [
+        "## How to read this",
+        "",
+        *(f"- **{term}**: {meaning}" for term, meaning in HOW_TO_READ),
+        "",
+    ]
+    lines += [
+        "## Environment and command",
+        "",
+        *(f"- {escaped(name)}: {escaped(value)}" for name, value in facts.items()),
+    ]
     return "\n".join(lines) + "\n"
 
 
 def latex(comparisons: Sequence[Comparison]) -> str:
     """A ``table`` for each comparison, with the verdict as its caption."""
     names = ["comparison", *(f"comparison-{index}" for index in range(2, len(comparisons) + 1))]
-    return "\n".join(typeset.latex(paper_table(c, name)) for c, name in zip(comparisons, names, strict=False))
+    return "\n".join(
+        typeset.latex(paper_table(c, name)) for c, name in zip(comparisons, names, strict=False)
+    )
 
 
 def html(comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, str]) -> str:
@@ -238,19 +305,38 @@ def html(comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, st
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     jinja = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     tables = [paper_table(c, "") for c in comparisons]
     parts = [
-        {"title": title(c), "table": table, "rows": list(zip(_rows(table), _marks(c), strict=True)), "said": statements(c)}
+        {
+            "title": title(c),
+            "table": table,
+            "rows": list(zip(_rows(table), _marks(c), strict=True)),
+            "said": statements(c),
+        }
         for c, table in zip(comparisons, tables, strict=True)
     ]
-    return jinja.get_template("comparison.html.j2").render(heading=heading, parts=parts, how_to_read=HOW_TO_READ, facts=facts)
+    return jinja.get_template("comparison.html.j2").render(
+        heading=heading, parts=parts, how_to_read=HOW_TO_READ, facts=facts
+    )
 
 
 def _marks(c: Comparison) -> list[tuple[float, ...]]:
     """Where a row's plot has the interval's ends and the difference, in % of its width; 50 is no difference. Empty without a number."""
-    values = [(*(one.interval or (one.difference, one.difference)), one.difference) for one in (*c.attacks, c.mean, c.clean)]
+    values = [
+        (*(one.interval or (one.difference, one.difference)), one.difference)
+        for one in (*c.attacks, c.mean, c.clean)
+    ]
     known = [value for triple in values for value in triple if not math.isnan(value)]
     widest = max(map(abs, known), default=0.0) or 1.0
-    return [() if math.isnan(triple[2]) else tuple(round(50 + 45 * value / widest, 2) for value in triple) for triple in values]
+    return [
+        ()
+        if math.isnan(triple[2])
+        else tuple(round(50 + 45 * value / widest, 2) for value in triple)
+        for triple in values
+    ]

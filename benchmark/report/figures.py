@@ -13,12 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-from benchmark.ranks import RankTest, rank_test
+from benchmark.analysis.leaderboard import grid
+from benchmark.analysis.statistics.ranks import RankTest, rank_test
+from benchmark.analysis.table import FAMILY, GROUP, comparable
 from benchmark.report import plots
 from benchmark.report.plots import INK, MUTED, PALETTE, RULE, Line, Panel
+from benchmark.report.sections import Cell, Column, Row, Section, p_value
 from benchmark.report.svg import pareto
-from benchmark.report.view import Cell, Column, Row, Section, p_value
-from benchmark.results import FAMILY, GROUP, comparable, grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,9 @@ DEFENSES, COLUMNS, RANKED = 12, 24, 30  # the most that an overview shows
 BAR = 0.19  # inches
 
 
-def figures(table: pd.DataFrame, sections: Sequence[Section]) -> tuple[dict[str, dict[str, bytes]], list[str]]:
+def figures(
+    table: pd.DataFrame, sections: Sequence[Section]
+) -> tuple[dict[str, dict[str, bytes]], list[str]]:
     """Name -> ``{"png": ..., "pdf": ...}``, and what was left out, with the reason.
 
     Names: ``bars``, ``cost``, ``ranks``, ``sweep`` for the first section, ``bars-2`` and so on for further ones; ``ratios`` for the
@@ -46,7 +49,9 @@ def figures(table: pd.DataFrame, sections: Sequence[Section]) -> tuple[dict[str,
                 "bars": draw_bars(section),
                 "cost": draw_cost(section),
                 "ranks": draw_ranks(section),
-                "sweep": plots.draw_panels(section.title, swept[index], "value of the parameter", points=True)
+                "sweep": plots.draw_panels(
+                    section.title, swept[index], "value of the parameter", points=True
+                )
                 if swept[index]
                 else f"no defense has {FEWEST_VALUES} values of one parameter with all others equal",
             }
@@ -63,7 +68,9 @@ def figures(table: pd.DataFrame, sections: Sequence[Section]) -> tuple[dict[str,
     return drawn, left_out
 
 
-def overview(table_cells: int, sections: Sequence[Section]) -> tuple[dict[str, dict[str, bytes]], str]:
+def overview(
+    table_cells: int, sections: Sequence[Section]
+) -> tuple[dict[str, dict[str, bytes]], str]:
     """Figures of a table that is too large to draw every cell: name -> ``{"png": ...}``, and a sentence that says what is not there.
 
     For the first group: a heat map without numbers and bars of the best defenses' means, ``cost`` and ``ranks``. Each says in its title
@@ -77,7 +84,11 @@ def overview(table_cells: int, sections: Sequence[Section]) -> tuple[dict[str, d
             "cost": draw_cost(section),
             "ranks": draw_ranks(section, RANKED),
         }
-        drawn = {name: plots.files(figure, pdf=False) for name, figure in made.items() if isinstance(figure, Figure)}
+        drawn = {
+            name: plots.files(figure, pdf=False)
+            for name, figure in made.items()
+            if isinstance(figure, Figure)
+        }
     groups = f" of the first of {len(sections)} groups" if len(sections) > 1 else ""
     return drawn, (
         f"{table_cells:,} cells are too many to draw one by one: there is an overview{groups}, without curves over epochs, ratios or "
@@ -89,15 +100,27 @@ def overview(table_cells: int, sections: Sequence[Section]) -> tuple[dict[str, d
 def _best(section: Section) -> Section:
     """The section's first defenses, the undefended one among them, and its first columns."""
     rows = sorted(section.rows, key=lambda row: not row.is_undefended)[:DEFENSES]
-    boards = [replace(board, rows=tuple(row for row in board.rows if row in rows)) for board in section.boards]
+    boards = [
+        replace(board, rows=tuple(row for row in board.rows if row in rows))
+        for board in section.boards
+    ]
     part = replace(section, boards=tuple(board for board in boards if board.rows))
     attacks = sum(not column.is_clean for column in section.columns)
     left = {
         f"{len(rows)} of {len(section.rows)} defenses": len(rows) < len(section.rows),
-        f"{attacks - len(section.columns) + COLUMNS} of {attacks} attacks": len(section.columns) > COLUMNS,
+        f"{attacks - len(section.columns) + COLUMNS} of {attacks} attacks": len(section.columns)
+        > COLUMNS,
     }
-    cut = tuple(replace(board, rows=tuple(replace(row, cells=row.cells[:COLUMNS]) for row in board.rows)) for board in part.boards)
-    return replace(part, boards=cut, columns=section.columns[:COLUMNS], shown=", ".join(text for text, is_left in left.items() if is_left))
+    cut = tuple(
+        replace(board, rows=tuple(replace(row, cells=row.cells[:COLUMNS]) for row in board.rows))
+        for board in part.boards
+    )
+    return replace(
+        part,
+        boards=cut,
+        columns=section.columns[:COLUMNS],
+        shown=", ".join(text for text, is_left in left.items() if is_left),
+    )
 
 
 def _means(section: Section) -> Section:
@@ -106,10 +129,17 @@ def _means(section: Section) -> Section:
     over = Column("mean over attacks", False)
 
     def cells(row: Row) -> tuple[Cell, ...]:
-        return Cell(over.attack, row.mean, row.std, int(math.isfinite(row.mean)), 0), *(row.cells[index] for index in clean)
+        return Cell(over.attack, row.mean, row.std, int(math.isfinite(row.mean)), 0), *(
+            row.cells[index] for index in clean
+        )
 
-    boards = tuple(replace(board, rows=tuple(replace(row, cells=cells(row)) for row in board.rows)) for board in section.boards)
-    return replace(section, boards=boards, columns=(over, *(section.columns[index] for index in clean)))
+    boards = tuple(
+        replace(board, rows=tuple(replace(row, cells=cells(row)) for row in board.rows))
+        for board in section.boards
+    )
+    return replace(
+        section, boards=boards, columns=(over, *(section.columns[index] for index in clean))
+    )
 
 
 # --- bars ------------------------------------------------------------------------------------------------------------------
@@ -119,23 +149,50 @@ def draw_bars(section: Section) -> Figure:
     """A panel an attack, a bar a defense in the order of the leaderboard, with one standard deviation where there are several seeds."""
     across = min(3, len(section.columns))
     down = math.ceil(len(section.columns) / across)
-    panel_w, panel_h, gap_x, gap_y, head, foot = 2.5, BAR * len(section.rows) + 0.05, 0.2, 0.42, 0.66, 0.42
+    panel_w, panel_h, gap_x, gap_y, head, foot = (
+        2.5,
+        BAR * len(section.rows) + 0.05,
+        0.2,
+        0.42,
+        0.66,
+        0.42,
+    )
     names = [_short(row.name, 28) + (" †" if row.needs else "") for row in section.rows]
     left = 0.2 + 0.064 * max(map(len, names))
     width = left + across * panel_w + (across - 1) * gap_x + 0.15
     height = head + down * panel_h + (down - 1) * gap_y + foot
     figure = Figure(figsize=(width, height), facecolor="white")
-    figure.text(0.12 / width, 1 - 0.2 / height, plots.fitting(section.title, width), fontsize=9.5, fontweight="bold", va="center")
+    figure.text(
+        0.12 / width,
+        1 - 0.2 / height,
+        plots.fitting(section.title, width),
+        fontsize=9.5,
+        fontweight="bold",
+        va="center",
+    )
     for index, column in enumerate(section.columns):
         x = left + index % across * (panel_w + gap_x)
         y = height - head - (index // across) * (panel_h + gap_y) - panel_h
         axes = figure.add_axes((x / width, y / height, panel_w / width, panel_h / height))
         _frame_bars(
-            axes, _short(column.title, 34), names if index % across == 0 else [""] * len(names), index + across >= len(section.columns)
+            axes,
+            _short(column.title, 34),
+            names if index % across == 0 else [""] * len(names),
+            index + across >= len(section.columns),
         )
-        _draw_bars(axes, [(row.cells[index], INK if row.is_undefended else PALETTE[0]) for row in section.rows])
+        _draw_bars(
+            axes,
+            [(row.cells[index], INK if row.is_undefended else PALETTE[0]) for row in section.rows],
+        )
     if any(cell.n and cell.failed for row in section.rows for cell in row.cells):
-        figure.text(1 - 0.12 / width, 0.1 / height, "* some seeds failed", fontsize=7, color=MUTED, ha="right")
+        figure.text(
+            1 - 0.12 / width,
+            0.1 / height,
+            "* some seeds failed",
+            fontsize=7,
+            color=MUTED,
+            ha="right",
+        )
     return figure
 
 
@@ -163,11 +220,34 @@ def _draw_bars(axes: Axes, bars: Sequence[tuple[Cell, str]]) -> None:
     axes.barh(places, values, height=0.66, color=[colour for _, _, colour in there], alpha=0.85)
     for (place, cell, _), value, spread in zip(there, values, spreads, strict=True):
         if spread:  # a cap at the end of a bar of one seed would say that there is no spread
-            axes.errorbar(value, place, xerr=spread, fmt="none", ecolor="#8b949e", elinewidth=1.1, capsize=2, capthick=1.1)
-        axes.text(value + spread + 2, place, cell.text + ("*" if cell.failed else ""), va="center", fontsize=7, color=INK)
+            axes.errorbar(
+                value,
+                place,
+                xerr=spread,
+                fmt="none",
+                ecolor="#8b949e",
+                elinewidth=1.1,
+                capsize=2,
+                capthick=1.1,
+            )
+        axes.text(
+            value + spread + 2,
+            place,
+            cell.text + ("*" if cell.failed else ""),
+            va="center",
+            fontsize=7,
+            color=INK,
+        )
     for place, (cell, _) in enumerate(bars):
         if not cell.n:
-            axes.text(1.5, place, cell.text, va="center", fontsize=7, color="#a1232b" if cell.failed else MUTED)
+            axes.text(
+                1.5,
+                place,
+                cell.text,
+                va="center",
+                fontsize=7,
+                color="#a1232b" if cell.failed else MUTED,
+            )
 
 
 def _short(name: str, length: int) -> str:
@@ -184,8 +264,17 @@ def draw_cost(section: Section) -> Figure | str:
         return f"{len(rows)} defenses with a mean over attacks and a cost, at least 2 are needed"
     width, height = 5.4, 3.6
     figure = Figure(figsize=(width, height), facecolor="white")
-    figure.text(0.12 / width, 1 - 0.2 / height, plots.fitting(section.title, width), fontsize=9.5, fontweight="bold", va="center")
-    axes = figure.add_axes((0.5 / width, 0.5 / height, (width - 0.7) / width, (height - 1.0) / height))
+    figure.text(
+        0.12 / width,
+        1 - 0.2 / height,
+        plots.fitting(section.title, width),
+        fontsize=9.5,
+        fontweight="bold",
+        va="center",
+    )
+    axes = figure.add_axes(
+        (0.5 / width, 0.5 / height, (width - 0.7) / width, (height - 1.0) / height)
+    )
     plots.frame(axes, "", "cost: purifying and training, in undefended trainings", True)
     axes.set_ylabel("mean test accuracy over attacks, %", fontsize=7.5, color=MUTED)
     low, high = min(row.cost for row in rows), max(row.cost for row in rows)
@@ -195,12 +284,26 @@ def draw_cost(section: Section) -> Figure | str:
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
     front = pareto([row for row in rows if not row.needs])
-    axes.step([row.cost for row in front], [100 * row.mean for row in front], where="post", color=RULE, linewidth=1.6, zorder=1)
+    axes.step(
+        [row.cost for row in front],
+        [100 * row.mean for row in front],
+        where="post",
+        color=RULE,
+        linewidth=1.6,
+        zorder=1,
+    )
     for row in rows:
         colour = INK if row.is_undefended else PALETTE[0] if row in front else MUTED
         spread = None if math.isnan(row.std) else 100 * row.std
         axes.errorbar(row.cost, 100 * row.mean, yerr=spread, color=colour, linewidth=1, capsize=2)
-        axes.plot(row.cost, 100 * row.mean, "o", markersize=5, color=colour, markerfacecolor="white" if row.needs else colour)
+        axes.plot(
+            row.cost,
+            100 * row.mean,
+            "o",
+            markersize=5,
+            color=colour,
+            markerfacecolor="white" if row.needs else colour,
+        )
     unnamed = _name_points(axes, rows, width - 0.7, height - 1.0)
     told = {
         "line: no other is both cheaper and better": True,
@@ -208,7 +311,9 @@ def draw_cost(section: Section) -> Figure | str:
         f"no room for {unnamed} of {len(rows)} names": bool(unnamed),
     }
     notes = [note for note, is_told in told.items() if is_told]
-    axes.text(1, 1.02, "; ".join(notes), transform=axes.transAxes, ha="right", fontsize=7, color=MUTED)
+    axes.text(
+        1, 1.02, "; ".join(notes), transform=axes.transAxes, ha="right", fontsize=7, color=MUTED
+    )
     return figure
 
 
@@ -220,21 +325,38 @@ def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -
     """
     unnamed = 0
     first, last = (math.log(limit) for limit in axes.get_xlim())
-    points = {row.defense: (width * (math.log(row.cost) - first) / (last - first), height * row.mean) for row in rows}  # inches
+    points = {
+        row.defense: (width * (math.log(row.cost) - first) / (last - first), height * row.mean)
+        for row in rows
+    }  # inches
     taken = [(x - 0.05, y - 0.05, x + 0.05, y + 0.05) for x, y in points.values()]
     for row in sorted(rows, key=lambda row: -row.mean):
         x, y = points[row.defense]
         name = _short(row.name, 24) + (" †" if row.needs else "")
         long, tall = 0.065 * len(name), 0.13
-        places = [(x + dx, y + dy) for dy in (0, 0.14, -0.14, 0.28, -0.28) for dx in (0.09, -0.09 - long)]
-        boxes = [(left, middle - tall / 2, left + long, middle + tall / 2) for left, middle in places]
-        free = [not any(_overlap(box, other) for other in taken) and box[0] > 0 and box[2] < width for box in boxes]
+        places = [
+            (x + dx, y + dy) for dy in (0, 0.14, -0.14, 0.28, -0.28) for dx in (0.09, -0.09 - long)
+        ]
+        boxes = [
+            (left, middle - tall / 2, left + long, middle + tall / 2) for left, middle in places
+        ]
+        free = [
+            not any(_overlap(box, other) for other in taken) and box[0] > 0 and box[2] < width
+            for box in boxes
+        ]
         if True not in free:
             unnamed += 1
             continue
         box = boxes[free.index(True)]
         taken.append(box)
-        axes.text(box[0] / width, (box[1] + tall / 2) / height, name, transform=axes.transAxes, fontsize=7, va="center")
+        axes.text(
+            box[0] / width,
+            (box[1] + tall / 2) / height,
+            name,
+            transform=axes.transAxes,
+            fontsize=7,
+            va="center",
+        )
     return unnamed
 
 
@@ -252,7 +374,11 @@ def draw_ranks(section: Section, most: int | None = None) -> Figure | str:
     """
     attacks = [index for index, column in enumerate(section.columns) if not column.is_clean]
     rows = [row for row in section.boards[0].rows if not (row.is_undefended or row.needs)]
-    scores = {row.defense: [row.cells[index].mean for index in attacks] for row in rows if row.covered == row.attacks}
+    scores = {
+        row.defense: [row.cells[index].mean for index in attacks]
+        for row in rows
+        if row.covered == row.attacks
+    }
     try:
         test = rank_test(scores)
     except ValueError as error:
@@ -261,13 +387,19 @@ def draw_ranks(section: Section, most: int | None = None) -> Figure | str:
         return _draw_test(section.title, test, test.alike)
     names = f" · best {most} of {len(test.names)}"
     alike = [(first, min(last, most - 1)) for first, last in test.alike if first < most - 1]
-    return _draw_test(section.title + names, replace(test, names=test.names[:most], ranks=test.ranks[:most]), alike)
+    return _draw_test(
+        section.title + names,
+        replace(test, names=test.names[:most], ranks=test.ranks[:most]),
+        alike,
+    )
 
 
 def _draw_test(title: str, test: RankTest, alike: Sequence[tuple[int, int]]) -> Figure:
     """Mean ranks on a line, the best to the left; a bar joins what is not told apart: ``alike`` has the first and last name of each."""
     k, half = len(test.names), math.ceil(len(test.names) / 2)
-    worst = max(k, math.ceil(test.ranks[-1]))  # where not all are drawn, a mean rank may be beyond their number
+    worst = max(
+        k, math.ceil(test.ranks[-1])
+    )  # where not all are drawn, a mean rank may be beyond their number
     label = 0.7 + 0.066 * max(len(_short(name, 28)) for name in test.names)
     scale, step, bar = max(3.0, 0.5 * (worst - 1)), 0.2, 0.09
     top = 1.0
@@ -295,9 +427,27 @@ def _draw_test(title: str, test: RankTest, alike: Sequence[tuple[int, int]]) -> 
                   ha="right" if left else "left", va="center", fontsize=7.5)  # fmt: skip
     for line, (first, last) in enumerate(alike):
         y = top + 0.12 + bar * line
-        axes.plot([at(test.ranks[first]) - 0.04, at(test.ranks[last]) + 0.04], [y, y], color=PALETTE[1], linewidth=3, solid_capstyle="butt")
-    axes.plot([at(1), at(1) + scale * test.critical / (worst - 1)], [0.62, 0.62], color=PALETTE[1], linewidth=1.5)
-    axes.text(at(1), 0.54, f"critical difference {test.critical:.2f}", fontsize=7.5, color=PALETTE[1], va="bottom")
+        axes.plot(
+            [at(test.ranks[first]) - 0.04, at(test.ranks[last]) + 0.04],
+            [y, y],
+            color=PALETTE[1],
+            linewidth=3,
+            solid_capstyle="butt",
+        )
+    axes.plot(
+        [at(1), at(1) + scale * test.critical / (worst - 1)],
+        [0.62, 0.62],
+        color=PALETTE[1],
+        linewidth=1.5,
+    )
+    axes.text(
+        at(1),
+        0.54,
+        f"critical difference {test.critical:.2f}",
+        fontsize=7.5,
+        color=PALETTE[1],
+        va="bottom",
+    )
     verdict = "they differ" if test.decided else "no difference shown"
     note = f"mean rank over {test.blocks} attacks, 1 is best; Friedman {p_value(test.p)}: {verdict}"
     for line, text in enumerate((note, "a bar joins what is not told apart (Nemenyi, 5 %)")):
@@ -315,14 +465,22 @@ def by_ratio(table: pd.DataFrame) -> Iterator[tuple[str, list[Panel], set[str]]]
     Ratio 0 is clean data.
     """
     for (dataset, victim, protocol, preset), cells in grid(table).groupby([*FAMILY, "preset"]):
-        attacked, clean = cells[~cells["is_clean"]], cells[cells["is_clean"]].drop_duplicates("defense")
+        attacked, clean = (
+            cells[~cells["is_clean"]],
+            cells[cells["is_clean"]].drop_duplicates("defense"),
+        )
         ratios = sorted(attacked["ratio"].unique())
         panels = []
         xs = [0.0, *ratios] if len(clean) else ratios
         for attack, part in attacked.groupby("attack"):
             part = part[part.groupby("defense")["mean"].transform("count") > 1]
-            found: dict[tuple[str, float], Any] = {(row.defense, 0.0): row for row in clean.itertuples()}  # type: ignore[misc]
-            found |= {(row.defense, row.ratio): row for row in part.itertuples()}  # type: ignore[misc]
+            found: dict[tuple[str, float], Any] = {
+                (name, ratio): row
+                for rows in (clean.assign(ratio=0.0), part)
+                for name, ratio, row in zip(
+                    rows["defense"], rows["ratio"], rows.itertuples(), strict=True
+                )
+            }
             if lines := _lines(sorted(set(part["defense"])), xs, found):
                 panels.append(Panel(str(attack), lines))
         if panels:
@@ -345,10 +503,20 @@ def sweeps(table: pd.DataFrame) -> list[list[Panel]]:
         panels.append([])
         for title, labels in _varied(specs):
             values = sorted(labels)
-            found = {(attack, value): at[attack, labels[value]] for attack in attacks for value in values if (attack, labels[value]) in at}
+            found = {
+                (attack, value): at[attack, labels[value]]
+                for attack in attacks
+                for value in values
+                if (attack, labels[value]) in at
+            }
             if lines := _lines(attacks, values, found):
-                lines = [replace(line, name="clean data") if line.name in clean else line for line in lines]
-                panels[-1].append(Panel(title, lines, log=values[0] > 0 and values[-1] / values[0] >= 8))
+                lines = [
+                    replace(line, name="clean data") if line.name in clean else line
+                    for line in lines
+                ]
+                panels[-1].append(
+                    Panel(title, lines, log=values[0] > 0 and values[-1] / values[0] >= 8)
+                )
     return panels
 
 
@@ -360,17 +528,29 @@ def _varied(specs: Mapping[str, str]) -> list[tuple[str, dict[float, str]]]:
         params = spec.get("params", {})
         for name, value in params.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                others = json.dumps({**spec, "params": {key: other for key, other in params.items() if key != name}}, sort_keys=True)
+                others = json.dumps(
+                    {
+                        **spec,
+                        "params": {key: other for key, other in params.items() if key != name},
+                    },
+                    sort_keys=True,
+                )
                 families.setdefault((f"{spec['name']}: {name}", others), {})[float(value)] = label
-    return sorted((title, labels) for (title, _), labels in families.items() if len(labels) >= FEWEST_VALUES)
+    return sorted(
+        (title, labels) for (title, _), labels in families.items() if len(labels) >= FEWEST_VALUES
+    )
 
 
-def _lines(names: Sequence[str], xs: Sequence[float], found: Mapping[tuple[str, float], Any]) -> list[Line]:
+def _lines(
+    names: Sequence[str], xs: Sequence[float], found: Mapping[tuple[str, float], Any]
+) -> list[Line]:
     """A line a name with two or more numbers; ``found`` has rows of the grid by name and x."""
     lines = []
     for name in names:
         rows = [found.get((name, x)) for x in xs]
         mean = [math.nan if row is None else 100 * row.mean for row in rows]
         if sum(map(math.isfinite, mean)) > 1:
-            lines.append(Line(name, xs, mean, [math.nan if row is None else 100 * row.std for row in rows]))
+            lines.append(
+                Line(name, xs, mean, [math.nan if row is None else 100 * row.std for row in rows])
+            )
     return lines

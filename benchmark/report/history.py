@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from benchmark.baseline import Night
-from benchmark.nights import Cell
+from benchmark.analysis.baseline import Night
+from benchmark.analysis.cells import Cell
+from benchmark.analysis.statistics.shifts import MIN_STD, cusum, spreads
 from benchmark.report.plots import INK, MUTED, PALETTE, RULE, STYLE, files, fitting
-from benchmark.shifts import MIN_STD, cusum, spreads
 
 LIMIT = 5.0  # of the cumulative sums, in standard errors; see shifts.cusum
 SHOWN = 90  # nights
@@ -26,11 +26,17 @@ NOW, BEFORE, UP, DOWN, BAD = PALETTE[0], "#9aa2ac", PALETTE[2], PALETTE[1], "#a1
 FARTHEST = 3 * LIMIT  # of the sums that are drawn; what lies beyond is told as a number
 DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.5))
 
-Found = Mapping[Cell | None, Sequence[tuple[str, bool]]]  # cell -> what was found tonight, and whether it matters; None: in all together
+Found = Mapping[
+    Cell | None, Sequence[tuple[str, bool]]
+]  # cell -> what was found tonight, and whether it matters; None: in all together
 
 
 def history(
-    accepted: Mapping[Cell, Sequence[float]], since: str, nights: Sequence[Night], title: str, found: Found | None = None
+    accepted: Mapping[Cell, Sequence[float]],
+    since: str,
+    nights: Sequence[Night],
+    title: str,
+    found: Found | None = None,
 ) -> dict[str, bytes]:
     """One panel a cell, as ``{"png": ..., "pdf": ...}``; empty if there is no night.
 
@@ -49,7 +55,9 @@ def history(
     if not cells or not nights:
         return {}
     later = [night.accuracies for night in nights if night.date > since]
-    spread = spreads({cell: [accepted[cell], *(accs.get(cell, ()) for accs in later)] for cell in cells})
+    spread = spreads(
+        {cell: [accepted[cell], *(accs.get(cell, ()) for accs in later)] for cell in cells}
+    )
     down = math.ceil(len(cells) / ACROSS)
     across = min(ACROSS, len(cells))
     panel_h = LEVEL_H + SUMS_H
@@ -63,17 +71,38 @@ def history(
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height), facecolor="white")
         heading = fitting(f"{title}: {together}" if together else title, width)
-        figure.text(0.12 / width, 1 - 0.2 / height, heading, fontsize=9.5, fontweight="bold", va="center")
+        figure.text(
+            0.12 / width, 1 - 0.2 / height, heading, fontsize=9.5, fontweight="bold", va="center"
+        )
         figure.legend(handles=legend, ncols=across, loc="upper left", bbox_to_anchor=(0.06 / width, 1 - 0.3 / height), frameon=False,
                       fontsize=7, labelcolor=INK, handlelength=2.2, borderpad=0.2, labelspacing=0.45, columnspacing=1.6)  # fmt: skip
         caption = f"above: test accuracy by night, %; below: cumulative sums in standard errors; last night {nights[-1].date}"
-        figure.text(0.12 / width, 0.16 / height, fitting(caption, 1.5 * width), fontsize=7, color=MUTED, va="center")
+        figure.text(
+            0.12 / width,
+            0.16 / height,
+            fitting(caption, 1.5 * width),
+            fontsize=7,
+            color=MUTED,
+            va="center",
+        )
         for index, cell in enumerate(cells):
             x = LEFT + index % across * (PANEL_W + GAP_X)
             y = height - head - index // across * (panel_h + GAP_Y) - panel_h
-            level = figure.add_axes((x / width, (y + SUMS_H) / height, PANEL_W / width, LEVEL_H / height))
-            sums = figure.add_axes((x / width, y / height, PANEL_W / width, (SUMS_H - 0.08) / height))
-            _draw(level, sums, cell, accepted[cell], since, nights, spread[cell].std if spread else MIN_STD)
+            level = figure.add_axes(
+                (x / width, (y + SUMS_H) / height, PANEL_W / width, LEVEL_H / height)
+            )
+            sums = figure.add_axes(
+                (x / width, y / height, PANEL_W / width, (SUMS_H - 0.08) / height)
+            )
+            _draw(
+                level,
+                sums,
+                cell,
+                accepted[cell],
+                since,
+                nights,
+                spread[cell].std if spread else MIN_STD,
+            )
             _tell(level, sums, found.get(cell, ()), nights, cell)
         return files(figure)
 
@@ -82,15 +111,25 @@ def _legend(before: bool, after: bool, found: bool) -> list[Line2D | Patch]:
     """What each sign means; of those that the figure has."""
     nights: Any = {"linewidth": 1.2, "marker": "o", "markersize": 3}
     shown = {
-        "a night: mean of its runs, and the runs": Line2D([], [], color=NOW, **nights) if after else None,
-        "nights before the acceptance: not summed": Line2D([], [], color=BEFORE, **nights) if before else None,
-        "acceptance of the baseline": Line2D([], [], color=INK, linewidth=0.8, linestyle=DOTTED) if before and after else None,
+        "a night: mean of its runs, and the runs": Line2D([], [], color=NOW, **nights)
+        if after
+        else None,
+        "nights before the acceptance: not summed": Line2D([], [], color=BEFORE, **nights)
+        if before
+        else None,
+        "acceptance of the baseline": Line2D([], [], color=INK, linewidth=0.8, linestyle=DOTTED)
+        if before and after
+        else None,
         "accepted mean": Line2D([], [], color=MUTED, linewidth=0.8, linestyle=DASHED),
         "± 2 standard deviations of a run": Patch(color=RULE, alpha=0.6, linewidth=0),
         "cumulative sum upward": Line2D([], [], color=UP, linewidth=1.1),
         "cumulative sum downward": Line2D([], [], color=DOWN, linewidth=1.1),
-        f"its limit, ±{LIMIT:g}; beyond it the title is red": Line2D([], [], color=MUTED, linewidth=0.6, linestyle=DOTTED),
-        "tonight, with the finding below": Line2D([], [], linestyle="", marker="o", markersize=6, markerfacecolor="none", color=BAD)
+        f"its limit, ±{LIMIT:g}; beyond it the title is red": Line2D(
+            [], [], color=MUTED, linewidth=0.6, linestyle=DOTTED
+        ),
+        "tonight, with the finding below": Line2D(
+            [], [], linestyle="", marker="o", markersize=6, markerfacecolor="none", color=BAD
+        )
         if found
         else None,
     }
@@ -100,10 +139,20 @@ def _legend(before: bool, after: bool, found: bool) -> list[Line2D | Patch]:
     return [handle for handle in shown.values() if handle is not None]
 
 
-def _draw(level: Axes, sums: Axes, cell: Cell, accepted: Sequence[float], since: str, nights: Sequence[Night], std: float) -> None:
+def _draw(
+    level: Axes,
+    sums: Axes,
+    cell: Cell,
+    accepted: Sequence[float],
+    since: str,
+    nights: Sequence[Night],
+    std: float,
+) -> None:
     runs = [night.accuracies.get(cell, ()) for night in nights]
     later = [number for number, night in enumerate(nights) if night.date > since]
-    ups, downs = (sides[1:] for sides in cusum([accepted, *(runs[number] for number in later)], std))
+    ups, downs = (
+        sides[1:] for sides in cusum([accepted, *(runs[number] for number in later)], std)
+    )
     moved = bool(later) and max(ups[-1], -downs[-1]) > LIMIT
     first = max(len(nights) - SHOWN, 0)
 
@@ -114,23 +163,49 @@ def _draw(level: Axes, sums: Axes, cell: Cell, accepted: Sequence[float], since:
     for colour, numbers in ((BEFORE, sorted({*range(len(nights))} - {*later})), (NOW, later)):
         shown = [number for number in numbers if number >= first]
         dots = [(number, 100 * acc) for number in shown for acc in runs[number]]
-        level.plot([x for x, _ in dots], [y for _, y in dots], ".", color=colour, markersize=2.5, alpha=0.6)
-        level.plot(shown, [line[number] for number in shown], color=colour, linewidth=1.2, marker="o", markersize=2)
+        level.plot(
+            [x for x, _ in dots], [y for _, y in dots], ".", color=colour, markersize=2.5, alpha=0.6
+        )
+        level.plot(
+            shown,
+            [line[number] for number in shown],
+            color=colour,
+            linewidth=1.2,
+            marker="o",
+            markersize=2,
+        )
     if later and first < later[0]:
         for axes in (level, sums):
             axes.axvline(later[0] - 0.5, color=INK, linewidth=0.8, linestyle=DOTTED)
-    level.set_title(fitting(cell.name, 1.3 * PANEL_W), fontsize=8, loc="left", pad=4, fontweight="bold", color=BAD if moved else INK)
+    level.set_title(
+        fitting(cell.name, 1.3 * PANEL_W),
+        fontsize=8,
+        loc="left",
+        pad=4,
+        fontweight="bold",
+        color=BAD if moved else INK,
+    )
 
     for values, colour in ((ups, UP), (downs, DOWN)):
         sums.plot(later, values, color=colour, linewidth=1.1, marker="o", markersize=1.5)
     for limit in (LIMIT, -LIMIT):
         sums.axhline(limit, color=MUTED, linewidth=0.6, linestyle=DOTTED)
-    reach = min(max(LIMIT + 1, *ups, *(-value for value in downs)) if later else LIMIT + 1, FARTHEST)
+    reach = min(
+        max(LIMIT + 1, *ups, *(-value for value in downs)) if later else LIMIT + 1, FARTHEST
+    )
     sums.set_ylim(-reach, reach)
     for last, colour in ((ups[-1], UP), (downs[-1], DOWN)) if later else ():
         if abs(last) > reach:  # where the line has left the panel
             told = f"{last:+.0f}".replace("-", "−")
-            sums.text(len(nights) - 0.6, math.copysign(0.72 * reach, last), told, fontsize=6.5, color=colour, ha="right", va="center")
+            sums.text(
+                len(nights) - 0.6,
+                math.copysign(0.72 * reach, last),
+                told,
+                fontsize=6.5,
+                color=colour,
+                ha="right",
+                va="center",
+            )
     sums.set_yticks([-LIMIT, LIMIT])
     for axes in (level, sums):
         axes.set_xlim(first - 0.5, max(len(nights) - 0.5, first + 4.5))
@@ -138,17 +213,40 @@ def _draw(level: Axes, sums: Axes, cell: Cell, accepted: Sequence[float], since:
         axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
         axes.set_xticks([])
     sums.axhline(0, color="#9aa2ac", linewidth=0.6)
-    ends = [(first - 0.5, "left", nights[first])] + ([(len(nights) - 0.5, "right", nights[-1])] if first < len(nights) - 1 else [])
+    ends = [(first - 0.5, "left", nights[first])] + (
+        [(len(nights) - 0.5, "right", nights[-1])] if first < len(nights) - 1 else []
+    )
     for x, align, night in ends:
-        sums.text(x, -0.08, night.date[:10], transform=sums.get_xaxis_transform(), fontsize=6.5, color=MUTED, ha=align, va="top")
+        sums.text(
+            x,
+            -0.08,
+            night.date[:10],
+            transform=sums.get_xaxis_transform(),
+            fontsize=6.5,
+            color=MUTED,
+            ha=align,
+            va="top",
+        )
 
 
-def _tell(level: Axes, sums: Axes, found: Sequence[tuple[str, bool]], nights: Sequence[Night], cell: Cell) -> None:
+def _tell(
+    level: Axes, sums: Axes, found: Sequence[tuple[str, bool]], nights: Sequence[Night], cell: Cell
+) -> None:
     """Names tonight's findings of a cell and rings its last night."""
     if not found:
         return
     colour = BAD if any(matters for _, matters in found) else MUTED
     said = ", ".join(dict.fromkeys(kind for kind, _ in found))
-    sums.text(0, -0.4, f"tonight: {said}", transform=sums.transAxes, fontsize=7, color=colour, va="top")
+    sums.text(
+        0, -0.4, f"tonight: {said}", transform=sums.transAxes, fontsize=7, color=colour, va="top"
+    )
     if tonight := nights[-1].accuracies.get(cell):
-        level.plot(len(nights) - 1, 100 * fmean(tonight), "o", markersize=6, markerfacecolor="none", color=colour, clip_on=False)
+        level.plot(
+            len(nights) - 1,
+            100 * fmean(tonight),
+            "o",
+            markersize=6,
+            markerfacecolor="none",
+            color=colour,
+            clip_on=False,
+        )

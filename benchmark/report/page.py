@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from benchmark.beside import Beside
+from benchmark.analysis.counterparts import Beside
 from benchmark.report import svg
-from benchmark.report.counterparts import Place, Where, difference, printed, remarks, titled, where_of
 from benchmark.report.published import agreement
+from benchmark.report.published_cells import (
+    Place,
+    Where,
+    difference,
+    printed,
+    remarks,
+    titled,
+    where_of,
+)
 from benchmark.report.runs import cell_runs
+from benchmark.report.sections import HOW_TO_READ, Section, environment, facts
 from benchmark.report.strips import GAP, Key
-from benchmark.report.view import HOW_TO_READ, Section, environment, facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +61,11 @@ def page(
         besides: published numbers, which stand in the cells that they are counterparts of.
     """
     jinja = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     jinja.filters["sortable"] = _sortable
     jinja.filters["breakable"] = _breakable
@@ -65,11 +77,20 @@ def page(
         choices=_choices(sections),
         runs=cell_runs(table),
         published=_published(besides),
-        besides={section.where: [one for one in besides if where_of(one) == section.where] for section in sections},
+        besides={
+            section.where: [one for one in besides if where_of(one) == section.where]
+            for section in sections
+        },
         curve=svg.curve,
-        scatters=[[found for score in svg.SCORES if (found := svg.scatter(section, score))] for section in sections],
+        scatters=[
+            [found for score in svg.SCORES if (found := svg.scatter(section, score))]
+            for section in sections
+        ],
         gap=GAP,
-        pictures={key: _picture(f"picture-{index}", png) for index, (key, png) in enumerate(pictures.items())},
+        pictures={
+            key: _picture(f"picture-{index}", png)
+            for index, (key, png) in enumerate(pictures.items())
+        },
         plots=[{name: _address(png) for name, png in pair.items()} for pair in plots],
         how_to_read=HOW_TO_READ,
         context=context,
@@ -97,7 +118,13 @@ def _published(besides: Sequence[Beside]) -> dict[Place, list[Counterpart]]:
         mark = chr(ord("a") + letters.setdefault(where_of(one), 0) % 26)
         letters[where_of(one)] += 1
         for pair in one.pairs:
-            shown = Counterpart(mark, titled(one, besides), printed(pair), difference(pair).replace("-", "−"), ", ".join(pair.differs))
+            shown = Counterpart(
+                mark,
+                titled(one, besides),
+                printed(pair),
+                difference(pair).replace("-", "−"),
+                ", ".join(pair.differs),
+            )
             found.setdefault((where_of(one), pair.attack, pair.defense), []).append(shown)
     return found
 
@@ -107,14 +134,21 @@ def _choices(sections: Sequence[Section]) -> dict[str, list[str]]:
     found = {
         "data set": {section.dataset for section in sections},
         "victim": {section.victim for section in sections},
-        "attack": {column.attack for section in sections for column in section.columns if not column.is_clean},
+        "attack": {
+            column.attack
+            for section in sections
+            for column in section.columns
+            if not column.is_clean
+        },
         "needs": {row.needs for section in sections for row in section.rows},
     }
     return {name: sorted(values) for name, values in found.items() if len(values) > 1}
 
 
 def _picture(name: str, png: bytes) -> Picture:
-    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))  # where a PNG has them
+    width, height = (
+        int.from_bytes(png[at : at + 4], "big") for at in (16, 20)
+    )  # where a PNG has them
     return Picture(name, width, height, _address(png))
 
 

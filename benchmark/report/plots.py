@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from benchmark.report.view import Cell, Section, shade
+from benchmark.report.sections import Cell, Section, shade
 
 DPI = 144
 INK, MUTED, RULE = "#1b1f24", "#5f6873", "#d9dde2"
@@ -62,7 +62,10 @@ def curves(section: Section) -> dict[str, bytes]:
 def files(figure: Figure, pdf: bool = True) -> dict[str, bytes]:
     """The figure's bytes, without dates or program versions, so that the same table gives the same files."""
     written: dict[str, bytes] = {}
-    without: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
+    without: dict[str, Any] = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    }
     for form in ("png", "pdf") if pdf else ("png",):
         content = io.BytesIO()
         figure.savefig(content, format=form, dpi=DPI, metadata=without[form])
@@ -87,22 +90,44 @@ def draw_heatmap(section: Section, numbers: bool = True) -> Figure:
     place = _places([column.is_clean for column in section.columns], cell_w)
     right_edge = place[-1] + cell_w + GAP
     lines = _places(
-        [False] * len(rows), CELL_H, before=[row.is_undefended or _first_with_needs(section, i) for i, (_, row) in enumerate(rows)]
+        [False] * len(rows),
+        CELL_H,
+        before=[
+            row.is_undefended or _first_with_needs(section, i) for i, (_, row) in enumerate(rows)
+        ],
     )
     width = left + right_edge + mean_w + 0.25 + (0.35 if slanted else 0)
     height = top + lines[-1] + CELL_H + 0.72
     figure = Figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
-    axes.text(0.15, 0.28, fitting(section.title, width), fontsize=9.5, fontweight="bold", va="center")
-    head_style = {"rotation": 35, "rotation_mode": "anchor", "ha": "left"} if slanted else {"ha": "center"}
+    axes.text(
+        0.15, 0.28, fitting(section.title, width), fontsize=9.5, fontweight="bold", va="center"
+    )
+    head_style = (
+        {"rotation": 35, "rotation_mode": "anchor", "ha": "left"} if slanted else {"ha": "center"}
+    )
     for x, head in zip([*place, right_edge], [*heads, "mean"], strict=True):
         column_w = mean_w if head == "mean" else cell_w
         at = left + x + (column_w / 2 - 0.08 if slanted else column_w / 2)
-        axes.text(at, top - 0.08, head, va="baseline", fontweight="bold" if head == "mean" else "normal", **head_style)
+        axes.text(
+            at,
+            top - 0.08,
+            head,
+            va="baseline",
+            fontweight="bold" if head == "mean" else "normal",
+            **head_style,
+        )
     for y, (name, row) in zip(lines, rows, strict=True):
         middle = top + y + CELL_H / 2
-        axes.text(left - 0.1, middle, name, ha="right", va="center", color=MUTED if row.is_undefended else INK)
+        axes.text(
+            left - 0.1,
+            middle,
+            name,
+            ha="right",
+            va="center",
+            color=MUTED if row.is_undefended else INK,
+        )
         for x, cell in zip(place, row.cells, strict=True):
             _draw_cell(axes, left + x, top + y, cell_w, cell, numbers)
         axes.text(
@@ -124,7 +149,9 @@ def _first_with_needs(section: Section, index: int) -> bool:
     return index > 0 and bool(rows[index].needs) and not rows[index - 1].needs
 
 
-def _places(clean: Sequence[bool], size: float, before: Sequence[bool] | None = None) -> list[float]:
+def _places(
+    clean: Sequence[bool], size: float, before: Sequence[bool] | None = None
+) -> list[float]:
     """Where columns or rows start, in inches: a gap after clean data, or before each marked row."""
     places, at = [], 0.0
     for index in range(len(clean)):
@@ -145,7 +172,15 @@ def _draw_cell(axes: Axes, x: float, y: float, width: float, cell: Cell, numbers
         return
     axes.add_artist(Rectangle(**box, facecolor="#eceef1"))  # type: ignore[arg-type]
     if cell.failed:
-        axes.text(x + width / 2, y + CELL_H / 2, "failed" if numbers else "×", ha="center", va="center", color="#a1232b", style="italic")
+        axes.text(
+            x + width / 2,
+            y + CELL_H / 2,
+            "failed" if numbers else "×",
+            ha="center",
+            va="center",
+            color="#a1232b",
+            style="italic",
+        )
     else:
         axes.add_artist(Rectangle((x, y), width, CELL_H, fill=False, hatch="/////", linewidth=0))
 
@@ -155,10 +190,25 @@ def _draw_scale(axes: Axes, x: float, y: float, width: float, with_needs: bool) 
     strip = np.array([colours], dtype=np.uint8)  # (1, 100, RGB)
     axes.imshow(strip, extent=(x, x + width, y + 0.09, y), aspect="auto", interpolation="nearest")
     for share in (0.0, 0.5, 1.0):
-        axes.text(x + width * share, y + 0.22, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=MUTED)
+        axes.text(
+            x + width * share,
+            y + 0.22,
+            f"{100 * share:.0f}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color=MUTED,
+        )
     axes.text(x + width + 0.14, y + 0.045, "test accuracy, %", va="center", fontsize=7, color=MUTED)
     if with_needs:
-        axes.text(x + width + 0.14, y + 0.22, "†  needs clean data or weights", va="center", fontsize=7, color=MUTED)
+        axes.text(
+            x + width + 0.14,
+            y + 0.22,
+            "†  needs clean data or weights",
+            va="center",
+            fontsize=7,
+            color=MUTED,
+        )
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------------
@@ -186,7 +236,9 @@ class Panel:
 def _draw_curves(section: Section) -> Figure:
     panels = []
     for column in section.columns:
-        found = [(row, section.curves.get((row.defense, column.attack), [])) for row in section.rows]
+        found = [
+            (row, section.curves.get((row.defense, column.attack), [])) for row in section.rows
+        ]
         lines = [_over_seeds(row.defense, seeds) for row, seeds in found if seeds]
         if lines:
             panels.append(Panel(column.title, lines))
@@ -199,11 +251,23 @@ def _over_seeds(name: str, seeds: Sequence[Sequence[float]]) -> Line:
     values = np.full((len(seeds), max(map(len, seeds))), np.nan)
     for line, seed in zip(values, seeds, strict=True):
         line[: len(seed)] = seed
-    std = 100 * np.nanstd(values, axis=0, ddof=1) if len(seeds) > 1 else np.full(values.shape[1], np.nan)
-    return Line(name, range(1, values.shape[1] + 1), list(100 * np.nanmean(values, axis=0)), list(std))
+    std = (
+        100 * np.nanstd(values, axis=0, ddof=1)
+        if len(seeds) > 1
+        else np.full(values.shape[1], np.nan)
+    )
+    return Line(
+        name, range(1, values.shape[1] + 1), list(100 * np.nanmean(values, axis=0)), list(std)
+    )
 
 
-def draw_panels(title: str, panels: Sequence[Panel], xlabel: str, anchors: Collection[str] = (), points: bool = False) -> Figure:
+def draw_panels(
+    title: str,
+    panels: Sequence[Panel],
+    xlabel: str,
+    anchors: Collection[str] = (),
+    points: bool = False,
+) -> Figure:
     """Panels three abreast, one y axis of 0 to 100 %; each line with a band of one standard deviation and its name at its end.
 
     Lines of one name look the same in all panels; those of ``anchors`` are dotted and black. ``points`` marks where values are.
@@ -218,15 +282,27 @@ def draw_panels(title: str, panels: Sequence[Panel], xlabel: str, anchors: Colle
     width = left + across * (panel_w + margin) + (across - 1) * 0.22
     height = head + down * panel_h + (down - 1) * gap_y + foot
     figure = Figure(figsize=(width, height), facecolor="white")
-    figure.text(0.12 / width, 1 - 0.2 / height, fitting(title, width), fontsize=9.5, fontweight="bold", va="center")
+    figure.text(
+        0.12 / width,
+        1 - 0.2 / height,
+        fitting(title, width),
+        fontsize=9.5,
+        fontweight="bold",
+        va="center",
+    )
     plain = [name for name in names if name not in anchors]
-    styles = {name: (PALETTE[i % len(PALETTE)], DASHES[i // len(PALETTE) % len(DASHES)], 1.4) for i, name in enumerate(plain)}
+    styles = {
+        name: (PALETTE[i % len(PALETTE)], DASHES[i // len(PALETTE) % len(DASHES)], 1.4)
+        for i, name in enumerate(plain)
+    }
     styles |= dict.fromkeys(anchors, (INK, (0, (1, 1)), 1.6))
     for index, panel in enumerate(panels):
         x = left + index % across * (panel_w + margin + 0.22)
         y = height - head - (index // across) * (panel_h + gap_y) - panel_h
         axes = figure.add_axes((x / width, y / height, panel_w / width, panel_h / height))
-        frame(axes, panel.title, xlabel if index + across >= len(panels) else "", index % across == 0)
+        frame(
+            axes, panel.title, xlabel if index + across >= len(panels) else "", index % across == 0
+        )
         if panel.log:
             axes.set_xscale("log")
             axes.set_xticks(panel.lines[0].x, [f"{value:g}" for value in panel.lines[0].x])
@@ -245,7 +321,11 @@ def draw_panels(title: str, panels: Sequence[Panel], xlabel: str, anchors: Colle
 def fitting(title: str, width: float) -> str:
     """The title, its middle left out where it would be wider than a figure of ``width`` inches."""
     room = int(width * 11)  # letters of the title's size in an inch
-    return title if len(title) <= room else f"{title[: room // 3]} … {title[-(room - room // 3 - 3) :]}"
+    return (
+        title
+        if len(title) <= room
+        else f"{title[: room // 3]} … {title[-(room - room // 3 - 3) :]}"
+    )
 
 
 def frame(axes: Axes, title: str, xlabel: str, first: bool) -> None:
@@ -269,12 +349,23 @@ def _draw_line(axes: Axes, line: Line, style: tuple[str, Any, float], points: bo
     colour, dash, thick = style
     mean, std = np.array(line.mean), np.array(line.std)
     marker = "o" if points or len(mean) == 1 else ""
-    axes.plot(line.x, mean, color=colour, linestyle=dash, linewidth=thick, marker=marker, markersize=3, clip_on=False)
+    axes.plot(
+        line.x,
+        mean,
+        color=colour,
+        linestyle=dash,
+        linewidth=thick,
+        marker=marker,
+        markersize=3,
+        clip_on=False,
+    )
     if np.isfinite(std).any():
         axes.fill_between(line.x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], apart: float, panel_w: float) -> None:
+def label_ends(
+    axes: Axes, ends: Sequence[tuple[float, str, str]], apart: float, panel_w: float
+) -> None:
     """Writes each line's name and last value beside its end, moved up or down so that no two overlap, with a thin leader."""
     ends = sorted(ends)
     heights: list[float] = []
@@ -287,5 +378,21 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], apart: float,
     transform = axes.get_yaxis_transform()  # x as a share of the panel, y in %
     near, far, text = (1 + inches / panel_w for inches in (0.02, 0.15, 0.19))
     for (value, name, colour), height in zip(ends, heights, strict=True):
-        axes.plot([near, far], [value, height], transform=transform, color=colour, linewidth=0.6, alpha=0.6, clip_on=False)
-        axes.text(text, height, f"{value:.0f}  {name}", transform=transform, fontsize=7, color=colour, va="center_baseline")
+        axes.plot(
+            [near, far],
+            [value, height],
+            transform=transform,
+            color=colour,
+            linewidth=0.6,
+            alpha=0.6,
+            clip_on=False,
+        )
+        axes.text(
+            text,
+            height,
+            f"{value:.0f}  {name}",
+            transform=transform,
+            fontsize=7,
+            color=colour,
+            va="center_baseline",
+        )

@@ -6,14 +6,22 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 
-from benchmark.beside import Beside, Pair
-from benchmark.ranks import Tau
-from benchmark.report.counterparts import difference, numbers, printed, remarks, titled
-from benchmark.report.tables import accuracy
-from benchmark.report.typeset import Block, Entry, PaperTable
+from benchmark.analysis.counterparts import Beside, Pair
+from benchmark.analysis.statistics.ranks import Tau
+from benchmark.report.published_cells import difference, numbers, printed, remarks, titled
+from benchmark.report.typeset import Block, Entry, PaperTable, accuracy
 
 VALUES = (
-    *("published mean", "published std", "ours mean", "ours std", "ours n", "ours failed", "difference in points", "differs in"),
+    *(
+        "published mean",
+        "published std",
+        "ours mean",
+        "ours std",
+        "ours n",
+        "ours failed",
+        "difference in points",
+        "differs in",
+    ),
     *("published attack", "published defense", "published notes"),
 )
 
@@ -29,13 +37,30 @@ def published_tables(besides: Sequence[Beside]) -> list[PaperTable]:
 
 
 def _table(one: Beside, source: str, name: str) -> PaperTable:
-    ratio = ("" if one.ratio == 1 else f", poison ratio {one.ratio:g}") + (f", preset {one.preset}" if one.preset else "")
+    ratio = ("" if one.ratio == 1 else f", poison ratio {one.ratio:g}") + (
+        f", preset {one.preset}" if one.preset else ""
+    )
     blocks = []
     for _, group in groupby(one.pairs, key=lambda pair: (pair.attack, pair.published.attack)):
         pairs = list(group)
-        title = "clean data" if pairs[0].published.attack == "none" else _named(pairs[0].attack, pairs[0].published.attack)
-        blocks.append(Block(title, tuple((_named(pair.defense, pair.published.defense), _entries(pair)) for pair in pairs)))
-    notes = [*agreement(one), *(f"Not the same: {text}." for text in one.differences), *remarks(one.pairs)]
+        title = (
+            "clean data"
+            if pairs[0].published.attack == "none"
+            else _named(pairs[0].attack, pairs[0].published.attack)
+        )
+        blocks.append(
+            Block(
+                title,
+                tuple(
+                    (_named(pair.defense, pair.published.defense), _entries(pair)) for pair in pairs
+                ),
+            )
+        )
+    notes = [
+        *agreement(one),
+        *(f"Not the same: {text}." for text in one.differences),
+        *remarks(one.pairs),
+    ]
     return PaperTable(
         name,
         f"Test accuracy in % as published by {source} and as measured here on {one.dataset}, victim {one.victim}, protocol "
@@ -66,11 +91,17 @@ def _entries(pair: Pair) -> tuple[Entry, ...]:
 
 def agreement(one: Beside) -> tuple[str, str]:
     """Do the two tables put the defenses in the same order? Within an attack, and by their means over attacks."""
-    return _said("Order of the defenses within an attack", one.within), _said("Order of the defenses by their mean over attacks", one.over)
+    return _said("Order of the defenses within an attack", one.within), _said(
+        "Order of the defenses by their mean over attacks", one.over
+    )
 
 
 def _said(what: str, tau: Tau) -> str:
     if math.isnan(tau.value):
         return f"{what}: no rank agreement can be given, since {tau.reason}."
-    interval = f", 95 % interval {tau.interval[0]:.2f} to {tau.interval[1]:.2f}" if tau.interval else f" without an interval ({tau.reason})"
+    interval = (
+        f", 95 % interval {tau.interval[0]:.2f} to {tau.interval[1]:.2f}"
+        if tau.interval
+        else f" without an interval ({tau.reason})"
+    )
     return f"{what}: Kendall's τ-b {tau.value:.2f}{interval}, over {tau.attacks} attacks and {tau.defenses} defenses."

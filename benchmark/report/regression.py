@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
-from benchmark.nights import Cell
-from benchmark.regression import Change, Finding, Kind, Verdict
-from benchmark.report.text import escaped
-from benchmark.report.view import ABSENT, times
+from benchmark.analysis.cells import Cell
+from benchmark.analysis.regression import Change, Finding, Kind, Verdict
+from benchmark.report import markdown as md
+from benchmark.report.markdown import escaped
+from benchmark.report.sections import ABSENT, times
 
 ALL = "all cells together"
 
@@ -31,7 +32,9 @@ def headline(verdict: Verdict) -> str:
     counts = ", ".join(f"{serious.count(kind)} {kind}" for kind in dict.fromkeys(serious))
     exact = sum(change.lane == "exact" for change in verdict.changes)
     untested = sum(change.lane == "untested" for change in verdict.changes)
-    cells = f"{len(verdict.changes)} cells, {exact} of them exact" + (f", {untested} NOT TESTED" if untested else "")
+    cells = f"{len(verdict.changes)} cells, {exact} of them exact" + (
+        f", {untested} NOT TESTED" if untested else ""
+    )
     if not serious:
         return f"nothing that matters; {cells}"
     return f"{len(serious)} finding{'s that matter' if len(serious) > 1 else ' that matters'}: {counts}; {cells}"
@@ -39,18 +42,42 @@ def headline(verdict: Verdict) -> str:
 
 def markdown(verdict: Verdict, title: str, context: Mapping[str, str]) -> str:
     """The whole night as GitHub-flavoured Markdown: what was found, every cell, and how to read it."""
-    lines = [f"# {escaped(title)}: {'not fine' if verdict.matters else 'fine'}", "", f"{headline(verdict)}.", ""]
+    lines = [
+        f"# {escaped(title)}: {'not fine' if verdict.matters else 'fine'}",
+        "",
+        f"{headline(verdict)}.",
+        "",
+    ]
     groups: dict[str, list[Change]] = {}
     for change in verdict.changes:
         groups.setdefault(change.cell.group, []).append(change)
     if verdict.findings:
-        rows = [[finding.kind, where(finding, full=len(groups) > 1), finding.message] for finding in verdict.findings]
+        rows = [
+            [finding.kind, where(finding, full=len(groups) > 1), finding.message]
+            for finding in verdict.findings
+        ]
         lines += ["## Findings", "", *_table(["finding", "cell", "what"], rows, left=3), ""]
     if verdict.notes:
         lines += ["## Remarks", "", *(f"- {escaped(note)}" for note in verdict.notes), ""]
-    head = ["cell", "lane", "accepted, %", "n", "tonight, %", "n", "points", "q", "seconds", "ratio"]
+    head = [
+        "cell",
+        "lane",
+        "accepted, %",
+        "n",
+        "tonight, %",
+        "n",
+        "points",
+        "q",
+        "seconds",
+        "ratio",
+    ]
     for group, changes in groups.items():
-        lines += [f"## {escaped(group)}", "", *_table(head, [_row(change) for change in changes], left=2), ""]
+        lines += [
+            f"## {escaped(group)}",
+            "",
+            *_table(head, [_row(change) for change in changes], left=2),
+            "",
+        ]
     lines += ["## How to read this", "", *(f"- {line}" for line in HOW_TO_READ), ""]
     lines += [f"- {escaped(name)}: {escaped(value)}" for name, value in context.items()]
     return "\n".join(lines) + "\n"
@@ -62,22 +89,47 @@ def junit(verdict: Verdict, suite: str, date: str) -> bytes:
     A finding that matters is a failure (an error where the runs themselves failed); the others are the case's output. A cell that
     could not be tested is skipped.
     """
-    found: dict[Cell | None, list[Finding]] = {None: [], **{change.cell: [] for change in verdict.changes}}
+    found: dict[Cell | None, list[Finding]] = {
+        None: [],
+        **{change.cell: [] for change in verdict.changes},
+    }
     for finding in verdict.findings:
         found[finding.cell].append(finding)
     untested = {change.cell for change in verdict.changes if change.lane == "untested"}
-    seconds = {change.cell: change.seconds for change in verdict.changes if not math.isnan(change.seconds)}
+    seconds = {
+        change.cell: change.seconds for change in verdict.changes if not math.isnan(change.seconds)
+    }
     root = ElementTree.Element("testsuites")
-    suite_node = ElementTree.SubElement(root, "testsuite", name=_legal(suite), tests=str(len(found)), timestamp=date.removesuffix("Z"))
+    suite_node = ElementTree.SubElement(
+        root,
+        "testsuite",
+        name=_legal(suite),
+        tests=str(len(found)),
+        timestamp=date.removesuffix("Z"),
+    )
     for cell, findings in found.items():
-        classname, name, time = (suite, ALL, 0.0) if cell is None else (cell.group, cell.name, seconds.get(cell, 0.0))
-        case = ElementTree.SubElement(suite_node, "testcase", classname=_legal(classname), name=_legal(name), time=f"{time:.3f}")
-        serious, rest = ([item for item in findings if item.matters is matters] for matters in (True, False))
+        classname, name, time = (
+            (suite, ALL, 0.0) if cell is None else (cell.group, cell.name, seconds.get(cell, 0.0))
+        )
+        case = ElementTree.SubElement(
+            suite_node,
+            "testcase",
+            classname=_legal(classname),
+            name=_legal(name),
+            time=f"{time:.3f}",
+        )
+        serious, rest = (
+            [item for item in findings if item.matters is matters] for matters in (True, False)
+        )
         if serious:
             tag = "error" if serious[0].kind is Kind.failed else "failure"
-            ElementTree.SubElement(case, tag, type=serious[0].kind, message=_legal(serious[0].message)).text = _told(serious)
+            ElementTree.SubElement(
+                case, tag, type=serious[0].kind, message=_legal(serious[0].message)
+            ).text = _told(serious)
         elif cell in untested:
-            ElementTree.SubElement(case, "skipped", message="not tested: nothing is known of chance")
+            ElementTree.SubElement(
+                case, "skipped", message="not tested: nothing is known of chance"
+            )
         if rest:
             ElementTree.SubElement(case, "system-out").text = _told(rest)
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
@@ -119,8 +171,8 @@ def _number(value: float, form: str) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
     """A Markdown table whose first ``left`` columns are texts."""
-    rule = [":--" if number < left else "--:" for number in range(len(head))]
-    return [f"| {' | '.join(escaped(text) for text in row)} |" if row is not rule else f"|{'|'.join(rule)}|" for row in (head, rule, *rows)]
+    cells = [[escaped(text) for text in row] for row in rows]
+    return md.table(head, cells, [column < left for column in range(len(head))])
 
 
 def _legal(text: str) -> str:

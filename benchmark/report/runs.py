@@ -8,15 +8,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from benchmark.report.view import number, percent
-from benchmark.results import CELL, comparable
+from benchmark.analysis.table import CELL, comparable
+from benchmark.report.sections import number, percent
 
 if TYPE_CHECKING:
     import pandas as pd
 
 STAGES = ("poison", "purify", "train")
 READ = [  # of a run
-    *("seed", "craft_seed", "status", "error", "test_acc", "train_acc", *(f"seconds_{stage}" for stage in STAGES), "peak_memory_mb"),
+    *(
+        "seed",
+        "craft_seed",
+        "status",
+        "error",
+        "test_acc",
+        "train_acc",
+        *(f"seconds_{stage}" for stage in STAGES),
+        "peak_memory_mb",
+    ),
     *("facts", "environment", "protocol_spec", "command", "date", "key"),
 ]
 
@@ -52,27 +61,43 @@ def _commands(rows: Iterable[Mapping[Any, Any]]) -> tuple[str, ...]:
     seeds: dict[str, list[str]] = {}
     for row in rows:
         seeds.setdefault(row["command"], []).append(str(row["seed"]))
-    return tuple(f"{command} --seeds {','.join(found)}" for command, found in seeds.items() if command)
+    return tuple(
+        f"{command} --seeds {','.join(found)}" for command, found in seeds.items() if command
+    )
 
 
 def _run(row: Mapping[Any, Any]) -> Run:
     craft = f", craft seed {row['craft_seed']}" if row["craft_seed"] else ""
     facts, environment = json.loads(row["facts"]), _parsed(row["environment"])
     seconds = ", ".join(
-        f"{stage} {number(row[f'seconds_{stage}'])}" for stage in STAGES if row[f"seconds_{stage}"] == row[f"seconds_{stage}"]
+        f"{stage} {number(row[f'seconds_{stage}'])}"
+        for stage in STAGES
+        if row[f"seconds_{stage}"] == row[f"seconds_{stage}"]
     )
     record = {
-        "test accuracy": f"{percent(row['test_acc'])} %" if row["status"] == "ok" else f"failed: {row['error']}",
-        "training accuracy": f"{percent(row['train_acc'])} %" if row["train_acc"] == row["train_acc"] else "",
+        "test accuracy": f"{percent(row['test_acc'])} %"
+        if row["status"] == "ok"
+        else f"failed: {row['error']}",
+        "training accuracy": f"{percent(row['train_acc'])} %"
+        if row["train_acc"] == row["train_acc"]
+        else "",
         **{stage: _listed(facts.get(stage, {})) for stage in STAGES},
         "seconds": seconds,
         "precision": _parsed(row["protocol_spec"])["precision"],
         "peak memory": f"{row['peak_memory_mb']:.0f} MB" if row["peak_memory_mb"] else "",
-        "made with": _listed({name: environment[name] for name in ("device", "torch", "git") if environment.get(name)}),
+        "made with": _listed(
+            {
+                name: environment[name]
+                for name in ("device", "torch", "git")
+                if environment.get(name)
+            }
+        ),
         "date": row["date"],
         "key": row["key"],
     }
-    return Run(f"seed {row['seed']}{craft}", tuple((name, text) for name, text in record.items() if text))
+    return Run(
+        f"seed {row['seed']}{craft}", tuple((name, text) for name, text in record.items() if text)
+    )
 
 
 @lru_cache(64)
@@ -84,4 +109,7 @@ def _parsed(text: str) -> Mapping[str, Any]:
 
 def _listed(facts: Mapping[str, Any]) -> str:
     """``psnr mean 31.9, rounds 4``: numbers with four digits."""
-    return ", ".join(f"{name.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}" for name, value in facts.items())
+    return ", ".join(
+        f"{name.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}"
+        for name, value in facts.items()
+    )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchmark.store import Store
+    from benchmark.storage.store import Store
 
 SIDE = 64  # pixels; of larger images every second, third, ... pixel is shown
 PIXELS = 3 * 32 * 32  # of one kind in a strip: three images of 32 pixels, or one of 56 or 64
@@ -39,18 +39,35 @@ class Strips(Mapping[Key, bytes]):
 
     def __init__(self, table: pd.DataFrame, store: Store) -> None:
         self._store, self._found = store, dict[Key, tuple[str, ...]]()
-        shown = table[~table["superseded"] & (table["status"] == "ok") & (table["ratio"] == 1)].sort_values(["craft_seed", "key"])
+        shown = table[
+            ~table["superseded"] & (table["status"] == "ok") & (table["ratio"] == 1)
+        ].sort_values(["craft_seed", "key"])
         keys = store.image_keys() if len(shown) else {}
         rows: list[tuple[Any, dict[str, str]]] = [
-            (row, {name: keys[sha] for name, sha in json.loads(str(row.artifacts)).items() if sha in keys})
+            (
+                row,
+                {
+                    name: keys[sha]
+                    for name, sha in json.loads(str(row.artifacts)).items()
+                    if sha in keys
+                },
+            )
             for row in shown.itertuples(index=False)
         ]
-        clean = {row.dataset_spec: images["poison"] for row, images in rows if row.is_clean and "poison" in images}
+        clean = {
+            row.dataset_spec: images["poison"]
+            for row, images in rows
+            if row.is_clean and "poison" in images
+        }
         for row, images in rows:
             if row.dataset_spec not in clean or "poison" not in images:
                 continue
-            self._found.setdefault((row.dataset, row.attack, ""), (clean[row.dataset_spec], images["poison"]))
-            drops_images = json.loads(row.facts).get("purify", {}).get("kept", 1) != 1  # then image i is another one
+            self._found.setdefault(
+                (row.dataset, row.attack, ""), (clean[row.dataset_spec], images["poison"])
+            )
+            drops_images = (
+                json.loads(row.facts).get("purify", {}).get("kept", 1) != 1
+            )  # then image i is another one
             if "purify" in images and not drops_images:
                 self._found.setdefault((row.dataset, row.attack, row.defense), (images["purify"],))
 
@@ -81,7 +98,9 @@ def _sample(store: Store, artifact: str) -> NDArray[np.uint8]:
     step = -(-max(first.shape[2:]) // SIDE)
     height, width = (-(-side // step) for side in first.shape[2:])
     images = store.sample_images(artifact, max(1, PIXELS // (height * width)))[:, :, ::step, ::step]
-    return np.broadcast_to(images, (len(images), 3, height, width)).transpose(0, 2, 3, 1)  # grey images have one channel
+    return np.broadcast_to(images, (len(images), 3, height, width)).transpose(
+        0, 2, 3, 1
+    )  # grey images have one channel
 
 
 def _column(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,10 +13,13 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from benchmark.report.view import Row, Section, percent, times
+from benchmark.report.sections import Row, Section, percent, times
 
 Score = Literal["mean", "worst"]
-SCORES: dict[Score, str] = {"mean": "mean accuracy over attacks, %", "worst": "accuracy under the worst attack, %"}
+SCORES: dict[Score, str] = {
+    "mean": "mean accuracy over attacks, %",
+    "worst": "accuracy under the worst attack, %",
+}
 
 # In units of the drawing, which are pixels where there is room.
 CURVE_W, CURVE_H, LEFT, TOP, BOTTOM = 220, 96, 26, 6, 18
@@ -38,28 +41,37 @@ def curve(seeds: Sequence[Sequence[float]]) -> Markup:
     right = CURVE_W - 4
     x = np.linspace(LEFT, right, epochs) if epochs > 1 else np.array([(LEFT + right) / 2])
     kept = ~np.isnan(mean)
-    at, middle, around = (values[kept].tolist() for values in (x, mean, spread))  # plain numbers are written faster
+    at, middle, around = (
+        values[kept].tolist() for values in (x, mean, spread)
+    )  # plain numbers are written faster
     line_ = list(zip(at, middle, strict=True))
     band = [(a, m + s) for a, m, s in zip(at, middle, around, strict=True)]
     band += [(a, m - s) for a, m, s in zip(at[::-1], middle[::-1], around[::-1], strict=True)]
-    first, last = ("no number" if math.isnan(share) else f"{percent(share)} %" for share in (mean[0], mean[-1]))
+    first, last = (
+        "no number" if math.isnan(share) else f"{percent(share)} %" for share in (mean[0], mean[-1])
+    )
     said = f"Test accuracy over {epochs} epochs: {first} after the first, {last} after the last"
     return Markup(
         '<svg class="curve" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}<text class="tick" x="{}" y="{}">epoch 1</text>'
         '<text class="tick end" x="{}" y="{}">{}</text></svg>'
     ).format(
         *(CURVE_W, CURVE_H, said, _rules()),
-        Markup('<polygon class="band" points="{}"/>').format(_points(band)) if band and len(seeds) > 1 else "",
+        Markup('<polygon class="band" points="{}"/>').format(_points(band))
+        if band and len(seeds) > 1
+        else "",
         Markup('<polyline class="line" points="{}"/>').format(_points(line_))
         if len(line_) > 1
         else Markup("").join(
-            Markup('<circle class="dot" cx="{:.0f}" cy="{:.1f}" r="3"/>').format(at, _height(share)) for at, share in line_
+            Markup('<circle class="dot" cx="{:.0f}" cy="{:.1f}" r="3"/>').format(at, _height(share))
+            for at, share in line_
         ),
         *(LEFT, CURVE_H - 4, right, CURVE_H - 4, epochs if epochs > 1 else ""),
     )
 
 
-def _mean_and_spread(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _mean_and_spread(
+    values: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Of each epoch of ``values`` (seed, epoch), NaN for none: ``nanmean``, and ``nanstd`` with n - 1, without their warnings."""
     there = ~np.isnan(values)
     n = there.sum(axis=0)
@@ -73,9 +85,9 @@ def _rules() -> Markup:
     """The same in every curve."""
     base = CURVE_H - BOTTOM
     return Markup("").join(
-        Markup('<path class="rule" d="M{} {}H{}"/><text class="tick end" x="{}" y="{}">{}</text>').format(
-            LEFT, y, CURVE_W - 4, LEFT - 4, y + 3, share
-        )
+        Markup(
+            '<path class="rule" d="M{} {}H{}"/><text class="tick end" x="{}" y="{}">{}</text>'
+        ).format(LEFT, y, CURVE_W - 4, LEFT - 4, y + 3, share)
         for share in (0, 50, 100)
         for y in (base - (base - TOP) * share // 100,)
     )
@@ -117,31 +129,36 @@ def scatter(section: Section, score: Score) -> Scatter | None:
 
     places = [(row, across(row.cost), up(getattr(row, score))) for row in rows]
     step = " ".join(
-        f"{'H' if i else 'M'}{across(row.cost):.1f} {'V' if i else ''}{up(getattr(row, score)):.1f}" for i, row in enumerate(front)
+        f"{'H' if i else 'M'}{across(row.cost):.1f} {'V' if i else ''}{up(getattr(row, score)):.1f}"
+        for i, row in enumerate(front)
     )
     parts = [
         *(
-            Markup('<path class="rule" d="M{} {:.1f}H{}"/><text class="tick end" x="{}" y="{:.1f}">{}</text>').format(
-                COST_LEFT, up(share / 100), right, COST_LEFT - 6, up(share / 100) + 4, share
-            )
+            Markup(
+                '<path class="rule" d="M{} {:.1f}H{}"/><text class="tick end" x="{}" y="{:.1f}">{}</text>'
+            ).format(COST_LEFT, up(share / 100), right, COST_LEFT - 6, up(share / 100) + 4, share)
             for share in (0, 25, 50, 75, 100)
         ),
         *(
-            Markup('<text class="tick middle" x="{:.1f}" y="{}">{:g}×</text>').format(across(cost), base + 18, cost)
+            Markup('<text class="tick middle" x="{:.1f}" y="{}">{:g}×</text>').format(
+                across(cost), base + 18, cost
+            )
             for cost in _ticks(low, high)
         ),
-        Markup('<text class="tick middle" x="{}" y="{}">cost: purifying and training, in undefended trainings</text>').format(
-            (COST_LEFT + right) / 2, COST_H - 6
-        ),
+        Markup(
+            '<text class="tick middle" x="{}" y="{}">cost: purifying and training, in undefended trainings</text>'
+        ).format((COST_LEFT + right) / 2, COST_H - 6),
         Markup('<path class="front" d="{}"/>').format(step),
         *(_point(row, x, y, row in front, score) for row, x, y in places),
         *_labels(places, front, right),
     ]
     said = f"Scatter of {SCORES[score]} against cost, {len(rows)} defenses; the front and the numbers stand below and in the ranking"
-    drawing = Markup('<svg class="cost {}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        score, COST_W, COST_H, said, Markup("").join(parts)
+    drawing = Markup(
+        '<svg class="cost {}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
+    ).format(score, COST_W, COST_H, said, Markup("").join(parts))
+    return Scatter(
+        score, drawing, tuple(front), tuple(row for row in section.rows if row not in rows)
     )
-    return Scatter(score, drawing, tuple(front), tuple(row for row in section.rows if row not in rows))
 
 
 def pareto(rows: Sequence[Row], score: Score = "mean") -> list[Row]:
@@ -149,7 +166,11 @@ def pareto(rows: Sequence[Row], score: Score = "mean") -> list[Row]:
     front: list[Row] = []
     for row in sorted(rows, key=lambda row: (row.cost, -getattr(row, score))):
         value = getattr(row, score)
-        if not front or value > getattr(front[-1], score) or (value, row.cost) == (getattr(front[-1], score), front[-1].cost):
+        if (
+            not front
+            or value > getattr(front[-1], score)
+            or (value, row.cost) == (getattr(front[-1], score), front[-1].cost)
+        ):
             front.append(row)
     return front
 
@@ -158,48 +179,86 @@ def _ticks(low: float, high: float) -> list[float]:
     """Round costs within the axis: 1, 2, 5, 10, ...; finer ones where these would be fewer than three."""
     found: list[float] = []
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), (1, 1.1, 1.2, 1.3, 1.4)):
-        found = [step * 10.0**power for power in range(-3, 7) for step in steps if low <= step * 10.0**power <= high]
+        found = [
+            step * 10.0**power
+            for power in range(-3, 7)
+            for step in steps
+            if low <= step * 10.0**power <= high
+        ]
         if len(found) > 2:
             break
     return found
 
 
 def _point(row: Row, x: float, y: float, in_front: bool, score: Score) -> Markup:
-    kind = "reference" if row.is_undefended else "needs" if row.needs else "on-front" if in_front else "behind"
-    said = f"{row.name}: {percent(getattr(row, score))} % at {times(row.cost)}" + (f", needs {row.needs}" if row.needs else "")
+    kind = (
+        "reference"
+        if row.is_undefended
+        else "needs"
+        if row.needs
+        else "on-front"
+        if in_front
+        else "behind"
+    )
+    said = f"{row.name}: {percent(getattr(row, score))} % at {times(row.cost)}" + (
+        f", needs {row.needs}" if row.needs else ""
+    )
     said += ", on the front" if in_front else ""
     shape = (
         Markup('<path d="M{:.1f} {:.1f}l7 7l-7 7l-7-7z"/>').format(x, y - 7)
         if row.needs
         else Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5"/>').format(x, y)
     )
-    return Markup('<g class="point {}" data-defense="{}" data-needs="{}"><title>{}</title>{}</g>').format(
-        kind, row.defense, row.needs, said, shape
-    )
+    return Markup(
+        '<g class="point {}" data-defense="{}" data-needs="{}"><title>{}</title>{}</g>'
+    ).format(kind, row.defense, row.needs, said, shape)
 
 
-def _labels(places: Sequence[tuple[Row, float, float]], front: Sequence[Row], right: float) -> Iterator[Markup]:
+def _labels(
+    places: Sequence[tuple[Row, float, float]], front: Sequence[Row], right: float
+) -> Iterator[Markup]:
     """Names beside their points, where they cover no point, no other name and, if there is room, not the front, which has the choice."""
     corners = sorted((x, -y) for row, x, y in places if row in front)
-    lines = [line for (x, y), (x2, y2) in pairwise(corners) for line in ((x, -y - 1, x2, -y + 1), (x2 - 1, -y2, x2 + 1, -y))]
+    lines = [
+        line
+        for (x, y), (x2, y2) in pairwise(corners)
+        for line in ((x, -y - 1, x2, -y + 1), (x2 - 1, -y2, x2 + 1, -y))
+    ]
     taken = [(x - 6, y - 6, x + 6, y + 6) for _, x, y in places]
     for row, x, y in sorted(places, key=lambda place: place[0] not in front):
         name = row.name if len(row.name) <= 30 else f"{row.name[:18]}…{row.name[-11:]}"
         wide = LETTER * len(name)
-        beside = ((x + 9, -8), (x - 9 - wide, -8), (x - wide / 2, -24), (x - wide / 2, 8), (x + 9, -20), (x + 9, 4), (x - 9 - wide, 4))
+        beside = (
+            (x + 9, -8),
+            (x - 9 - wide, -8),
+            (x - wide / 2, -24),
+            (x - wide / 2, 8),
+            (x + 9, -20),
+            (x + 9, 4),
+            (x - 9 - wide, 4),
+        )
         boxes = [(left, y + above, left + wide, y + above + LINE) for left, above in beside]
-        free = [box for box in boxes if _inside(box, right) and not any(_overlap(box, other) for other in taken)]
+        free = [
+            box
+            for box in boxes
+            if _inside(box, right) and not any(_overlap(box, other) for other in taken)
+        ]
         free.sort(key=lambda box: any(_overlap(box, line) for line in lines))
         if free:
             taken.append(free[0])
             kind = "name on-front" if row in front else "name"
-            yield Markup('<text class="{}" data-defense="{}" data-needs="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(
-                kind, row.defense, row.needs, free[0][0], free[0][1] + 12, name
-            )
+            yield Markup(
+                '<text class="{}" data-defense="{}" data-needs="{}" x="{:.1f}" y="{:.1f}">{}</text>'
+            ).format(kind, row.defense, row.needs, free[0][0], free[0][1] + 12, name)
 
 
 def _inside(box: Sequence[float], right: float) -> bool:
-    return box[0] >= COST_LEFT and box[2] <= right + COST_RIGHT and box[1] >= 0 and box[3] <= COST_H - COST_BOTTOM
+    return (
+        box[0] >= COST_LEFT
+        and box[2] <= right + COST_RIGHT
+        and box[1] >= 0
+        and box[3] <= COST_H - COST_BOTTOM
+    )
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:

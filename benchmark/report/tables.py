@@ -8,22 +8,45 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from benchmark.beside import Beside, Pair
-from benchmark.report.counterparts import KINDS, PUBLISHED, Source, Where, difference, numbers, printed, remarks, sources
-from benchmark.report.typeset import Block, Entry, Mark, PaperTable, best_two
-from benchmark.report.view import ABSENT, percent
-from benchmark.results import GROUP, comparable, grid, over_attacks, sharing
+from benchmark.analysis.counterparts import Beside, Pair
+from benchmark.analysis.leaderboard import grid, over_attacks
+from benchmark.analysis.table import GROUP, comparable, sharing
+from benchmark.report.published_cells import (
+    KINDS,
+    PUBLISHED,
+    Source,
+    Where,
+    difference,
+    numbers,
+    printed,
+    remarks,
+    sources,
+)
+from benchmark.report.sections import ABSENT
+from benchmark.report.typeset import Block, Entry, Mark, PaperTable, accuracy, best_two
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NUMBERS = ("mean", "std", "n", "failed")  # what the CSV holds of an accuracy
-NORMS = {"linf": "L∞", "l2": "L2", "l0": "L0", "none": "no bound", "mixed": "mixed", "unknown": "norm unknown"}
+
+NORMS = {
+    "linf": "L∞",
+    "l2": "L2",
+    "l0": "L0",
+    "none": "no bound",
+    "mixed": "mixed",
+    "unknown": "norm unknown",
+}
+
 CLEAN, MEAN = "clean data", "mean"
+
 Line = tuple[str, tuple[Entry, ...]]
 
 
-def paper_tables(table: pd.DataFrame, norms: Mapping[str, str], besides: Sequence[Beside] = ()) -> list[PaperTable]:
+def paper_tables(
+    table: pd.DataFrame, norms: Mapping[str, str], besides: Sequence[Beside] = ()
+) -> list[PaperTable]:
     """Every table that the long table has data for, named ``attacks``, ``victims``, ``ratios``; further ones ``attacks-2`` and so on.
 
     - ``attacks``: for each group, attacks as rows under their norms, defenses as columns; means of norms and of all attacks.
@@ -45,8 +68,15 @@ def paper_tables(table: pd.DataFrame, norms: Mapping[str, str], besides: Sequenc
     made = []
     for source in (None, *sources(besides)):
         shown = _Shown(source)
-        groups = [_attack_table(cells, where, norms, _numbered("attacks", index), shown) for index, where in enumerate(cells.wheres)]
-        made += [*groups, *_axis_tables(cells, "victims", shown), *_axis_tables(cells, "ratios", shown)]
+        groups = [
+            _attack_table(cells, where, norms, _numbered("attacks", index), shown)
+            for index, where in enumerate(cells.wheres)
+        ]
+        made += [
+            *groups,
+            *_axis_tables(cells, "victims", shown),
+            *_axis_tables(cells, "ratios", shown),
+        ]
     return [one for one in made if one is not None]
 
 
@@ -78,9 +108,15 @@ class _Cells:
         cells, runs = grid(table), comparable(table)
         runs = runs[~runs["is_clean"]]
         self.cells = {
-            ((dataset, victim, protocol, ratio, preset), attack, defense): accuracy(mean, std, n, failed)
+            ((dataset, victim, protocol, ratio, preset), attack, defense): accuracy(
+                mean, std, n, failed
+            )
             for dataset, victim, protocol, ratio, preset, attack, defense, mean, std, n, failed in zip(
-                *(cells[name].tolist() for name in (*GROUP, "attack", "defense", "mean", "std", "n", "failed")), strict=True
+                *(
+                    cells[name].tolist()
+                    for name in (*GROUP, "attack", "defense", "mean", "std", "n", "failed")
+                ),
+                strict=True,
             )
         }
         self.wheres = sorted({where for where, _, _ in self.cells})
@@ -90,7 +126,9 @@ class _Cells:
         self.needs = set(cells.loc[cells["needs"] != "", "defense"])
         self.norms = {
             attack: norm_of(spec, facts, norms)
-            for attack, spec, facts in runs.drop_duplicates("attack")[["attack", "attack_spec", "facts"]].itertuples(index=False)
+            for attack, spec, facts in runs.drop_duplicates("attack")[
+                ["attack", "attack_spec", "facts"]
+            ].itertuples(index=False)
         }
         self.means = {"": _means(runs)}
         if norms:
@@ -106,7 +144,11 @@ class _Cells:
 
     def shared_mean(self, where: Where, attacks: Sequence[str], defense: str) -> Entry:
         """Over these attacks; absent where ``where`` has others, since such means could not be compared."""
-        return self.mean(where, "", defense) if self.attacks([where]) == attacks else accuracy(math.nan, math.nan, 0, 0)
+        return (
+            self.mean(where, "", defense)
+            if self.attacks([where]) == attacks
+            else accuracy(math.nan, math.nan, 0, 0)
+        )
 
     def attacks(self, wheres: Iterable[Where]) -> list[str]:
         """Without clean data, in alphabetical order."""
@@ -121,7 +163,9 @@ class _Cells:
         """The undefended one first, those with privileges last."""
         wheres = set(wheres)
         found = {defense for where, _, defense in self.cells if where in wheres}
-        return sorted(found, key=lambda name: (name not in self.undefended, name in self.needs, name))
+        return sorted(
+            found, key=lambda name: (name not in self.undefended, name in self.needs, name)
+        )
 
     def teams(self, defenses: Sequence[str]) -> list[int | None]:
         return [None if name in self.undefended else int(name in self.needs) for name in defenses]
@@ -140,14 +184,6 @@ def _means(runs: pd.DataFrame) -> dict[tuple[Where, str], Entry]:
     }
 
 
-def accuracy(mean: float, std: float, n: int, failed: int) -> Entry:
-    """The entry of an accuracy, a share: in % with its spread; ``failed``, or ``-`` if it is absent; ``*`` if some seeds failed."""
-    there = not math.isnan(mean)
-    text = percent(mean, std) + ("*" if failed else "") if there else "failed" if failed else ABSENT
-    numbers = ["" if math.isnan(value) else f"{value:.6f}" for value in (mean, std)]
-    return Entry(text, (*numbers, str(n), str(failed)))
-
-
 class _Shown:
     """What stands of one source beside our numbers; nothing without a source."""
 
@@ -155,16 +191,34 @@ class _Shown:
         self.source = source
         self.values = NUMBERS + (PUBLISHED if source else ())
 
-    def lines(self, label: str, ours: Sequence[Entry], places: Sequence[tuple[Where, str, str]]) -> list[Line]:
+    def lines(
+        self, label: str, ours: Sequence[Entry], places: Sequence[tuple[Where, str, str]]
+    ) -> list[Line]:
         """Our line and, where the source has some of its cells, those of the published numbers. The CSV has all of it in the first one."""
         if self.source is None:
             return [(label, tuple(ours))]
         pairs = [self.source.pairs.get(place) for place in places] or [None] * len(ours)
-        lines = [(label, tuple(replace(entry, values=entry.values + numbers(pair)) for entry, pair in zip(ours, pairs, strict=True)))]
+        lines = [
+            (
+                label,
+                tuple(
+                    replace(entry, values=entry.values + numbers(pair))
+                    for entry, pair in zip(ours, pairs, strict=True)
+                ),
+            )
+        ]
         if any(pairs):
-            for what, text in (("published", printed), ("difference", difference), ("not the same", _letters)):
+            for what, text in (
+                ("published", printed),
+                ("difference", difference),
+                ("not the same", _letters),
+            ):
                 texts = [text(pair) if pair else "" for pair in pairs]
-                lines += [(f"{label}: {what}", tuple(Entry(shown, ()) for shown in texts))] if any(texts) else []
+                lines += (
+                    [(f"{label}: {what}", tuple(Entry(shown, ()) for shown in texts))]
+                    if any(texts)
+                    else []
+                )
         return lines
 
     def named(self, name: str) -> str:
@@ -182,7 +236,12 @@ class _Shown:
         return [
             f"Published: by {self.source.name}. Difference: ours minus published, in points. Means and marks are of ours alone."
             + (twice if self.source.twice else ""),
-            *(f"Not the same ({_LETTER[kind]}): {text}." for kind in KINDS for text in dict.fromkeys(said) if text.startswith(kind)),
+            *(
+                f"Not the same ({_LETTER[kind]}): {text}."
+                for kind in KINDS
+                for text in dict.fromkeys(said)
+                if text.startswith(kind)
+            ),
             *remarks(pair for (where, _, _), pair in self.source.pairs.items() if where in wheres),
         ]
 
@@ -194,7 +253,9 @@ def _letters(pair: Pair) -> str:
     return ",".join(_LETTER[kind] for kind in pair.differs)
 
 
-def _attack_table(cells: _Cells, where: Where, norms: Mapping[str, str], name: str, shown: _Shown) -> PaperTable | None:
+def _attack_table(
+    cells: _Cells, where: Where, norms: Mapping[str, str], name: str, shown: _Shown
+) -> PaperTable | None:
     """Attacks as rows, under their norms if these are known, and defenses as columns; None where ``shown`` has nothing of it."""
     if not shown.has([where]):
         return None
@@ -206,20 +267,36 @@ def _attack_table(cells: _Cells, where: Where, norms: Mapping[str, str], name: s
         return shown.lines(label, ours, [(where, attack, defense) for defense in defenses])
 
     def means(label: str, norm: str) -> list[Line]:
-        return shown.lines(label, _marked([cells.mean(where, norm, defense) for defense in defenses], teams), [])
+        return shown.lines(
+            label, _marked([cells.mean(where, norm, defense) for defense in defenses], teams), []
+        )
 
-    grouped = {norm: [attack for attack in attacks if cells.norms[attack] == norm] for norm in NORMS} if norms else {"": attacks}
+    grouped = (
+        {norm: [attack for attack in attacks if cells.norms[attack] == norm] for norm in NORMS}
+        if norms
+        else {"": attacks}
+    )
     grouped = {norm: members for norm, members in grouped.items() if members}
     blocks = [Block("", tuple(lines(CLEAN, clean))) for clean in cells.cleans([where])]
     for norm, members in grouped.items():
         below = means(MEAN, norm) if len(grouped) > 1 and len(members) > 1 else []
-        blocks.append(Block(NORMS.get(norm, ""), (*(line for attack in members for line in lines(attack, attack)), *below)))
+        blocks.append(
+            Block(
+                NORMS.get(norm, ""),
+                (*(line for attack in members for line in lines(attack, attack)), *below),
+            )
+        )
     if len(attacks) > 1:
         blocks.append(Block("", tuple(means(f"{MEAN} over attacks", ""))))
     dataset, victim, protocol, ratio, preset = where
     return PaperTable(
         shown.named(name),
-        _caption(f"on {dataset}, victim {victim}, protocol {protocol}{_ratio(ratio)}{_preset(preset)}", blocks, "row", cells.sharing),
+        _caption(
+            f"on {dataset}, victim {victim}, protocol {protocol}{_ratio(ratio)}{_preset(preset)}",
+            blocks,
+            "row",
+            cells.sharing,
+        ),
         ("norm", "attack") if norms else ("attack",),
         cells.titles(defenses),
         tuple(f"{defense} {number}" for defense in defenses for number in shown.values),
@@ -235,10 +312,15 @@ def _axis_tables(cells: _Cells, axis: str, shown: _Shown) -> list[PaperTable | N
     for where in cells.wheres:
         families.setdefault((*where[:at], *where[at + 1 :]), []).append(where)
     wanted = [family for family in families.values() if len(family) > 1 and cells.attacks(family)]
-    return [_axis_table(cells, axis, family, _numbered(axis, index), shown) for index, family in enumerate(wanted)]
+    return [
+        _axis_table(cells, axis, family, _numbered(axis, index), shown)
+        for index, family in enumerate(wanted)
+    ]
 
 
-def _axis_table(cells: _Cells, axis: str, family: Sequence[Where], name: str, shown: _Shown) -> PaperTable | None:
+def _axis_table(
+    cells: _Cells, axis: str, family: Sequence[Where], name: str, shown: _Shown
+) -> PaperTable | None:
     """Defenses under each attack as rows, and the victims or the poison ratios of ``family`` as columns."""
     if not shown.has(family):
         return None
@@ -246,20 +328,31 @@ def _axis_table(cells: _Cells, axis: str, family: Sequence[Where], name: str, sh
     teams = cells.teams(defenses)
     dataset, victim, protocol, ratio, preset = family[0]
     if axis == "victims":
-        columns, of = [where[1] for where in family], f"protocol {protocol}{_ratio(ratio)}{_preset(preset)}, by victim"
+        columns, of = (
+            [where[1] for where in family],
+            f"protocol {protocol}{_ratio(ratio)}{_preset(preset)}, by victim",
+        )
     else:
-        columns, of = [f"{where[3]:g}" for where in family], f"victim {victim}, protocol {protocol}{_preset(preset)}, by poison ratio"
+        columns, of = (
+            [f"{where[3]:g}" for where in family],
+            f"victim {victim}, protocol {protocol}{_preset(preset)}, by poison ratio",
+        )
     clean_first = axis == "ratios" and bool(cleans)
     if clean_first:
         columns.insert(0, "0 (clean)")
 
-    def block(title: str, entry: Callable[[Where, Any, str], Entry], of: str | Sequence[str]) -> Block:
+    def block(
+        title: str, entry: Callable[[Where, Any, str], Entry], of: str | Sequence[str]
+    ) -> Block:
         down = [[entry(where, of, defense) for defense in defenses] for where in family]
         if clean_first:
             down.insert(0, [cells.at(family[0], cleans[0], defense) for defense in defenses])
         lines: list[Line] = []
         for defense, label, ours in zip(
-            defenses, cells.titles(defenses), zip(*(_marked(entries, teams) for entries in down), strict=True), strict=True
+            defenses,
+            cells.titles(defenses),
+            zip(*(_marked(entries, teams) for entries in down), strict=True),
+            strict=True,
         ):
             places = [(where, of, defense) for where in family] if isinstance(of, str) else []
             if clean_first and places:
@@ -300,20 +393,48 @@ def _preset(preset: str) -> str:
 
 
 def _caption(what: str, blocks: Sequence[Block], line: str, shared: str) -> str:
-    entries = [entry for block in blocks for _, entries in block.lines for entry in entries if entry.values]
+    entries = [
+        entry for block in blocks for _, entries in block.lines for entry in entries if entry.values
+    ]
     counts = sorted({int(entry.values[2]) for entry in entries} - {0})
-    seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seeds" if counts else ""
-    spread = "one seed" if counts == [1] else f"mean ± standard deviation over {seeds}{shared}" if counts else "nothing has finished"
-    marks = f" Best defense of each {line} in bold, second underlined." if any(entry.mark for entry in entries) else ""
+    seeds = (
+        f"{counts[0]} to {counts[-1]} seeds"
+        if len(counts) > 1
+        else f"{counts[0]} seeds"
+        if counts
+        else ""
+    )
+    spread = (
+        "one seed"
+        if counts == [1]
+        else f"mean ± standard deviation over {seeds}{shared}"
+        if counts
+        else "nothing has finished"
+    )
+    marks = (
+        f" Best defense of each {line} in bold, second underlined."
+        if any(entry.mark for entry in entries)
+        else ""
+    )
     return f"Test accuracy in % {what}; {spread}.{marks}"
 
 
 def _notes(blocks: Sequence[Block], with_needs: Collection[str]) -> tuple[str, ...]:
     """Explains every sign that the table shows, and no other."""
-    texts = {entry.text for block in blocks for _, entries in block.lines for entry in entries if entry.values}
+    texts = {
+        entry.text
+        for block in blocks
+        for _, entries in block.lines
+        for entry in entries
+        if entry.values
+    }
     notes = {
-        "Dagger: needs clean data or pretrained weights; such defenses are compared among themselves.": bool(with_needs),
-        "Star: some seeds failed; the number is that of the others.": any(text.endswith("*") for text in texts),
+        "Dagger: needs clean data or pretrained weights; such defenses are compared among themselves.": bool(
+            with_needs
+        ),
+        "Star: some seeds failed; the number is that of the others.": any(
+            text.endswith("*") for text in texts
+        ),
         "Failed: was run without a result.": "failed" in texts,
         "Dash: was not run, or is a mean over attacks of which one is lacking.": ABSENT in texts,
     }

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.report.view import Board, Row, Section, sections
+from benchmark.report.sections import Board, Row, Section, sections
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,11 @@ def print_leaderboard(table: pd.DataFrame, console: Console) -> None:
         for failure in section.failures[:_SHOWN_FAILURES]:
             say(console, f"failed: {failure.where}: {' '.join(failure.error.split())}", "red")
         if len(section.failures) > _SHOWN_FAILURES:
-            say(console, f"and {len(section.failures) - _SHOWN_FAILURES} more failed cells; the report lists them all", "red")
+            say(
+                console,
+                f"and {len(section.failures) - _SHOWN_FAILURES} more failed cells; the report lists them all",
+                "red",
+            )
 
 
 def say(console: Console, text: str, style: str = "") -> None:
@@ -67,15 +71,25 @@ def _print_board(board: Board, section: Section, console: Console) -> None:
     kept = list(columns)
     while len(kept) > 3 and _width(kept) > room:  # rank, defense and mean always stay
         kept.pop()
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    shown = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False
+    )
     for column in kept:
         fold = column.left and _width(kept) > room
-        shown.add_column(Text(column.title), justify="left" if column.left else "right", no_wrap=not fold, overflow="fold")
+        shown.add_column(
+            Text(column.title),
+            justify="left" if column.left else "right",
+            no_wrap=not fold,
+            overflow="fold",
+        )
         if not fold:
             shown.columns[-1].min_width = column.width
     best = [_best(column) for column in kept]
     for index, row in enumerate(board.rows):
-        texts = [Text(column.texts[index], "bold" if column.values[index] == top else "") for column, top in zip(kept, best, strict=True)]
+        texts = [
+            Text(column.texts[index], "bold" if column.values[index] == top else "")
+            for column, top in zip(kept, best, strict=True)
+        ]
         shown.add_row(*texts, style="dim" if row.is_undefended else "")
     if console.is_terminal:
         console.print(shown)
@@ -83,12 +97,23 @@ def _print_board(board: Board, section: Section, console: Console) -> None:
         shown.width = _width(kept)
         console.print(shown, width=shown.width, crop=False, no_wrap=True, overflow="ignore")
     if dropped := [column.title for column in columns[len(kept) :]]:
-        say(console, f"left out, since the terminal is {console.width} columns wide: {', '.join(dropped)}", "yellow")
+        say(
+            console,
+            f"left out, since the terminal is {console.width} columns wide: {', '.join(dropped)}",
+            "yellow",
+        )
 
 
 def _columns(board: Board, section: Section, console: Console) -> list[_Column]:
-    def column(title: str, text: Callable[[Row], str], value: Callable[[Row], float] | None = None, left: bool = False) -> _Column:
-        values = tuple(math.nan if value is None or row.is_undefended else value(row) for row in board.rows)
+    def column(
+        title: str,
+        text: Callable[[Row], str],
+        value: Callable[[Row], float] | None = None,
+        left: bool = False,
+    ) -> _Column:
+        values = tuple(
+            math.nan if value is None or row.is_undefended else value(row) for row in board.rows
+        )
         return _Column(title, tuple(plain(text(row), console) for row in board.rows), values, left)
 
     uneven = len({row.n for row in board.rows}) > 1  # otherwise the line above the table says it
@@ -105,9 +130,11 @@ def _columns(board: Board, section: Section, console: Console) -> list[_Column]:
         columns.append(column("needs", lambda row: row.needs, left=True))
     if any(row.covered < row.attacks for row in board.rows):
         columns.append(column("coverage", lambda row: row.coverage_text))
-    for index, shown in enumerate(section.columns):
-        columns.append(column(shown.title, lambda row, i=index: row.cells[i].text, lambda row, i=index: row.cells[i].mean))  # type: ignore[misc]
-    return columns
+
+    def cell(index: int, title: str) -> _Column:
+        return column(title, lambda row: row.cells[index].text, lambda row: row.cells[index].mean)
+
+    return columns + [cell(i, shown.title) for i, shown in enumerate(section.columns)]
 
 
 def _best(column: _Column) -> float:

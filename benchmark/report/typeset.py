@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from benchmark.report.text import escaped
+from benchmark.report import markdown as md
+from benchmark.report.markdown import escaped
+from benchmark.report.sections import ABSENT, percent
+
+if TYPE_CHECKING:
+    pass
 
 Mark = Literal["", "best", "second"]
 
@@ -75,7 +81,11 @@ def latex(table: PaperTable) -> str:
             cells = [tex(label), *(_LATEX[entry.mark].format(tex(entry.text)) for entry in entries)]
             if len(table.labels) == 2:
                 title = _NORMS.get(block.title) or tex(block.title)
-                spanning = rf"\multirow{{{len(block.lines)}}}{{*}}{{{title}}}" if title and len(block.lines) > 1 else title
+                spanning = (
+                    rf"\multirow{{{len(block.lines)}}}{{*}}{{{title}}}"
+                    if title and len(block.lines) > 1
+                    else title
+                )
                 cells.insert(0, spanning if index == 0 else "")
             body.append(f"    {' & '.join(cells)} \\\\")
     lines = [
@@ -99,17 +109,23 @@ def latex(table: PaperTable) -> str:
 
 def markdown(table: PaperTable) -> str:
     """GitHub-flavoured Markdown: best in bold, second underlined. A block's title stands in its first line."""
-    rows = [[escaped(title) for title in table.head]]
+    rows = []
     for block in table.blocks:
         for index, (label, entries) in enumerate(block.lines):
             titles = [block.title if index == 0 else "", label][-len(table.labels) :]
-            rows.append([*map(escaped, titles), *(_MARKDOWN[entry.mark].format(escaped(entry.text)) for entry in entries)])
-    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
-    right = [letter == "r" for letter in table.alignment]
-    rows = [[cell.rjust(width) if to else cell.ljust(width) for cell, width, to in zip(row, widths, right, strict=True)] for row in rows]
-    rule = ["-" * (width - 1) + ":" if to else ":" + "-" * (width - 1) for width, to in zip(widths, right, strict=True)]
-    lines = [escaped(table.caption), "", *(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))]
-    return "\n".join([*lines, *(["", *(f"- {escaped(note)}" for note in table.notes)] if table.notes else [])]) + "\n"
+            marked = (_MARKDOWN[entry.mark].format(escaped(entry.text)) for entry in entries)
+            rows.append([*map(escaped, titles), *marked])
+    texts = [letter != "r" for letter in table.alignment]
+    lines = [escaped(table.caption), "", *md.table(table.head, rows, texts)]
+    return (
+        "\n".join(
+            [
+                *lines,
+                *(["", *(f"- {escaped(note)}" for note in table.notes)] if table.notes else []),
+            ]
+        )
+        + "\n"
+    )
 
 
 def as_csv(table: PaperTable) -> str:
@@ -124,15 +140,23 @@ def as_csv(table: PaperTable) -> str:
         for label, entries in block.lines:
             if not any(entry.values for entry in entries):
                 continue  # a line that only people read: its numbers stand in another one
-            writer.writerow([*[block.title, label][-len(table.labels) :], *(value for entry in entries for value in entry.values)])
+            writer.writerow(
+                [
+                    *[block.title, label][-len(table.labels) :],
+                    *(value for entry in entries for value in entry.values),
+                ]
+            )
     return file.getvalue()
 
 
 FORMS = {"tex": latex, "md": markdown, "csv": as_csv}
 
 _LATEX = {"": "{}", "best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
+
 _MARKDOWN = {"": "{}", "best": "**{}**", "second": "<ins>{}</ins>"}
+
 _NORMS = {"L∞": r"$\ell_\infty$", "L2": r"$\ell_2$", "L0": r"$\ell_0$"}
+
 _TEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
@@ -148,7 +172,10 @@ def tex(text: str) -> str:
     Blanks round ``±`` become ties, so that no line break falls there. The sign of a negative number is a minus. A leading ``[`` or ``*``
     is braced, since after a ``\\\\`` it would be read as that command's argument.
     """
-    shown = "".join(_TEX.get(letter) or (letter if _in_fonts(letter) else f"[U+{ord(letter):04X}]") for letter in " ".join(text.split()))
+    shown = "".join(
+        _TEX.get(letter) or (letter if _in_fonts(letter) else f"[U+{ord(letter):04X}]")
+        for letter in " ".join(text.split())
+    )
     shown = shown.replace(r" $\pm$ ", r"~$\pm$~").replace("--", "-{}-").replace("''", "'{}'")
     shown = re.sub(r"(?:^|(?<=[\s\[(=,]))-(?=\d)", "$-$", shown)
     return re.sub(r"^([\[*])", r"{\1}", shown)
@@ -168,10 +195,20 @@ def best_two(values: Sequence[float], teams: Sequence[int | None]) -> list[Mark]
     shown = [float(f"{100 * value:.1f}") if value == value else None for value in values]
     marks: list[Mark] = [""] * len(shown)
     for team in {team for team in teams if team is not None}:
-        places = {i: value for i, value in enumerate(shown) if value is not None and teams[i] == team}
+        places = {
+            i: value for i, value in enumerate(shown) if value is not None and teams[i] == team
+        }
         if len(places) < 2:
             continue  # there is nothing to choose from
         ranked = sorted(set(places.values()), reverse=True)
         for i, value in places.items():
             marks[i] = "best" if value == ranked[0] else "second" if value == ranked[1] else ""
     return marks
+
+
+def accuracy(mean: float, std: float, n: int, failed: int) -> Entry:
+    """The entry of an accuracy, a share: in % with its spread; ``failed``, or ``-`` if it is absent; ``*`` if some seeds failed."""
+    there = not math.isnan(mean)
+    text = percent(mean, std) + ("*" if failed else "") if there else "failed" if failed else ABSENT
+    numbers = ["" if math.isnan(value) else f"{value:.6f}" for value in (mean, std)]
+    return Entry(text, (*numbers, str(n), str(failed)))

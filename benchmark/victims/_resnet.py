@@ -38,7 +38,9 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(Pointwise(inputs, outputs, stride), nn.BatchNorm2d(outputs))
+            self.shortcut = nn.Sequential(
+                Pointwise(inputs, outputs, stride), nn.BatchNorm2d(outputs)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -53,7 +55,13 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self, blocks: Sequence[int], width: int, num_classes: int, channels: int = 3, stem_stride: int = 1, stem_width: int = 0
+        self,
+        blocks: Sequence[int],
+        width: int,
+        num_classes: int,
+        channels: int = 3,
+        stem_stride: int = 1,
+        stem_width: int = 0,
     ) -> None:
         super().__init__()
         inputs = stem_width or width
@@ -63,7 +71,9 @@ class ResNet(nn.Module):
         for stage, count in enumerate(blocks):
             outputs = width * 2**stage
             for block in range(count):
-                layers.append(BasicBlock(inputs, outputs, 2 if not block and inputs != outputs else 1))
+                layers.append(
+                    BasicBlock(inputs, outputs, 2 if not block and inputs != outputs else 1)
+                )
                 inputs = outputs
         self.stages = nn.Sequential(*layers)
         self.head = nn.Linear(inputs, num_classes)

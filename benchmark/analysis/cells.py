@@ -1,0 +1,92 @@
+"""The runs of a night: the cells that they belong to, what they reached, and where they were made.
+
+It works on records and not on the long table, whose labels depend on which other records stand in it: here the cells of two nights
+must meet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from benchmark.storage.record import Record
+
+
+class Cell(NamedTuple):
+    """The labels of one cell, as its suite writes them. Its runs differ in their seeds."""
+
+    dataset: str
+    victim: str
+    protocol: str
+    ratio: float
+    attack: str
+    defense: str
+
+    @property
+    def group(self) -> str:
+        """What accuracies are compared within."""
+        return " / ".join(
+            [
+                self.dataset,
+                self.victim,
+                self.protocol,
+                *([f"ratio {self.ratio:g}"] if self.ratio != 1 else []),
+            ]
+        )
+
+    @property
+    def name(self) -> str:
+        """What tells cells of a group apart."""
+        return f"{self.attack} + {self.defense}"
+
+
+def cell_of(record: Record) -> Cell:
+    """The cell that a record belongs to."""
+    return Cell(
+        record.dataset, record.victim, record.protocol, record.ratio, record.attack, record.defense
+    )
+
+
+def by_cell(records: Iterable[Record]) -> dict[Cell, list[Record]]:
+    """The records of each cell, in order of cell, seeds and date."""
+    cells: dict[Cell, list[Record]] = {}
+    for record in records:
+        cells.setdefault(cell_of(record), []).append(record)
+    return {
+        cell: sorted(runs, key=lambda run: (run.seed, run.craft_seed, run.date))
+        for cell, runs in sorted(cells.items())
+    }
+
+
+def is_finished(run: Record) -> bool:
+    return run.status == "ok" and run.test_acc is not None and math.isfinite(run.test_acc)
+
+
+def fingerprint(record: Record) -> dict[str, Any]:
+    """What may move the last bits of a number: versions, device, threads. Not the commit: that is what a night is there to test."""
+    return {name: value for name, value in record.environment.items() if name != "git"}
+
+
+def accuracy(run: Record) -> float:
+    acc = run.test_acc
+    if acc is None or not 0 <= acc <= 1:
+        raise ValueError(
+            f"record {run.key}: test_acc is {acc}, expected a share in [0, 1]; delete the record and run the cell again"
+        )
+    return acc
+
+
+def accuracies(runs: Iterable[Record]) -> dict[tuple[int, int, int], float]:
+    """The accuracies of a cell, by seed, craft seed and a number that tells repetitions apart.
+
+    Runs of one seed that are equal in accuracy and curve are one draw that was made twice, and count once.
+    """
+    found: dict[tuple[int, int, int], float] = {}
+    draws: dict[tuple[int, int], list[tuple[float, tuple[float, ...]]]] = {}
+    for run in runs:
+        known, draw = draws.setdefault((run.seed, run.craft_seed), []), (accuracy(run), run.curve)
+        if draw not in known:
+            found[run.seed, run.craft_seed, len(known)] = draw[0]
+            known.append(draw)
+    return found

@@ -1,0 +1,312 @@
+"""Published accuracies beside measured ones of the same methods: the difference, what was done differently, and the order of defenses.
+
+Pure. A published and a measured number are never averaged.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmark.analysis.leaderboard import grid
+from benchmark.analysis.naming import shown_value
+from benchmark.analysis.published import ATTACKS, DEFENSES, Published
+from benchmark.analysis.statistics.ranks import Tau, tau_over, tau_within
+from benchmark.analysis.table import GROUP, comparable
+from benchmark.catalogue.registry import Card
+from benchmark.catalogue.spec import Spec, did_you_mean, parse_spec, parse_value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Cards = Mapping[str, Mapping[str, Card]]  # kind -> name -> what the registry knows of the method
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A published accuracy and the measured one of the same methods.
+
+    Attributes:
+        attack, defense: our labels.
+        mean, std, n, failed: measured, as in ``results.grid``.
+        differs: in what the two were made differently, for example ``victim``; told in ``Beside.differences``.
+    """
+
+    attack: str
+    defense: str
+    published: Published
+    mean: float
+    std: float
+    n: int
+    failed: int
+    differs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One source beside one group of measured cells.
+
+    Attributes:
+        dataset, victim, protocol, ratio, preset: ours.
+        pairs: clean data and the undefended victim first; a measured cell stands as often as the source prints it.
+        differences: what the pairs' ``differs`` means, a sentence each.
+        within, over: agreement of the defenses' order, without clean data and without the undefended victim.
+    """
+
+    source: str
+    dataset: str
+    victim: str
+    protocol: str
+    ratio: float
+    preset: str
+    pairs: tuple[Pair, ...]
+    differences: tuple[str, ...]
+    within: Tau
+    over: Tau
+
+
+def beside(
+    table: pd.DataFrame, published: Iterable[Published], wanted: str, cards: Cards | None = None
+) -> list[Beside]:
+    """A source beside each group of the long table whose data set it has.
+
+    Of the source's victims and poison ratios one is taken: ours if it has them, else that with the most numbers. Nothing is averaged: a
+    number that it prints twice, in two tables, makes two pairs.
+
+    Args:
+        table: what ``results.to_table`` returns.
+        published: what ``load_published`` returns.
+        wanted: a source, such as ``bridgepure2025``; or ``bridgepure2025[dataset=cifar10]``, which takes its numbers for that data
+            set, whatever ours is called.
+        cards: of our methods, whose defaults are the published settings; without them other settings are not told.
+
+    Raises:
+        ValueError: for an unknown source or data set, or if nothing of it was measured.
+    """
+    spec, rows = parse_spec(wanted), list(published)
+    if spec.name not in (known := sorted({row.source for row in rows})):
+        raise ValueError(
+            f'unknown source "{spec.name}" of published results{did_you_mean(spec.name, known)}'
+        )
+    rows = [row for row in rows if row.source == spec.name]
+    datasets = sorted({row.dataset for row in rows})
+    if set(spec.params) - {"dataset"}:
+        raise ValueError(
+            f'cannot read "{wanted}"; expected {spec.name}, or {spec.name}[dataset=NAME] with one of {", ".join(datasets)}'
+        )
+    given = spec.params.get("dataset")
+    if given is not None and given not in datasets:
+        raise ValueError(
+            f'{spec.name} has no data set "{given}"{did_you_mean(str(given), datasets)}'
+        )
+    cells = dict(iter(grid(table).groupby(GROUP)))
+    groups = [
+        _Group(cells[where], runs, cards or {}) for where, runs in comparable(table).groupby(GROUP)
+    ]
+    found = [
+        _beside(spec.name, group, group.chosen(rows, str(given or group.spec["name"])))
+        for group in groups
+    ]
+    if not any(one.pairs for one in found):
+        raise ValueError(
+            f"nothing here has a counterpart in {spec.name}, which has the data sets {', '.join(datasets)} and the attacks "
+            f"{', '.join(sorted({row.attack for row in rows}))}; {spec.name}[dataset=NAME] takes one of them for a data set of another name"
+        )
+    return [one for one in found if one.pairs]
+
+
+def _beside(source: str, group: _Group, rows: Sequence[Published]) -> Beside:
+    pairs = group.pairs(rows)
+    ours: dict[tuple[str, str], float] = {}
+    theirs: dict[tuple[str, str], float] = {}
+    for pair in sorted(
+        pairs, key=lambda pair: len(pair.attack) + len(pair.defense)
+    ):  # of several settings the plainest
+        row = pair.published
+        if row.attack != "none" and row.defense != "none":
+            ours.setdefault((row.attack, row.defense), pair.mean)
+            theirs.setdefault(
+                (row.attack, row.defense), row.mean
+            )  # of several tables the source's first
+    taus = tau_within(ours, theirs), tau_over(ours, theirs)
+    where = group.dataset, group.victim, group.protocol, group.ratio, group.preset
+    return Beside(source, *where, pairs, group.differences(pairs), *taus)
+
+
+class _Group:
+    """The measured cells of one data set, victim, protocol, poison ratio and preset."""
+
+    def __init__(self, cells: pd.DataFrame, runs: pd.DataFrame, cards: Cards) -> None:
+        self.cells = cells.sort_values(
+            ["is_clean", "attack", "is_undefended", "defense"], ascending=[False, True, False, True]
+        )
+        self.cards = cards
+        self.dataset, self.victim, self.protocol, self.ratio, self.preset = (
+            cells[GROUP].iloc[0].tolist()
+        )
+        self.attacks, self.defenses = (
+            {
+                label: json.loads(spec)
+                for label, spec in zip(
+                    runs[kind].tolist(), runs[f"{kind}_spec"].tolist(), strict=True
+                )
+            }
+            for kind in ("attack", "defense")
+        )
+        self.spec = {"name": self.dataset, **json.loads(runs["dataset_spec"].iloc[0])}
+        self.settings = json.loads(runs["protocol_spec"].iloc[0])
+
+    def chosen(self, rows: Iterable[Published], dataset: str) -> list[Published]:
+        """The rows of one data set, one victim and one poison ratio, and those of clean data with them."""
+        rows = [row for row in rows if row.dataset == dataset]
+        counts: dict[tuple[str, float], int] = {}
+        for row in rows:
+            counts[row.victim, row.ratio] = counts.get((row.victim, row.ratio), 0) + (row.ratio > 0)
+        victim, ratio = max(
+            counts,
+            key=lambda key: (key[0] == self.victim, key[1] == self.ratio, counts[key]),
+            default=("", 0.0),
+        )
+        return [row for row in rows if row.victim == victim and row.ratio in (0, ratio)]
+
+    def pairs(self, rows: Sequence[Published]) -> tuple[Pair, ...]:
+        """Each measured cell with each of ``rows`` that is of the same methods."""
+        attacks = {label: _names(spec, ATTACKS) for label, spec in self.attacks.items()}
+        defenses = {label: _names(spec, DEFENSES) for label, spec in self.defenses.items()}
+        columns = (
+            self.cells[name].tolist()
+            for name in ("attack", "defense", "mean", "std", "n", "failed")
+        )
+        return tuple(
+            Pair(attack, defense, row, mean, std, n, failed, self._differs(row, attack, defense))
+            for attack, defense, mean, std, n, failed in zip(*columns, strict=True)
+            for row in rows
+            if row.attack in attacks[attack] and row.defense in defenses[defense]
+        )
+
+    def _differs(self, row: Published, attack: str, defense: str) -> tuple[str, ...]:
+        found = {
+            "data set": row.dataset != self.spec["name"] or bool(self.spec.get("train_per_class")),
+            "victim": row.victim != self.victim,
+            "epochs": row.epochs != self.settings.get("epochs"),
+            "poison ratio": row.attack != "none" and row.ratio != self.ratio,
+            "budget": bool(self._budget(row, attack)),
+            "attack": bool(self._of_attack(row, attack)),
+            "defense": bool(self._of_defense(row, defense)),
+        }
+        return tuple(name for name, differs in found.items() if differs)
+
+    def _budget(self, row: Published, attack: str) -> str:
+        """The two budgets, if both are lengths and they differ."""
+        ours, theirs = self.attacks[attack].get("params", {}).get("eps"), _length(row.budget)
+        if theirs is None or ours is None or math.isclose(ours, theirs, rel_tol=1e-3):
+            return ""
+        return f"budget of {attack}: published {row.budget}, ours " + (
+            f"{255 * ours:.3g}/255" if row.norm == "linf" else f"{ours:g}"
+        )
+
+    def _of_attack(self, row: Published, attack: str) -> str:
+        told = {"eps"} if _length(row.budget) is not None else set()  # by ``_budget``
+        return _unlike(
+            self.attacks[attack],
+            parse_spec(ATTACKS[row.attack]),
+            self.cards.get("attack", {}),
+            told,
+        )
+
+    def _of_defense(self, row: Published, defense: str) -> str:
+        return _unlike(
+            self.defenses[defense],
+            parse_spec(DEFENSES[row.defense]),
+            self.cards.get("defense", {}),
+            set(),
+        )
+
+    def differences(self, pairs: Sequence[Pair]) -> tuple[str, ...]:
+        """Every difference that a pair names, in words."""
+        named = {name for pair in pairs for name in pair.differs}
+        said: list[str] = []
+
+        def say(name: str, theirs: Iterable[object], ours: object) -> None:
+            if name in named:
+                said.append(
+                    f"{name}: published {' and '.join(dict.fromkeys(map(str, theirs)))}, ours {ours}"
+                )
+
+        per_class = self.spec.get("train_per_class")
+        size = f", {per_class} training images a class" if per_class else ""
+        say("data set", (pair.published.dataset for pair in pairs), f"{self.dataset}{size}")
+        say("victim", (_victim(pair.published) for pair in pairs), self.victim)
+        say(
+            "epochs",
+            (pair.published.epochs or "not printed" for pair in pairs),
+            self.settings.get("epochs", "not recorded"),
+        )
+        say(
+            "poison ratio",
+            (f"{pair.published.ratio:g}" for pair in pairs if pair.published.ratio),
+            f"{self.ratio:g}",
+        )
+        for pair in pairs:
+            if unlike := self._of_attack(pair.published, pair.attack):
+                said.append(f"attack {pair.attack}: ours has {unlike}")
+            if unlike := self._of_defense(pair.published, pair.defense):
+                said.append(f"defense {pair.defense}: ours has {unlike}")
+            said.append(self._budget(pair.published, pair.attack))
+        return tuple(text for text in dict.fromkeys(said) if text)
+
+
+def _victim(row: Published) -> str:
+    """With what is noted on it, since it may be inferred where the source prints none."""
+    noted = [phrase for phrase in row.notes.split("; ") if "victim" in phrase] if row.victim else []
+    return (row.victim or "not printed") + (f" ({'; '.join(noted)})" if noted else "")
+
+
+def _names(spec: Mapping[str, Any], names: Mapping[str, str]) -> set[str]:
+    """What papers call the recorded method."""
+    return {name for name, text in names.items() if _is(spec, parse_spec(text))}
+
+
+def _is(spec: Mapping[str, Any] | None, wanted: Spec | None) -> bool:
+    """Is the recorded method ``wanted``? Parameters that ``wanted`` does not name may have any value."""
+    if spec is None or wanted is None:
+        return spec is None and wanted is None
+    params = spec.get("params", {})
+    same = all(
+        name in params and _equal(params[name], value) for name, value in wanted.params.items()
+    )
+    return same and spec.get("name") == wanted.name and _is(spec.get("then"), wanted.then)
+
+
+def _unlike(
+    spec: Mapping[str, Any], wanted: Spec, cards: Mapping[str, Card], told: set[str]
+) -> str:
+    """The settings that are neither the method's own nor those of ``wanted``, as ``epochs=6 (default 60)``."""
+    card = cards.get(spec["name"])
+    found = [
+        f"{name}={shown_value(value)} (default {shown_value(card.params[name].default)})"
+        for name, value in spec.get("params", {}).items()
+        if card
+        and name in card.params
+        and name not in told | set(wanted.params)
+        and not _equal(value, card.params[name].default)
+    ]
+    after = _unlike(spec["then"], wanted.then, cards, told) if wanted.then else ""
+    return ", ".join([*found, *([after] if after else [])])
+
+
+def _equal(a: object, b: object) -> bool:
+    numbers = isinstance(a, (int, float)) and isinstance(b, (int, float))
+    return math.isclose(a, b, rel_tol=1e-6) if numbers else a == b  # type: ignore[arg-type]
+
+
+def _length(budget: str) -> float | None:
+    """A printed budget that is a length, such as 8/255; not 1px."""
+    try:
+        value = parse_value(budget)
+    except ValueError:
+        return None
+    return float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,455 @@
+"""Tonight's records against the accepted ones: what drifted, regressed, failed, is missing or new. Pure: nothing is read or run here.
+
+Two lanes. A run that has a *twin*, an accepted run of the same seed made on a CPU in the same environment, must equal it to the last
+bit: anything else is ``drift``. A cell with a run that has none is compared by statistics (``shifts``), in three steps: each cell by
+itself, with control of false discoveries over cells; all cells together, for a drop that is small but common; and, before either is
+called a regression, a rerun with other victim seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import fmean, median
+from typing import Any
+
+from benchmark.analysis.cells import Cell, accuracies, accuracy, by_cell, fingerprint, is_finished
+from benchmark.analysis.naming import flat
+from benchmark.analysis.statistics.shifts import Shift, adjusted, common_shift, shift, spreads
+from benchmark.storage.record import Record
+
+FALSE_DISCOVERY_RATE = 0.05  # of the cells called suspect or improved
+COMMON_LEVEL = 0.01  # two-sided, of the one test over all cells
+CONFIRM_LEVEL = 0.01  # one-sided, of the rerun with other seeds
+SLOWER = 1.5  # how many times as long counts as slower
+OUTLIER = 4.0  # and how many robust standard deviations from what all cells do
+MIN_SECONDS = 5.0  # of a run; below, start-up and chance decide
+
+
+class Kind(StrEnum):
+    """What can be found. ``suspect`` is a drop that no rerun has confirmed or refuted yet."""
+
+    drift = "drift"
+    regression = "regression"
+    suspect = "suspect"
+    missing = "missing"
+    failed = "failed"
+    stale = "stale"
+    untested = "untested"
+    not_confirmed = "not confirmed"
+    improvement = "improvement"
+    new = "new"
+    slower = "slower"
+    faster = "faster"
+
+
+MATTERS = (
+    Kind.drift,
+    Kind.regression,
+    Kind.suspect,
+    Kind.missing,
+    Kind.failed,
+    Kind.stale,
+    Kind.untested,
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to tell. ``cell`` is None where it concerns all cells together."""
+
+    kind: Kind
+    cell: Cell | None
+    message: str
+
+    @property
+    def matters(self) -> bool:
+        """Does it make the night a bad one?"""
+        return self.kind in MATTERS
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one cell stands against its accepted runs. Accuracies are shares in [0, 1]; NaN and 0 where there is nothing.
+
+    ``lane`` is ``exact``, ``statistical``, ``untested`` where nothing is known of chance, or empty where there is nothing to compare.
+    ``q`` is the p-value of the statistical lane,
+    adjusted for the number of cells. ``seconds`` are those of one run tonight, the median over seeds; ``slowdown`` is their
+    ratio to the accepted ones.
+    """
+
+    cell: Cell
+    lane: str
+    before: float
+    after: float
+    n_before: int
+    n_after: int
+    q: float
+    seconds: float
+    slowdown: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One night: one change a cell, in order; what was found, the worst first; and remarks on the comparison as a whole."""
+
+    changes: tuple[Change, ...]
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def matters(self) -> bool:
+        """Is there a finding that matters?"""
+        return any(finding.matters for finding in self.findings)
+
+    @property
+    def suspects(self) -> frozenset[Cell]:
+        """The cells to run again with other seeds: those under suspicion, or, if they are as a whole, all of the statistical lane."""
+        named = [finding.cell for finding in self.findings if finding.kind is Kind.suspect]
+        everything = (change.cell for change in self.changes if change.lane == "statistical")
+        return frozenset(
+            everything if None in named else (cell for cell in named if cell is not None)
+        )
+
+
+_Accuracies = Mapping[Cell, Mapping[tuple[int, int, int], float]]  # see accuracies
+
+
+def compare(
+    accepted: Sequence[Record],
+    tonight: Sequence[Record],
+    confirming: Sequence[Record] = (),
+    last_night: str | None = None,
+) -> Verdict:
+    """Compares a night with the accepted history.
+
+    Args:
+        accepted: finished records of one night or several. Equal accuracies and curves of one seed are one draw and count once.
+        tonight: a record for every run that was planned. Its status is ``ok``, ``failed``, or ``missing`` if it was not run.
+        confirming: the rerun of the ``suspects`` that this call found without it, with seeds that neither of the others has. Cells of
+            which no run finished stay suspect.
+        last_night: date of the newest run of the nights before, empty if there was none. Runs that are no newer, or are accepted ones
+            themselves, are ``stale``: nothing was computed since. None does not ask.
+
+    Raises:
+        ValueError: if an accuracy is outside [0, 1].
+    """
+    planned = by_cell(tonight)
+    old, new, again = (
+        _finished(runs) for runs in (by_cell(accepted), planned, by_cell(confirming))
+    )
+    cells = sorted({*old, *planned})
+    twins = {
+        cell: [(run, _twin(run, old[cell])) for run in runs]
+        for cell, runs in new.items()
+        if cell in old
+    }
+    tested = [cell for cell, pairs in twins.items() if any(twin is None for _, twin in pairs)]
+    slowdowns = {
+        cell: ratio for cell in twins if (ratio := _slowdown(new[cell], old[cell])) is not None
+    }
+    shifted, q = _shifted(
+        *(
+            {cell: accuracies(runs[cell]) for cell in tested if cell in runs}
+            for runs in (old, new, again)
+        )
+    )
+
+    findings = [
+        finding for cell in cells for finding in _absences(cell, cell in old, planned.get(cell, []))
+    ]
+    findings += [
+        Finding(Kind.drift, cell, text) for cell, pairs in twins.items() if (text := _drift(pairs))
+    ]
+    findings += shifted + _timings(slowdowns)
+    if tested and not q:
+        advice = "none has two runs, so that nothing is known of chance. Run more seeds, or accept more nights"
+        findings.append(
+            Finding(Kind.untested, None, f"{len(tested)} of {len(cells)} cells: {advice}")
+        )
+    if last_night is not None and (text := _stale(old, new, last_night)):
+        findings.append(Finding(Kind.stale, None, text))
+    rank = list(Kind).index
+    findings.sort(key=lambda item: (rank(item.kind), item.cell is not None, item.cell or ()))
+    changes = tuple(
+        Change(
+            cell=cell,
+            lane=""
+            if cell not in twins
+            else "exact"
+            if cell not in tested
+            else "statistical"
+            if q
+            else "untested",
+            before=fmean(accuracies(old[cell]).values()) if cell in old else math.nan,
+            after=fmean(accuracies(new[cell]).values()) if cell in new else math.nan,
+            n_before=len(accuracies(old.get(cell, []))),
+            n_after=len(new.get(cell, [])),
+            q=q.get(cell, math.nan),
+            seconds=median(map(_seconds, new[cell])) if cell in new else math.nan,
+            slowdown=slowdowns.get(cell, math.nan),
+        )
+        for cell in cells
+    )
+    return Verdict(changes, tuple(findings), tuple(_notes(old, planned, new, tested)))
+
+
+# Decisions
+
+
+def _shifted(
+    before: _Accuracies, after: _Accuracies, redone: _Accuracies
+) -> tuple[list[Finding], dict[Cell, float]]:
+    """What moved beyond chance, and the adjusted p-value of each cell; nothing of either if the spread of runs is unknown.
+
+    The rerun, ``redone``, has no part in what is suspect, nor in the spread: it only decides on the suspects.
+    """
+    spread = spreads(
+        {cell: [list(part[cell].values()) for part in (before, after)] for cell in before}
+    )
+    if not spread:
+        return [], {}
+    shifts, reruns = (
+        {
+            cell: shift(list(runs.values()), list(before[cell].values()), spread[cell])
+            for cell, runs in part.items()
+        }
+        for part in (after, redone)
+    )
+    q = adjusted({cell: found.p for cell, found in shifts.items()})
+    findings = []
+    for cell, found in shifts.items():
+        if q[cell] <= FALSE_DISCOVERY_RATE:
+            level = fmean(before[cell].values())
+            text = f"{_percent(level)} to {_percent(level + found.difference)}, q = {q[cell]:.2g}"
+            findings.append(_judge(cell, found, text, reruns.get(cell)))
+    common = common_shift(after, before, spread)
+    if common is not None and common.p <= COMMON_LEVEL:
+        text = f"all {len(before)} cells together, p = {common.p:.2g}"
+        findings.append(_judge(None, common, text, common_shift(redone, before, spread)))
+    return findings, q
+
+
+def _judge(cell: Cell | None, found: Shift, text: str, again: Shift | None) -> Finding:
+    """What a difference beyond chance is: better, or suspect, or, after a rerun, a regression or not.
+
+    The rerun decides alone. The first runs were selected for being low, so they prove less than they seem to.
+    """
+    message = f"{_points(found.difference)} ({text})"
+    if found.difference > 0:
+        return Finding(Kind.improvement, cell, message)
+    if again is None:
+        return Finding(Kind.suspect, cell, message)
+    kind = Kind.regression if again.p_of_drop <= CONFIRM_LEVEL else Kind.not_confirmed
+    return Finding(
+        kind,
+        cell,
+        f"{message}; with other seeds {_points(again.difference)} (p = {again.p_of_drop:.2g})",
+    )
+
+
+def _absences(cell: Cell, is_accepted: bool, planned: Sequence[Record]) -> list[Finding]:
+    """What a cell lacks: runs, results, or accepted runs."""
+    done = [run for run in planned if is_finished(run)]
+    absent = [run for run in planned if run.status == "missing"]
+    failed = [run for run in planned if run not in done and run not in absent]
+    found = []
+    if not planned:
+        found.append(Finding(Kind.missing, cell, "accepted, but no longer planned"))
+    if absent:
+        found.append(
+            Finding(Kind.missing, cell, f"{len(absent)} of {len(planned)} runs are not there")
+        )
+    if failed:
+        reason = " ".join(failed[0].error.split()) or "no reason recorded"
+        found.append(
+            Finding(Kind.failed, cell, f"{len(failed)} of {len(planned)} runs failed: {reason}")
+        )
+    if done and not is_accepted:
+        found.append(Finding(Kind.new, cell, "no accepted run to compare with"))
+    return found
+
+
+def _drift(pairs: Iterable[tuple[Record, Record | None]]) -> str:
+    """In what runs differ from their twins; empty if they do not."""
+    return "; ".join(
+        f"seed {run.seed}: {text}"
+        for run, twin in pairs
+        if twin is not None and (text := _unlike(run, twin))
+    )
+
+
+def _unlike(run: Record, twin: Record) -> str:
+    parts = [f"setting {text}" for text in _changed_settings(run, twin)]
+    if run.test_acc != twin.test_acc:
+        before, after = accuracy(twin), accuracy(run)
+        parts.append(
+            f"accuracy {_percent(before)} to {_percent(after)} ({_points(after - before)})"
+        )
+    if run.train_acc != twin.train_acc:
+        parts.append(f"training accuracy {run.train_acc} for {twin.train_acc}")
+    if run.curve != twin.curve:
+        pairs = zip(run.curve, twin.curve, strict=False)
+        same = next(
+            (epoch for epoch, (ours, theirs) in enumerate(pairs) if ours != theirs),
+            min(len(run.curve), len(twin.curve)),
+        )
+        parts.append(f"curve differs from epoch {same + 1} on")
+    parts += [f"{name} images differ" for name in _changed(twin.artifacts, run.artifacts)]
+    if parts and (sources := _changed(twin.sources, run.sources)):
+        parts.append(f"code changed: {' '.join(sources)}")
+    return ", ".join(parts)
+
+
+def _timings(slowdowns: Mapping[Cell, float]) -> list[Finding]:
+    """Cells, or all of them together, that took clearly longer or shorter than accepted. Wall times are noisy, so the bar is high.
+
+    What all cells share, the median of the ratios, is told once. A cell is told if it departs from that by ``SLOWER`` and by
+    ``OUTLIER`` robust standard deviations of the logarithms (1.4826 times the median absolute deviation; Hampel, 1974).
+    """
+    logs = {cell: math.log(ratio) for cell, ratio in slowdowns.items()}
+    if not logs:
+        return []
+    middle = median(logs.values())
+    bar = max(math.log(SLOWER), OUTLIER * 1.4826 * median(abs(x - middle) for x in logs.values()))
+    text = "{:.2f} times the accepted seconds".format
+    pace = {True: Kind.slower, False: Kind.faster}
+    found = [
+        Finding(pace[x > middle], cell, text(math.exp(x)))
+        for cell, x in logs.items()
+        if abs(x - middle) > bar
+    ]
+    if abs(middle) > math.log(SLOWER):
+        message = (
+            f"{text(math.exp(middle))}, the median over {len(logs)} cells; the machine or the code"
+        )
+        found.append(Finding(pace[middle > 0], None, message))
+    return found
+
+
+def _stale(
+    old: Mapping[Cell, Sequence[Record]], new: Mapping[Cell, Sequence[Record]], last_night: str
+) -> str:
+    """How many of tonight's runs were there before tonight; empty if none was."""
+    made = {(run.key, run.date) for runs in old.values() for run in runs}
+    after = [run for runs in new.values() for run in runs]
+    known = sum(run.date <= last_night or (run.key, run.date) in made for run in after)
+    if not known:
+        return ""
+    advice = "Run the suite with --policy force, or into an empty folder of results; --again looks at the last night once more"
+    return f"{known} of {len(after)} runs are those of the last night or the accepted ones: nothing was computed since. {advice}"
+
+
+def _notes(
+    old: Mapping[Cell, Sequence[Record]],
+    planned: Mapping[Cell, Sequence[Record]],
+    new: Mapping[Cell, Sequence[Record]],
+    tested: Sequence[Cell],
+) -> list[str]:
+    """What to know before reading the findings."""
+    before, after = ([run for runs in part.values() for run in runs] for part in (old, new))
+    notes = []
+    left = {
+        cell: {run.seed for run in old[cell]} - {run.seed for run in runs}
+        for cell, runs in planned.items()
+        if cell in old
+    }
+    if seeds := sorted(set().union(*left.values())):
+        notes.append(
+            f"seeds {', '.join(map(str, seeds))} of {sum(map(bool, left.values()))} cells were accepted and are not planned"
+        )
+    for name, label in (
+        ("git", "code"),
+        *((name, name) for name in sorted({name for run in after for name in fingerprint(run)})),
+    ):
+        ours, theirs = (
+            sorted({str(run.environment.get(name, "unknown")) for run in runs})
+            for runs in (after, before)
+        )
+        if before and not set(ours) <= set(theirs):
+            notes.append(f"{label}: {', '.join(ours)}; accepted: {', '.join(theirs)}")
+    if _own_images(run for cell in tested for run in new[cell]) != _own_images(
+        run for cell in tested for run in old[cell]
+    ):
+        notes.append(
+            "setting craft_seed: either tonight's or the accepted seeds have poisons of their own, which may move numbers and spreads"
+        )
+    settings = [text for cell in tested for text in _changed_settings(new[cell][-1], old[cell][-1])]
+    notes += [
+        f"setting {text} ({settings.count(text)} cells), which may move numbers"
+        for text in dict.fromkeys(settings)
+    ]
+    return notes
+
+
+# Records
+
+
+def _twin(run: Record, accepted: Sequence[Record]) -> Record | None:
+    """The newest accepted run that ``run`` must equal to the last bit, if there is one."""
+    if run.environment.get("device_type") != "cpu":
+        return None
+    place = run.seed, run.craft_seed, fingerprint(run)
+    same = (
+        other for other in accepted if (other.seed, other.craft_seed, fingerprint(other)) == place
+    )
+    return max(same, key=lambda other: other.date, default=None)
+
+
+def _finished(cells: Mapping[Cell, Sequence[Record]]) -> dict[Cell, list[Record]]:
+    return {
+        cell: done
+        for cell, runs in cells.items()
+        if (done := [run for run in runs if is_finished(run)])
+    }
+
+
+def _seconds(run: Record) -> float:
+    return math.fsum(run.seconds.values())
+
+
+def _slowdown(new: Sequence[Record], old: Sequence[Record]) -> float | None:
+    """Tonight's seconds for each accepted second, medians over seeds, on the same device; None where they say nothing."""
+
+    def where(run: Record) -> tuple[object, object]:
+        return run.environment.get("device"), run.environment.get("threads")
+
+    before = [_seconds(run) for run in old if where(run) == where(new[0])]
+    if not before:
+        return None
+    was, is_ = median(before), median(map(_seconds, new))
+    return is_ / was if min(was, is_) > 0 and max(was, is_) >= MIN_SECONDS else None
+
+
+def _own_images(runs: Iterable[Record]) -> bool:
+    """Were they made with several craft seeds, as ``craft_seed: seed`` makes them?"""
+    return len({run.craft_seed for run in runs}) > 1
+
+
+def _changed_settings(run: Record, other: Record) -> list[str]:
+    """What the settings of ``run`` differ in from those of ``other``, such as ``attack_spec.version: 1 to 2``."""
+    names = ("dataset_spec", "attack_spec", "defense_spec", "protocol_spec", "precision")
+    old, new = (flat({name: getattr(record, name) for name in names}) for record in (other, run))
+    return [
+        f"{name}: {old.get(name, 'unset')} to {new.get(name, 'unset')}"
+        for name in _changed(old, new)
+    ]
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The keys at which two mappings differ."""
+    return [
+        name
+        for name in sorted({*old, *new})
+        if name not in old or name not in new or old[name] != new[name]
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f} points"

@@ -1,0 +1,105 @@
+"""The command line that computes a cell again, from a record alone. Pure; neither data nor plugins are asked."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmark.catalogue.protocol import PROTOCOLS
+from benchmark.catalogue.spec import format_spec, format_value, parse_spec, parse_value
+from benchmark.storage.record import Record
+
+SUITE = "quick"  # it lends its frame only: every axis, parameter and setting that decides a cell is given beside it
+FOLDER = (
+    "reproduced"  # apart from the results that are there, which would be shown and not computed
+)
+
+
+def command(record: Record) -> str:
+    """A shell command that leads to the record's key, but for ``--seeds``, which the caller adds: a cell may have several.
+
+    All parameters of data set, attack and defense are written out, since defaults and suites change. Of the protocol only what
+    differs from the one of its name is. A method that is not of this project is named by its file, as ``--plugin``.
+
+    Returns:
+        The command, or an empty text if the record does not hold every setting or one of them cannot be written on a command line.
+        A protocol with a precision of its own is not noticed: records hold the victim's precision and not that of the crafting.
+    """
+    try:
+        return shlex.join(_arguments(record))
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return ""
+
+
+def _arguments(record: Record) -> list[str]:
+    axes = {
+        "--dataset": [_dataset(record)],
+        "--attacks": list(_chain(record.attack_spec)),
+        "--defenses": [record.defense_spec],
+    }
+    names = Counter(spec["name"] for specs in axes.values() for spec in specs)
+    arguments, settings = (
+        ["python", "run_benchmark.py", "run", SUITE],
+        [f"precision={record.precision}"],
+    )
+    for option, specs in axes.items():
+        texts = []
+        for spec in specs:
+            text, outside = _written(spec)
+            if outside and names[spec["name"]] > 1:
+                raise ValueError(
+                    f"a setting of {spec['name']} would apply to each method of that name"
+                )
+            texts.append(text)
+            settings += [f"{spec['name']}.{name}={value}" for name, value in outside.items()]
+        arguments += [option, "+".join(texts)]
+    named = PROTOCOLS[record.protocol]
+    settings += [
+        f"protocol.{name}={format_value(value)}"
+        for name, value in record.protocol_spec.items()
+        if getattr(named, name) != value
+    ]
+    settings += [f"ratios={record.ratio}"] if record.ratio != 1 else []
+    settings += [f"craft_seed={record.craft_seed}"] if record.craft_seed else []
+    arguments += ["--victim", record.victim, "--protocol", record.protocol]
+    for setting in settings:
+        arguments += ["--set", setting]
+    for file in record.sources:
+        arguments += ["--plugin", file] if "/" not in file else []
+    return [*arguments, "--results", FOLDER]
+
+
+def _dataset(record: Record) -> Mapping[str, Any]:
+    """Name and parameters. An older record has them in its label alone."""
+    spec = dict(record.dataset_spec)
+    name, _ = spec.pop("name"), spec.pop("fingerprint")
+    return {
+        "name": name,
+        "params": record.dataset_params or {**parse_spec(record.dataset).params, **spec},
+    }
+
+
+def _chain(attack: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield attack
+    if "then" in attack:
+        yield from _chain(attack["then"])
+
+
+def _written(spec: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """The spec as text, and what must be a ``--set`` of its own, since brackets hold no empty text and none with a comma or bracket.
+
+    Raises:
+        ValueError: if a value would be read as another one.
+    """
+    inside: dict[str, str] = {}
+    outside: dict[str, str] = {}
+    for name, value in spec["params"].items():
+        text = format_value(value)
+        read = parse_value(text)
+        # a text that reads as a number becomes the same text again where the parameter is one
+        if text != format_value(read) or (read is None) != (value is None):
+            raise ValueError(f"{name}={text} would be read as {read}")
+        (outside if not text or set(",[]") & set(text) else inside)[name] = text
+    return format_spec(spec["name"], inside), outside

@@ -1,0 +1,190 @@
+"""Has the level of a number moved? The statistics of ``regression``, on plain numbers: spread, differences, cumulative sums.
+
+A *run* is one number, such as the accuracy of one seed; a *cell* has several runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from statistics import fmean
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import digamma, polygamma, stdtr
+from scipy.stats import false_discovery_control
+
+MIN_STD = 0.003  # of one run: the binomial spread of an accuracy of 0.9 on 10,000 test images
+
+K = TypeVar("K", bound=Hashable)
+R = TypeVar("R", bound=Hashable)
+
+
+class Spread(NamedTuple):
+    """Standard deviation of one run, and the degrees of freedom that it was estimated with."""
+
+    std: float
+    dof: float
+
+
+class Shift(NamedTuple):
+    """Difference of two means, new minus old, and its two-sided p-value."""
+
+    difference: float
+    p: float
+
+    @property
+    def p_of_drop(self) -> float:
+        """The one-sided p-value for a drop."""
+        return self.p / 2 if self.difference < 0 else 1 - self.p / 2
+
+
+def spreads(samples: Mapping[K, Sequence[Sequence[float]]]) -> dict[K, Spread]:
+    """How much the runs of each cell scatter around the mean of their sample, learning from all cells.
+
+    Variances are pooled over cells as far as the cells agree: each is drawn towards their common value, the more so the less they
+    differ beyond chance (empirical Bayes; Smyth, 2004, Stat. Appl. Genet. Mol. Biol. 3:3). Cells that scatter alike thus get the
+    pooled variance with all its degrees of freedom, and one restless cell neither hides the others' drops nor cries wolf.
+    No standard deviation is below ``MIN_STD``, since a few runs may agree by chance.
+
+    Args:
+        samples: for each cell, samples that may have different means, such as the accepted runs and tonight's.
+
+    Returns:
+        Empty if no sample has two runs.
+    """
+    dof = {
+        cell: sum(len(sample) - 1 for sample in parts if sample) for cell, parts in samples.items()
+    }
+    squares = {cell: math.fsum(map(_squares, parts)) for cell, parts in samples.items()}
+    total = sum(dof.values())
+    if not total:
+        return {}
+    variance, prior_dof = _prior([(squares[cell], n) for cell, n in dof.items() if n])
+    if math.isinf(prior_dof):
+        return {
+            cell: Spread(max(math.sqrt(math.fsum(squares.values()) / total), MIN_STD), total)
+            for cell in samples
+        }
+    moderated = {
+        cell: (prior_dof * variance + squares[cell]) / (prior_dof + n) for cell, n in dof.items()
+    }
+    return {
+        cell: Spread(max(math.sqrt(moderated[cell]), MIN_STD), min(prior_dof + n, total))
+        for cell, n in dof.items()
+    }
+
+
+def _prior(cells: Sequence[tuple[float, int]]) -> tuple[float, float]:
+    """The common variance of cells and how many degrees of freedom it is worth, from each one's sum of squares and degrees of freedom.
+
+    Smyth (2004), section 6.2: mean and variance of the log sample variances, less what chance explains. If chance explains all
+    of it, the worth is infinite.
+    """
+    least = (MIN_STD / 10) ** 2  # a variance of zero has no logarithm
+    half = np.array([n / 2 for _, n in cells])
+    logs = np.log([max(squares / n, least) for squares, n in cells]) - digamma(half) + np.log(half)
+    beyond = float(logs.var(ddof=len(cells) > 1) - polygamma(1, half).mean())
+    if beyond <= 1e-6:
+        return math.nan, math.inf
+    worth = brentq(
+        lambda x: polygamma(1, x) - beyond, 1e-3, 1e7
+    )  # polygamma(1, x) falls from 1e6 to 1e-7
+    return math.exp(logs.mean() + digamma(worth) - math.log(worth)), 2 * worth
+
+
+def shift(new: Sequence[float], old: Sequence[float], spread: Spread) -> Shift:
+    """Difference of the means of two samples that scatter as ``spread`` says, by Student's t-test."""
+    difference = fmean(new) - fmean(old)
+    error = spread.std * math.sqrt(1 / len(new) + 1 / len(old))
+    return Shift(difference, float(2 * stdtr(spread.dof, -abs(difference) / error)))
+
+
+def common_shift(
+    new: Mapping[K, Mapping[R, float]],
+    old: Mapping[K, Mapping[R, float]],
+    spread: Mapping[K, Spread],
+) -> Shift | None:
+    """Did all cells of ``new`` move together? The difference is a mean over cells, restless cells counting less (by 1 / std).
+
+    Each run's distance from its cell's old mean is averaged over cells for each repetition, and these averages are compared by
+    Student's t-test. What repeats is the seed and not the cell: one draw of a victim's first weights serves many cells, so
+    that these are not independent. Where the averages scatter less than those of independent cells would, which is luck, the
+    latter is taken.
+
+    Args:
+        new, old: for each cell, its runs by repetition, for example by seed. ``old`` and ``spread`` hold each cell of ``new``.
+
+    Returns:
+        None if there are fewer than two cells, or one repetition of each.
+    """
+    if len(new) < 2:
+        return None
+    before = {cell: fmean(old[cell].values()) for cell in new}
+    weight = {cell: 1 / spread[cell].std for cell in new}
+    ours, theirs = (
+        _averages({cell: runs[cell] for cell in new}, before, weight) for runs in (new, old)
+    )
+    dof = len(ours) + len(theirs) - 2
+    if not dof:
+        return None
+    independent = math.sqrt(len(new)) / math.fsum(weight.values())
+    std = max(math.sqrt((_squares(ours) + _squares(theirs)) / dof), independent)
+    return shift(ours, theirs, Spread(std, dof))
+
+
+def _averages(
+    runs: Mapping[K, Mapping[R, float]], before: Mapping[K, float], weight: Mapping[K, float]
+) -> list[float]:
+    """For each repetition, the weighted mean over its cells of the distance from ``before``."""
+    parts: dict[R, list[tuple[float, float]]] = {}
+    for cell, values in runs.items():
+        for repetition, value in values.items():
+            parts.setdefault(repetition, []).append(
+                (weight[cell] * (value - before[cell]), weight[cell])
+            )
+    return [
+        math.fsum(x for x, _ in pairs) / math.fsum(w for _, w in pairs) for pairs in parts.values()
+    ]
+
+
+def adjusted(p: Mapping[K, float]) -> dict[K, float]:
+    """p-values adjusted by Benjamini and Hochberg (1995): of the cells with at most q, a share q is false, on average and at most."""
+    return (
+        dict(zip(p, map(float, false_discovery_control(list(p.values()))), strict=True))
+        if p
+        else {}
+    )
+
+
+def cusum(
+    nights: Sequence[Sequence[float]], std: float, slack: float = 0.5
+) -> tuple[list[float], list[float]]:
+    """Cumulative sums of one cell, upward (>= 0) and downward (<= 0), in standard errors; one value a night.
+
+    Each night's mean is compared with all runs before it, so that no true mean need be known (self-starting; Hawkins, 1987,
+    The Statistician 36), and what exceeds ``slack`` is summed (Page, 1954, Biometrika 41). Beyond 5 the level has moved:
+    where it has not, one of the two sums gets there about once in 465 nights (Montgomery, Statistical Quality Control).
+
+    Args:
+        nights: the runs of each night, the first ones being those to compare with; a night without runs changes nothing.
+        std: standard deviation of one run.
+    """
+    up, down = [0.0], [0.0]
+    before: list[float] = []
+    for night in nights:
+        z = (
+            (fmean(night) - fmean(before)) / (std * math.sqrt(1 / len(night) + 1 / len(before)))
+            if night and before
+            else math.nan
+        )
+        up.append(up[-1] if math.isnan(z) else max(0.0, up[-1] + z - slack))
+        down.append(down[-1] if math.isnan(z) else min(0.0, down[-1] + z + slack))
+        before += night
+    return up[1:], down[1:]
+
+
+def _squares(values: Sequence[float]) -> float:
+    """Sum of squared distances from the mean; 0 without values."""
+    return math.fsum((x - fmean(values)) ** 2 for x in values)

@@ -1,0 +1,303 @@
+"""Records to one long table, and the table to cells and a leaderboard. Pure: nothing is read or written here.
+
+Accuracies are in [0, 1] and seconds are wall time, as in the records; only the price is in points (100 x accuracy).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from benchmark.analysis.naming import as_json, methods_of, one_label, parts_of, told_apart
+from benchmark.analysis.reproduce import command
+from benchmark.catalogue.presets import CLEAN, OFFICIAL, preset_of
+from benchmark.catalogue.spec import ANCHOR
+from benchmark.storage.record import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FAMILY = ["dataset", "victim", "protocol"]
+
+GROUP = [
+    *FAMILY,
+    "ratio",
+    "preset",
+]  # accuracies are compared within a group and never across groups
+
+ANY_PRESET = "any"  # of attacks without presets, which stand beside those of each
+
+CELL = [*GROUP, "attack", "defense"]
+
+RUN = ["seed", "craft_seed"]  # what tells the repetitions of a cell apart
+
+COLUMNS: Mapping[str, str] = {
+    "key": "str",
+    "status": "str",
+    "dataset": "str",
+    "victim": "str",
+    "protocol": "str",
+    "ratio": "float64",
+    "preset": "str",
+    "attack": "str",
+    "defense": "str",
+    "seed": "int64",
+    "craft_seed": "int64",
+    "needs": "str",
+    "is_clean": "bool",
+    "is_undefended": "bool",
+    "test_acc": "float64",
+    "train_acc": "float64",
+    "peak_oracle": "float64",
+    "curve": "object",
+    "seconds_poison": "float64",
+    "seconds_purify": "float64",
+    "seconds_train": "float64",
+    "peak_memory_mb": "float64",
+    "date": "str",
+    "error": "str",
+    "dataset_spec": "str",
+    "protocol_spec": "str",
+    "attack_spec": "str",
+    "defense_spec": "str",
+    "facts": "str",
+    "artifacts": "str",
+    "environment": "str",
+    "command": "str",
+    "record": "str",
+}
+
+_AS_RECORDED = [item.name for item in fields(Record) if item.name in COLUMNS]
+
+
+def to_table(
+    records: Iterable[Record], *, without_presets: Collection[str] = (), mixed: bool = False
+) -> pd.DataFrame:
+    """One row a record, ordered by cell and seed.
+
+    Columns: ``key``; ``status`` (``ok`` or ``failed``); the labels ``dataset``, ``victim``, ``protocol``, ``ratio``, ``preset``,
+    ``attack``, ``defense``; ``seed``, ``craft_seed``; ``needs`` (comma-separated, empty for none); ``is_clean`` (the attack is the anchor),
+    ``is_undefended`` (the defense is); ``test_acc`` after the last epoch, ``train_acc``, ``peak_oracle`` (best epoch on test
+    data), each in [0, 1] and NaN where failed; ``curve`` (tuple, one test accuracy an epoch); ``seconds_poison``,
+    ``seconds_purify``, ``seconds_train``; ``peak_memory_mb``; ``date``; ``error``; ``*_spec``, ``facts``,
+    ``artifacts`` and ``environment`` as JSON text; ``command`` (of ``reproduce``, empty if unknown); ``record`` (sha256 of the whole
+    record); ``superseded`` (there is a newer record of the same cell and seed).
+
+    Settings that were written in several ways (``lsp``, ``lsp[patch=8]``) get the shortest of their labels. A label that stands for
+    several settings gets the differing ones added, for example ``dvae (width=8)``, so that results of different settings never
+    share a cell. A record without a finite accuracy counts as failed.
+
+    ``preset`` is that of the attack: ``official`` for one with the quirks of released code (``preset=official``, ``mode=official``), empty
+    for the default, ``any`` for clean data and attacks that have no presets. Presets are never averaged with each other.
+
+    Args:
+        records: in any order; of one key the last counts.
+        without_presets: registered names of attacks that have none (``suite.without_presets``). Those of other attacks count as default.
+        mixed: the records are of several runs, each of which wrote labels such as ``dvae`` under the parameters of its own suite. Then
+            what differs between the settings of one method is added to labels that do not say it: ``dvae (kd=5.0)``, ``dvae[kd=3.0]``.
+
+    Raises:
+        ValueError: if an accuracy is outside [0, 1].
+    """
+    import pandas as pd
+
+    unique = {record.key: record for record in records}
+    commands: dict[str, str] = {}
+    rows = [_row(record, commands, without_presets) for record in unique.values()]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
+    for column in ("dataset", "attack", "defense"):
+        table[column] = one_label(table[column], table[f"{column}_spec"])
+    for column in ("dataset", "protocol"):
+        table[column] = told_apart(table[column], table[f"{column}_spec"])
+    for column in (
+        "attack",
+        "defense",
+    ):  # settings that differ between data sets are no confusion: each has its own leaderboard
+        for _, part in table.groupby(FAMILY):
+            labels, specs = part[column], part[f"{column}_spec"]
+            if mixed:
+                labels = told_apart(labels, specs, methods_of)
+            table.loc[part.index, column] = told_apart(labels, specs)
+    table["works"] = (
+        table["status"] == "ok"
+    )  # a finished record is never superseded by a failed one
+    table = table.sort_values([*CELL, *RUN, "works", "date", "key"], ignore_index=True).drop(
+        columns="works"
+    )
+    table["superseded"] = table.duplicated([*CELL, *RUN], keep="last")
+    return table
+
+
+def _once(work: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Remembers what ``work`` made of the last tables, since every form of a report asks for it. Nobody changes a table in place."""
+    known: list[tuple[ref[pd.DataFrame], pd.DataFrame]] = []
+
+    @wraps(work)
+    def found(table: pd.DataFrame) -> pd.DataFrame:
+        known[:] = [(its, made) for its, made in known if its() is not None][-3:]
+        for its, made in known:
+            if its() is table:
+                return made.copy(deep=False)
+        known.append((ref(table), work(table)))
+        return known[-1][1].copy(deep=False)
+
+    return found
+
+
+@_once
+def comparable(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``table`` that count: no superseded ones.
+
+    Attacks without presets are repeated for each preset that other attacks have at the same poison ratio, and clean data at each poison
+    ratio and preset of the same family.
+    """
+    import pandas as pd
+
+    live = table[~table["superseded"]]
+    attacked, clean = live[~live["is_clean"]], live[live["is_clean"]]
+    free = attacked["preset"] == ANY_PRESET
+    attacked = pd.concat(
+        [attacked[~free], _repeated(attacked[free], attacked[~free], ["preset"])], ignore_index=True
+    )
+    return pd.concat(
+        [attacked, _repeated(clean, attacked, ["ratio", "preset"])], ignore_index=True
+    ).drop_duplicates([*CELL, *RUN], ignore_index=True)
+
+
+def draws(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``comparable`` that are draws of their own.
+
+    What does not depend on the craft seed, such as undefended victims of clean data, gives the same images, curve and accuracy with each:
+    of such runs of one victim seed the first is left.
+    """
+    again = rows.duplicated([*CELL, "seed", "artifacts", "curve", "test_acc"]) & (
+        rows["status"] == "ok"
+    )
+    return rows[~again]
+
+
+def sharing(rows: pd.DataFrame) -> str:
+    """What a spread over the seeds of ``rows`` covers, in words that follow "over 3 seeds"."""
+    seeds = rows[RUN].drop_duplicates()
+    if seeds["craft_seed"].nunique() < 2:
+        return ", which share poisons and purified sets"
+    if seeds["seed"].is_unique and seeds["craft_seed"].is_unique:
+        return ", each with poisons and purified sets of its own"
+    return ", some of which share poisons and purified sets"
+
+
+def unlike(rows: pd.DataFrame) -> list[str]:
+    """What was not the same for all of ``rows``, beside their defenses, in sentences: poisoned images of one attack and seed, and machines.
+
+    Where a poison is made again on another machine, or by a later version, its last bits may differ, and from there on all of it.
+    """
+    done = rows[rows["status"] == "ok"]  # failed records may have neither images nor a machine
+    known = done.assign(poison=[json.loads(text).get("poison") for text in done["artifacts"]])
+    poisons = known.groupby(["attack", *RUN])["poison"].nunique()
+    said = [
+        f"On {attack}, not all defenses faced the same poisoned images in {seeds} seed{'s' * (seeds != 1)}: made again elsewhere, they "
+        "differ. Differences there are also those of the poisons."
+        for attack, seeds in poisons[poisons > 1].groupby("attack").size().items()
+    ]
+    machines = {
+        (str(found.get("device", "")), str(found.get("threads", "")))
+        for found in map(json.loads, set(done["environment"]))
+    }
+    if len(machines) > 1:
+        said.append(
+            "The records were made on several kinds of machine: their seconds differ for that reason, and accuracies may."
+        )
+    return said
+
+
+def _repeated(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """``rows`` once for each combination of ``columns`` that ``others`` have beside what else makes a group; once where they have none."""
+    shared = [name for name in GROUP if name not in columns]
+    found = (
+        others[GROUP].drop_duplicates().rename(columns={name: f"{name} there" for name in columns})
+    )
+    rows = rows.merge(found, on=shared, how="left")
+    for name in columns:
+        rows[name] = rows.pop(f"{name} there").fillna(
+            rows[name].replace(ANY_PRESET, "") if name == "preset" else rows[name]
+        )
+    return rows
+
+
+def _row(
+    record: Record, commands: dict[str, str], without_presets: Collection[str]
+) -> dict[str, Any]:
+    """``commands`` remembers them by all that they depend on, since the seeds of a cell share one."""
+    acc = math.nan if record.test_acc is None or record.status != "ok" else float(record.test_acc)
+    if acc < 0 or acc > 1:
+        raise ValueError(
+            f"record {record.key}: test_acc is {acc}, expected a share in [0, 1]; delete the record and run the cell again"
+        )
+    ok = math.isfinite(acc)
+    texts = {
+        name: as_json(value) for name, value in vars(record).items() if isinstance(value, Mapping)
+    }
+    values = {name: getattr(record, name) for name in _AS_RECORDED}
+    protocol = {
+        **record.protocol_spec,
+        "precision": record.precision,
+    }  # the resolved one: fp32 and bf16 are not seeds of each other
+    row = values | {
+        "status": "ok" if ok else "failed",
+        "preset": _preset(
+            {"name": record.attack, **record.attack_spec}, {ANCHOR, *without_presets}
+        ),
+        "needs": ", ".join(record.needs),
+        "is_clean": record.attack_spec.get("name", record.attack) == ANCHOR,
+        "is_undefended": record.defense_spec.get("name", record.defense) == ANCHOR,
+        "test_acc": acc,
+        "train_acc": math.nan if record.train_acc is None or not ok else float(record.train_acc),
+        "peak_oracle": max(record.curve, default=math.nan) if ok else math.nan,
+        "curve": tuple(record.curve) if ok else (),
+        **{
+            f"seconds_{stage}": float(record.seconds.get(stage, math.nan))
+            for stage in ("poison", "purify", "train")
+        },
+        "error": record.error if record.error or ok else "the record holds no accuracy",
+        **{
+            name: texts[name]
+            for name in (
+                "dataset_spec",
+                "attack_spec",
+                "defense_spec",
+                "facts",
+                "artifacts",
+                "environment",
+            )
+        },
+        "protocol_spec": as_json(protocol),
+        "record": hashlib.sha256(as_json({**vars(record), **texts}).encode()).hexdigest(),
+    }
+    deciding = [
+        str(row[name])
+        for name in (
+            *GROUP,
+            "craft_seed",
+            "dataset_spec",
+            "protocol_spec",
+            "attack_spec",
+            "defense_spec",
+        )
+    ]
+    settings = "\n".join([*deciding, texts["dataset_params"], *record.sources])
+    if settings not in commands:
+        commands[settings] = command(record)
+    return row | {"command": commands[settings]}
+
+
+def _preset(attack: Mapping[str, Any], without: Collection[str]) -> str:
+    """Of several attacks, one with quirks decides. What a record does not say is the default, which stood for all before presets."""
+    parts = [(part.get("name"), preset_of(part.get("params", {}))) for part in parts_of(attack)]
+    found = {preset or CLEAN for name, preset in parts if preset is not None or name not in without}
+    return ANY_PRESET if not found else OFFICIAL if OFFICIAL in found else ""

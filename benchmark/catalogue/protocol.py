@@ -1,0 +1,145 @@
+"""Frozen victim-training settings: what must be equal before two accuracies may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+
+from benchmark.catalogue.spec import Value, did_you_mean
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a victim is trained.
+
+    Attributes:
+        epochs: passes over the training set. The accuracy after the last one is the result.
+        batch_size: images a step; an incomplete last batch is dropped unless it is the only one.
+        lr, momentum, weight_decay: of SGD.
+        nesterov: use Nesterov momentum.
+        schedule: ``cosine`` (to 0, per epoch) or ``onecycle`` (linear up over ``warmup``, then linear to 0, per step).
+        warmup: share of the steps over which ``onecycle`` rises.
+        crop: zero padding of the random crop in pixels; 0 for none.
+        flip: mirror images at random, where the data set allows it.
+        clip: bound on the global L2 norm of the gradient; 0 for none.
+        precision: ``auto``, ``fp32`` or ``bf16``; ``auto`` is resolved when planning.
+        label_smoothing: share of each label that is spread evenly over all classes (Szegedy et al., CVPR 2016, arXiv:1512.00567).
+    """
+
+    name: str
+    summary: str
+    epochs: int
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    nesterov: bool = False
+    schedule: str = "cosine"
+    warmup: float = 0.25
+    crop: int = 4
+    flip: bool = True
+    clip: float = 5.0
+    precision: str = "auto"
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("cosine", "onecycle"):
+            raise ValueError(f'schedule "{self.schedule}" is unknown; expected cosine or onecycle')
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(
+                f'precision "{self.precision}" is unknown; expected auto, fp32 or bf16'
+            )
+        for name, least in (("epochs", 1), ("batch_size", 2), ("crop", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"protocol {self.name}: {name}={getattr(self, name)}, expected at least {least}"
+                )
+        if not 0 < self.warmup < 1:
+            raise ValueError(
+                f"protocol {self.name}: warmup={self.warmup}, expected a share between 0 and 1"
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"protocol {self.name}: label_smoothing={self.label_smoothing}, expected a share from 0 to below 1"
+            )
+        if self.lr <= 0:
+            raise ValueError(
+                f"protocol {self.name}: lr={self.lr}, expected a positive learning rate"
+            )
+
+    def settings(self) -> dict[str, Value]:
+        """What decides a training, for keys and records. A setting that came later is left out where it is off, so that no key moves."""
+        values = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in ("name", "summary", "precision")
+        }
+        if not self.label_smoothing:
+            del values["label_smoothing"]
+        return values
+
+    def with_values(self, values: Mapping[str, Value]) -> Protocol:
+        """This protocol with some settings replaced.
+
+        Raises:
+            ValueError: for an unknown setting or a value of the wrong type.
+        """
+        known = {item.name: item for item in fields(self) if item.name not in ("name", "summary")}
+        fitting: dict[str, Value] = {}
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(
+                    f'a protocol has no setting "{name}"{did_you_mean(name, sorted(known))}'
+                )
+            kind = known[name].type
+            if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+            if type(value).__name__ != kind:
+                raise ValueError(f"protocol setting {name}={value!r} is not of type {kind}")
+            fitting[name] = value
+        return replace(self, **fitting)  # type: ignore[arg-type]
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            "std60",
+            "the papers' recipe: 60 epochs, cosine from 0.1, batch 128, crop 4 + flip, clip 5.0",
+            epochs=60,
+        ),
+        Protocol(
+            "lite",
+            "for CPUs: 20 epochs, one-cycle to 0.2, batch 64, crop 4 + flip; minutes a victim on 10,000 CIFAR images",
+            epochs=20,
+            batch_size=64,
+            lr=0.2,
+            nesterov=True,
+            schedule="onecycle",
+        ),
+        Protocol(
+            "quick",
+            "for a first look on the embedded set: 7 epochs, one-cycle to 0.2, batch 64, no crop, smoothed labels",
+            epochs=7,
+            batch_size=64,
+            lr=0.2,
+            weight_decay=2e-3,
+            nesterov=True,
+            schedule="onecycle",
+            crop=0,
+            clip=1.0,
+            label_smoothing=0.1,
+        ),
+    )
+}
+
+
+def get_protocol(name: str) -> Protocol:
+    """The named protocol.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f'unknown protocol "{name}"{did_you_mean(name, sorted(PROTOCOLS))}')
+    return PROTOCOLS[name]

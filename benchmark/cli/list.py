@@ -1,0 +1,100 @@
+"""The command ``list``: shows methods, protocols and suites. Imports no method."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from benchmark.catalogue.protocol import PROTOCOLS, get_protocol
+from benchmark.catalogue.registry import Registry
+from benchmark.cli.console import console, errors
+from benchmark.cli.options import (
+    Plugins,
+    What,
+)
+from benchmark.cli.workspace import registry_of
+
+
+def list_(
+    what: Annotated[What, typer.Argument(help="what to list")],
+    name: Annotated[
+        str | None, typer.Argument(help="only this one, in full", show_default=False)
+    ] = None,
+    plugin: Plugins = None,
+) -> None:
+    """List methods with parameters, defaults and citation; or protocols, or suites."""
+    from benchmark.cli.workspace import tell_broken
+
+    if what is What.protocols:
+        list_protocols(name, console)
+    elif what is What.suites:
+        list_suites(name, console)
+    else:
+        registry = registry_of(plugin)
+        list_methods(what.value.removesuffix("s"), name, registry, console)
+        tell_broken(registry, errors)
+
+
+def list_protocols(name: str | None, console: Console) -> None:
+    """All protocols, or the one called ``name``, with every setting."""
+    for protocol in [get_protocol(name)] if name else PROTOCOLS.values():
+        values = ", ".join(
+            f"{item.name}={getattr(protocol, item.name)}"
+            for item in fields(protocol)
+            if item.name not in ("name", "summary")
+        )
+        console.print(
+            f"[bold]{protocol.name}[/bold]  {escape(protocol.summary)}\n    [dim]{escape(values)}[/dim]",
+            highlight=False,
+        )
+
+
+def list_suites(only: str | None, console: Console) -> None:
+    """All shipped suites, or one, with their axes and files."""
+    from benchmark.planning.suite import (  # pydantic, which the other lists do without
+        read_suite,
+        suite_names,
+    )
+
+    for name in [only] if only else suite_names():
+        raw, where = read_suite(name)
+        axes = ", ".join(
+            f"{key}: {raw[key]}"
+            for key in ("datasets", "attacks", "defenses", "victims", "protocols")
+            if key in raw
+        )
+        console.print(
+            f"[bold]{name}[/bold]  {escape(str(raw.get('about', '')))}\n    [dim]{escape(axes)}\n    {escape(where)}[/dim]",
+            highlight=False,
+        )
+
+
+def list_methods(kind: str, name: str | None, registry: Registry, console: Console) -> None:
+    """All methods of a kind, or one, with citation, parameters and defaults as their files write them."""
+    cards = registry.cards(kind)
+    shown = [registry.card(kind, name)] if name else list(cards.values())
+    for card in shown:
+        about = [
+            text
+            for text in (
+                card.cite,
+                f"norm {card.norm}" if card.norm else "",
+                f"version {card.version}" if card.cite else "",
+            )
+            if text
+        ]
+        about += [f"needs {', '.join(card.needs)}"] if card.needs else []
+        console.print(
+            f"[bold]{escape(card.name)}[/bold]  {escape(card.summary)}  [dim]{escape('; '.join(about))}[/dim]",
+            highlight=False,
+        )
+        for param in card.params.values():
+            default = "(required)" if param.required else f"= {param.shown}"
+            console.print(
+                f"    {param.name}: {escape(param.type)} {escape(default)}  [dim]{escape(param.doc)}[/dim]",
+                highlight=False,
+            )

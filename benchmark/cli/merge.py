@@ -1,0 +1,59 @@
+"""The command ``merge``: the results of several machines in one store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.cli.console import console, errors
+from benchmark.cli.options import Results
+from benchmark.cli.workspace import store_of
+
+
+def merge(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="folders of results of other machines, each with a store in it", show_default=False
+        ),
+    ],
+    artifacts: Annotated[
+        bool,
+        typer.Option(
+            "--artifacts", help="also poisoned and purified images, so that they are not made again"
+        ),
+    ] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Copy the records of other machines into the store here. Nothing that is here is overwritten.
+
+    Where a cell is in both with different numbers, the one here stays and the difference is told. Then report --all shows everything, and
+    run with --policy collect shows one suite.
+    """
+    from benchmark.storage.merge import merge_store
+
+    into, bad = store_of(results), 0
+    for folder in sources:
+        merged = merge_store(into, store_of(folder), artifacts)
+        copied = f"{merged.records} records" + (
+            f" and {merged.artifacts} artifacts" if artifacts else ""
+        )
+        console.print(
+            f"{folder}: {copied} copied, {merged.there} there already",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        for title, sentences in (("differs", merged.conflicts), ("refused", merged.refused)):
+            for sentence in sentences:
+                errors.print(
+                    f"{title}: {sentence}",
+                    style="red",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
+        bad += len(merged.conflicts) + len(merged.refused)
+    raise typer.Exit(1 if bad else 0)

@@ -1,0 +1,228 @@
+"""The commands ``poison`` and ``purify``: make one data set and write it for use elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+
+from benchmark.catalogue.spec import ANCHOR, Spec
+from benchmark.cli.console import console, errors
+from benchmark.cli.options import (
+    DataRoot,
+    Device,
+    Download,
+    Format,
+    Plugins,
+    Results,
+)
+from benchmark.cli.workspace import (
+    data_root_of,
+    machine_of,
+    plan_suite,
+    registry_of,
+    store_of,
+    tell_broken,
+)
+
+if TYPE_CHECKING:
+    from benchmark.catalogue.registry import Registry
+    from benchmark.running.scheduler.outcome import Machine
+    from benchmark.storage.store import Store
+
+MADE = "Parameters are the published ones unless given. What was made before is not made again."
+
+
+POISON = f"Make the training images of a data set, your own folder too, unlearnable, and write them.\n\n{MADE}"
+PURIFY = f"Purify the training images of a data set, your own folder too, and write them.\n\n{MADE}"
+
+
+def make(
+    context: typer.Context,
+    method: Annotated[
+        str,
+        typer.Argument(
+            help="with parameters: for poison an attack, such as em\\[granularity=class]; for purify jpeg\\[quality=30]"
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", help="a new folder for the images and their manifest.json", show_default=False
+        ),
+    ],
+    dataset: Annotated[
+        str,
+        typer.Option(help='whose images: embedded, cifar10, "folder\\[path=photos,size=64]", ...'),
+    ] = "embedded",
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="png: a folder that can be a data set; npz: arrays; pt: the change alone, perturbation.pt",
+        ),
+    ] = Format.png,
+    seed: Annotated[int, typer.Option(help="of the poison or the purifier", min=0)] = 0,
+    plugin: Plugins = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+    download: Download = False,
+    device: Device = "auto",
+) -> None:
+    from benchmark.running.hardware import choose_device
+
+    kind = "attack" if context.info_name == "poison" else "defense"
+    machine = machine_of(choose_device(device), data_root_of(data_root), plugin)
+    code = make_and_write(
+        kind,
+        method,
+        dataset,
+        out,
+        form.value,
+        seed,
+        registry_of(plugin),
+        store_of(results),
+        machine,
+        download,
+        console=console,
+        errors=errors,
+    )
+    raise typer.Exit(code)
+
+
+SHOWN = {
+    "linf": "L-inf {:.4f}",
+    "l2_max": "L2 at most {:.3f}",
+    "l0_max": "L0 at most {} pixels",
+    "psnr_mean": "PSNR {:.1f} dB",
+    "probe": "linear probe {:.1%}",
+}
+
+
+def make_and_write(
+    kind: str,
+    method: str,
+    dataset: str,
+    out: Path,
+    form: str,
+    seed: int,
+    registry: Registry,
+    store: Store,
+    machine: Machine,
+    download: bool,
+    *,
+    console: Console,
+    errors: Console,
+) -> int:
+    """Makes what is not in the store yet, writes it to ``out`` and says what was written. Returns the exit code.
+
+    Args:
+        kind: ``attack`` or ``defense``.
+        method: its spec.
+        dataset: the spec of the data set whose training images are poisoned or purified.
+        form: of ``export``.
+        seed: the craft seed.
+
+    Raises:
+        ValueError, OSError: for anything that is wrong with these, before the work.
+    """
+    from benchmark.datasets._open import known, open_dataset
+    from benchmark.planning.suite import Suite, check_sets, check_values, resolve
+    from benchmark.running.scheduler.run import run_plan
+    from benchmark.storage.export import check_new, export
+
+    out = out.resolve()
+    check_new(out)
+    tell_broken(registry, errors)
+    attack, defense = (method, ANCHOR) if kind == "attack" else (ANCHOR, method)
+    suite = Suite(
+        name="export", datasets=(dataset,), attacks=(attack,), defenses=(defense,), craft_seed=seed
+    )
+    spec = resolve(suite, kind, method, registry)
+    card = registry.card(kind, spec.name)
+    if kind == "defense" and not card.purifies:
+        raise ValueError(
+            f'defense "{spec.name}" changes training, not images; `list defenses` shows which purify'
+        )
+    check_values("parameters", [(kind, spec)], registry)
+    plan = plan_suite(suite, registry, Path(machine.data_root), machine.device, download, errors)
+    if (
+        kind == "attack"
+        and (found := known(plan.cells[0].dataset, Path(machine.data_root), registry)) is not None
+    ):
+        check_sets("parameters", [(spec, found.info)], registry)
+    stages = [stage for stage in plan.stages if stage.kind != "train"]
+    outcome = run_plan(stages, store, machine)
+    if outcome.exit_code:
+        for failure in outcome.failures:
+            errors.print(
+                f"[red]{escape(failure.label)} failed: {escape(failure.error)}[/red]",
+                highlight=False,
+            )
+        return outcome.exit_code
+
+    wanted = stages[-1]  # inputs come before what reads them
+    facts = store.manifest(wanted.key)["facts"]
+    about = {
+        kind: _about(spec, kind, registry),
+        "dataset": str(plan.cells[0].dataset),
+        "fingerprint": wanted.payload["dataset"]["fingerprint"],
+        "craft_seed": seed,
+        "precision": wanted.payload["precision"],
+        "facts": facts,
+    }
+    source, made = (
+        open_dataset(plan.cells[0].dataset, Path(machine.data_root), registry),
+        store.load_images(wanted.key),
+    )
+    with Progress(console=errors, transient=True) as bar:
+        task = bar.add_task("writing", total=1.0)
+        export(
+            out,
+            form,
+            made,
+            source,
+            about,
+            lambda share, note: bar.update(task, completed=share, description=note),
+        )
+    count = f"{len(made):,}" + (
+        f" of {len(source.train):,}" if len(made) < len(source.train) else ""
+    )
+    side, other = made.info.height, made.info.width
+    console.print(
+        f"{count} images of {side}x{other} pixels with {kind} {spec} in {out}{_measured(facts)}",
+        markup=False,
+    )
+    if form == "png" and side == other:
+        console.print(
+            f'to read them again: --dataset "folder[path={out},size={side}]"',
+            markup=False,
+            soft_wrap=True,
+        )
+    return 0
+
+
+def _about(spec: Spec, kind: str, registry: Registry) -> dict[str, Any]:
+    own = {
+        "spec": str(spec),
+        "name": spec.name,
+        "params": dict(spec.params),
+        "version": registry.card(kind, spec.name).version,
+    }
+    return own if spec.then is None else {**own, "then": _about(spec.then, kind, registry)}
+
+
+def _measured(facts: Mapping[str, Any]) -> str:
+    found = [
+        text.format(facts[name]) for name, text in SHOWN.items() if facts.get(name) is not None
+    ]
+    if "probe" in facts and facts["probe"] is None:
+        found.append(
+            "no linear probe, which takes a change of images of up to 64x64 pixels, on average four or more a class"
+        )
+    return f": {', '.join(found)}" if found else ""

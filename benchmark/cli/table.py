@@ -1,0 +1,75 @@
+"""The command ``table``: all results as one file for other programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from benchmark.cli.console import console, errors
+from benchmark.cli.options import Plugins, Results
+from benchmark.cli.workspace import registry_of, store_of
+
+
+def table(
+    suite: Annotated[
+        str | None,
+        typer.Argument(
+            help="only the cells of this suite's last run; without it all records of the store",
+            show_default=False,
+        ),
+    ] = None,
+    plugin: Plugins = None,
+    license_: Annotated[
+        str, typer.Option("--license", help="under which you pass the table on, such as CC-BY-4.0")
+    ] = "not stated",
+    results: Results = Path("results"),
+) -> None:
+    """Write the long table, one row a trained victim, as records.csv, with records.json, which says what its columns mean.
+
+    Failed cells are rows too. Where pyarrow is installed (the extra "parquet") there is records.parquet as well.
+    """
+    from benchmark.analysis.columns import describe, long_csv, long_parquet
+    from benchmark.analysis.table import to_table
+    from benchmark.planning.suite import read_suite, without_presets
+    from benchmark.running.last_run import every_record, last_selection, records_of
+    from benchmark.storage.atomic import publish
+
+    store = store_of(results)
+    name = "all" if suite is None else str(read_suite(suite)[0]["name"])
+    folder = results / name
+    if suite is None:
+        records = every_record(store)
+    elif (selected := last_selection(folder)) is not None:
+        records = records_of(store, selected)
+    else:
+        raise ValueError(
+            f"the suite {name} has no run in {results}; run it first, or leave the suite out to get all records"
+        )
+    if not records:
+        raise ValueError(
+            f"there are no records in {store.root}; run a suite first, or point --results at the folder of a run"
+        )
+    long = to_table(
+        records, without_presets=without_presets(registry_of(plugin)), mixed=suite is None
+    )
+    files = {"records.csv": long_csv(long).encode()}
+    try:
+        files["records.parquet"] = long_parquet(long)
+    except ImportError as error:
+        (folder / "records.parquet").unlink(missing_ok=True)  # of an earlier table
+        errors.print(
+            f"there is no records.parquet: {escape(str(error))}", highlight=False, soft_wrap=True
+        )
+    description = describe(long, files, f"uebench-{name}", license_)
+    files["records.json"] = json.dumps(description, indent=1).encode() + b"\n"
+    for file, content in files.items():
+        publish(folder / file, content)
+    console.print(
+        f"{len(long)} records: {escape(', '.join(str(folder / file) for file in files))}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,172 @@
+"""Open a data set by its spec: cached, or decoded and then cached; whole, or a subset."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.catalogue.registry import Registry
+from benchmark.catalogue.spec import Spec
+from benchmark.datasets import _cache
+from benchmark.datasets._listing import listing_digest
+from benchmark.keys import axis_seed, digest
+
+if TYPE_CHECKING:
+    from benchmark.api import Context
+    from benchmark.data import ImageSet, Splits
+
+SUBSET_PARAMS = ("train_per_class", "test_per_class", "subset_seed")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where the whole set of a spec is cached, and the spec of that whole set."""
+
+    spec: Spec
+    source: str
+    shard: Path
+
+
+def open_dataset(
+    spec: Spec, root: Path, registry: Registry, ctx: Context | None = None, download: bool = False
+) -> Splits:
+    """The data set's images, from the cache if they are there, cut to the subset that ``spec`` asks for.
+
+    Args:
+        spec: name and parameters; those not given take their defaults.
+        root: the data folder; torchvision's sets lie in it, the cache in ``root/cache``.
+        ctx: threads, progress and log of the build; by default all cores and no messages.
+        download: fetch a set that is not there.
+
+    Raises:
+        FileNotFoundError: if the set's files are not there; the message says how to get them.
+        ValueError: if the set, its cached copy or the subset's parameters are not usable.
+        OSError: if the cache cannot be written.
+    """
+    full = registry.resolve("dataset", spec)
+    entry = _entry(full, root, registry)
+    whole = (
+        _cache.read(entry.shard)
+        if _cache.is_complete(entry.shard)
+        else _build(entry, root, registry, ctx, download)
+    )
+    return _subset(full, whole)
+
+
+def fingerprint(
+    spec: Spec, root: Path, registry: Registry, ctx: Context | None = None, download: bool = False
+) -> str:
+    """sha256 of the whole set's images, labels and info, whatever subset ``spec`` asks for.
+
+    It depends on content only: the same images in another folder have the same fingerprint. Builds the cache if
+    there is none; arguments and errors are those of ``open_dataset``.
+    """
+    entry = _entry(registry.resolve("dataset", spec), root, registry)
+    cached = _cache.known(entry.shard)
+    if cached is None:
+        _build(entry, root, registry, ctx, download)
+        cached = _cache.known(entry.shard)
+        assert cached is not None
+    return cached.fingerprint
+
+
+def known(spec: Spec, root: Path, registry: Registry) -> _cache.Known | None:
+    """What is recorded of the whole set if it was built before, else None; never builds anything and needs no torch.
+
+    Raises:
+        ValueError: if the set is there and has too few images for the subset that ``spec`` asks for, or its record is damaged.
+    """
+    full = registry.resolve("dataset", spec)
+    found = _cache.known(_entry(full, root, registry).shard)
+    for split, counts in found.class_counts.items() if found else ():
+        for label, count in counts.items():
+            _take(full, split, label, count)
+    return found
+
+
+def _entry(full: Spec, root: Path, registry: Registry) -> _Entry:
+    params = {name: value for name, value in full.params.items() if name not in SUBSET_PARAMS}
+    whole = full.with_params(params)
+    source = _source(whole, root, registry)
+    version = registry.card("dataset", full.name).version
+    name = digest(
+        {
+            "name": full.name,
+            "version": version,
+            "params": params,
+            "source": source,
+            "layout": _cache.LAYOUT,
+        }
+    )
+    return _Entry(whole, source, root / "cache" / f"{full.name}-{name[:16]}.safetensors")
+
+
+def _source(spec: Spec, root: Path, registry: Registry) -> str:
+    if "source_id" in registry.card("dataset", spec.name).overrides:
+        return str(registry.build("dataset", spec).source_id(root))
+    path = spec.params.get("path")
+    return (
+        listing_digest(Path(path).expanduser(), skip=root / "cache")
+        if isinstance(path, str)
+        else ""
+    )
+
+
+def _build(
+    entry: _Entry, root: Path, registry: Registry, ctx: Context | None, download: bool
+) -> Splits:
+    from benchmark.api import Context
+
+    ctx = Context(workers=os.cpu_count() or 1) if ctx is None else ctx
+    _cache.check_writable(entry.shard.parent)  # before the work, not after it
+    splits: Splits = registry.build("dataset", entry.spec).load(root, ctx, download)
+    if _source(entry.spec, root, registry) != entry.source:
+        raise ValueError(
+            f'the files of data set "{entry.spec}" changed while they were read; run again when they are at rest'
+        )
+    _cache.write(entry.shard, splits, entry.spec)
+    ctx.log(
+        f"{entry.spec.name}: {len(splits.train):,} training and {len(splits.test):,} test images cached in {entry.shard}"
+    )
+    return splits
+
+
+def _subset(spec: Spec, whole: Splits) -> Splits:
+    from benchmark.data import Splits
+
+    train = _per_class(whole.train, "train", spec)
+    test = _per_class(whole.test, "test", spec)
+    return Splits(train, test, notes=whole.notes)
+
+
+def _per_class(data: ImageSet, split: str, spec: Spec) -> ImageSet:
+    """``<split>_per_class`` images of each class in their original order; a smaller choice lies within a larger one."""
+    import numpy as np
+    import torch
+
+    if spec.params[f"{split}_per_class"] == 0:
+        return data
+    chosen = []
+    for label, name in enumerate(data.info.class_names):
+        members = (data.y == label).nonzero().flatten()
+        count = _take(spec, split, name, len(members))
+        generator = np.random.default_rng(
+            axis_seed("subset", spec.params["subset_seed"], split, label)
+        )
+        chosen.append(members[torch.from_numpy(generator.permutation(len(members))[:count])])
+    return data.select(torch.cat(chosen).sort().values)
+
+
+def _take(spec: Spec, split: str, label: str, there: int) -> int:
+    """How many of the ``there`` images of a class the spec asks for."""
+    count = spec.params[f"{split}_per_class"]
+    assert isinstance(count, int)
+    if count < 0:
+        raise ValueError(f"{split}_per_class={count}, expected 0 (all images) or a positive number")
+    if there < count:
+        raise ValueError(
+            f'{split}_per_class={count}, but class "{label}" of {spec.name} has {there} {split} images'
+        )
+    return count or there

@@ -1,0 +1,412 @@
+"""Suites: the axes of the grid, read from YAML and checked all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    field_validator,
+)
+
+from benchmark.catalogue.presets import preset_of
+from benchmark.catalogue.protocol import PROTOCOLS, get_protocol
+from benchmark.catalogue.registry import Registry
+from benchmark.catalogue.spec import (
+    Spec,
+    Value,
+    did_you_mean,
+    parse_seeds,
+    parse_spec,
+    parse_value,
+    split_list,
+)
+
+if TYPE_CHECKING:
+    from benchmark.data import DatasetInfo
+
+FOLDER = Path(__file__).resolve().parent.parent / "suites"
+SECTIONS = ("attacks", "defenses", "datasets", "victims")
+TAKEN = (
+    "store",
+    "all",
+    ".",
+    "..",
+)  # names of folders that a suite's own folder of results must not have
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _seed_list(value: Any) -> Any:
+    return parse_seeds(value) if isinstance(value, str) else _as_list(value)
+
+
+def _numbers(values: Any) -> Any:
+    """A mapping with texts such as ``8/255`` read as numbers; anything else is left for pydantic to refuse."""
+    if not isinstance(values, Mapping):
+        return values
+    return {
+        key: parse_value(value) if isinstance(value, str) else value
+        for key, value in values.items()
+    }
+
+
+Many = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class Suite(BaseModel):
+    """The axes of a grid. Every axis takes one value or a list.
+
+    ``parameters`` holds, for a method's name, values that replace its defaults throughout the suite; ``protocol_values`` does
+    the same for the protocol. A label such as ``em[granularity=class]`` stays as short as it is written. ``craft_seed`` is that of poisons
+    and purified sets, which all victim seeds share; with ``seed`` each victim seed has its own.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    about: str = ""
+    datasets: Many = ("embedded",)
+    attacks: Many
+    defenses: Many
+    victims: Many = ("resnet18",)
+    protocols: Many = ("std60",)
+    seeds: Annotated[tuple[StrictInt, ...], BeforeValidator(_seed_list), Field(min_length=1)] = (0,)
+    ratios: Annotated[tuple[float, ...], BeforeValidator(_as_list), Field(min_length=1)] = (1.0,)
+    craft_seed: int | Literal["seed"] = 0
+    precision: str = "auto"
+    parameters: Mapping[str, Mapping[str, Value]] = {}
+    protocol_values: Annotated[Mapping[str, Value], BeforeValidator(_numbers)] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        if not name or name in TAKEN or any(mark in name for mark in "/\\\0"):
+            raise ValueError(
+                f'"{name}" cannot be the name of a folder of results; expected a plain name such as nightly'
+            )
+        return name
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if any(seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds {list(seeds)} must be different and not negative")
+        return seeds
+
+    @field_validator("craft_seed", mode="before")
+    @classmethod
+    def _craft_seed(cls, value: object) -> object:
+        if value == "seed" or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+        raise ValueError(
+            f'{value!r} is no craft seed; expected a whole number, or "seed": poisons and purified sets of their own for each victim seed'
+        )
+
+    @field_validator("ratios")
+    @classmethod
+    def _ratios(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 <= ratio <= 1 for ratio in ratios):
+            raise ValueError(f"poison ratios {list(ratios)} must be from 0 to 1")
+        return ratios
+
+    @field_validator("precision")
+    @classmethod
+    def _precision(cls, precision: str) -> str:
+        if precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f'precision "{precision}" is unknown; expected auto, fp32 or bf16')
+        return precision
+
+    def craft_seed_of(self, seed: int) -> int:
+        """The craft seed of the images that the victims of a seed train on."""
+        return seed if self.craft_seed == "seed" else self.craft_seed
+
+
+class SuiteError(ValueError):
+    """Everything wrong with a suite, with its place, at once."""
+
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(
+            f"{where}: {len(problems)} problem{'s' if len(problems) > 1 else ''}\n{listed}"
+        )
+
+
+def suite_names() -> list[str]:
+    """The suites that come with uebench."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
+def read_suite(name: str) -> tuple[dict[str, Any], str]:
+    """The raw axes of a suite by name or path of a YAML file, and where they were read.
+
+    Raises:
+        ValueError: if there is no such suite or the file is not a YAML mapping.
+    """
+    file = Path(name)
+    if not (file.suffix in (".yaml", ".yml") and file.is_file()):
+        file = FOLDER / f"{name}.yaml"
+        if not file.is_file() or file.parent != FOLDER:
+            raise ValueError(
+                f'unknown suite "{name}"{did_you_mean(name, suite_names())}; or give the path of a YAML file'
+            )
+    try:
+        raw = yaml.safe_load(file.read_bytes())  # bytes: what is no text is a YAMLError too
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ValueError(
+            f"{file} holds a {type(raw).__name__}, expected the axes of a suite (attacks, defenses, datasets, ...)"
+        )
+    return {"name": file.stem, **raw}, str(file)
+
+
+def load_suite(
+    name: str,
+    registry: Registry,
+    axes: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
+) -> Suite:
+    """A checked suite.
+
+    Args:
+        name: of a shipped suite, or the path of a YAML file.
+        axes: axes that replace those of the file, for example ``{"attacks": ["em"]}``.
+        settings: ``key=value`` texts: ``em.max_rounds=20`` for a method, ``protocol.epochs=3``, or an axis such as ``seeds=0``.
+
+    Raises:
+        SuiteError: with every problem found, each with its path.
+    """
+    raw, where = read_suite(name)
+    raw.update(axes or {})
+    problems = [problem for problem in (_apply(raw, setting) for setting in settings) if problem]
+    try:
+        suite = Suite.model_validate(raw)
+    except ValidationError as error:
+        problems += dict.fromkeys(
+            _problem(item) for item in error.errors()
+        )  # each once: a value tried as four types fails four times
+        suite = None
+    problems += _method_problems(raw, registry)
+    if problems or suite is None:
+        raise SuiteError(where, problems)
+    return suite
+
+
+def check_values(suite: str, specs: Iterable[tuple[str, Spec]], registry: Registry) -> None:
+    """Builds each method once, so that a value it refuses is told before a run and not hours into it.
+
+    Args:
+        suite: its name, for the message.
+        specs: kind and full spec of each method.
+
+    Raises:
+        SuiteError: with every method that refuses its values.
+    """
+    parts = {(kind, str(part)): (kind, part) for kind, spec in specs for part in spec.parts()}
+    _raise_refusals(suite, (partial(registry.build, kind, part) for kind, part in parts.values()))
+
+
+def check_sets(suite: str, pairs: Iterable[tuple[Spec, DatasetInfo]], registry: Registry) -> None:
+    """Asks each attack whether it can protect the data sets it is to meet.
+
+    Args:
+        suite: its name, for the message.
+        pairs: the full spec of an attack, and what is known of a data set.
+
+    Raises:
+        SuiteError: with every attack that refuses a data set.
+    """
+
+    def ask(part: Spec, info: DatasetInfo) -> None:
+        attack = registry.build("attack", part)
+        try:
+            attack.check(info)
+        except ValueError as error:
+            raise ValueError(f'attack "{part}" on {info.name}: {error}') from error
+
+    met = {(str(part), info): (part, info) for spec, info in pairs for part in spec.parts()}
+    _raise_refusals(suite, (partial(ask, part, info) for part, info in met.values()))
+
+
+def _raise_refusals(suite: str, attempts: Iterable[Callable[[], object]]) -> None:
+    """Makes every attempt and raises a SuiteError with all that ended in a ValueError."""
+    problems: dict[str, None] = {}
+    for attempt in attempts:
+        try:
+            attempt()
+        except ValueError as error:
+            problems[str(error)] = None
+        except (
+            Exception
+        ):  # whatever else a plugin raises when imported is its cells' failure, with a traceback
+            continue
+    if problems:
+        raise SuiteError(suite, list(problems))
+
+
+def _apply(raw: dict[str, Any], setting: str) -> str | None:
+    """Applies one ``--set``; returns what is wrong with it, if anything."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        return f"--set {setting}: expected key=value, for example --set em.max_rounds=20 or --set protocol.epochs=3"
+    owner, dot, parameter = key.rpartition(".")
+    try:
+        value = parse_value(text)
+    except ValueError as error:
+        return f"--set {setting}: {error}"
+    if not dot:
+        if key not in Suite.model_fields:
+            return f'--set {setting}: a suite has no "{key}"{did_you_mean(key, sorted(Suite.model_fields))}'
+        if key == "seeds":
+            raw[key] = text
+        else:
+            raw[key] = (
+                split_list(text)
+                if isinstance(raw.get(key), (list, tuple)) or key.endswith("s")
+                else value
+            )
+        return None
+    _put(
+        raw,
+        ("protocol_values", parameter) if owner == "protocol" else ("parameters", owner, parameter),
+        value,
+    )
+    return None
+
+
+def _put(table: dict[str, Any], path: Sequence[str], value: Value) -> None:
+    """Puts a value at a path. What is no mapping on the way stays as it is, to be reported as such."""
+    first, *rest = path
+    if not rest:
+        table[first] = value
+        return
+    inner = table.get(first)
+    if inner is None or isinstance(inner, Mapping):
+        table[first] = copy = dict(inner or {})
+        _put(copy, rest, value)
+
+
+def _problem(item: Any) -> str:
+    loc = item["loc"]
+    is_value = len(loc) > {"parameters": 3, "protocol_values": 2}.get(
+        loc[0], len(loc)
+    )  # then the last part is the type that was tried
+    path = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}"
+        for part in (loc[:-1] if is_value else loc)
+    ).removeprefix(".")
+    if is_value:
+        return f"{path}: {item['input']!r} is a {type(item['input']).__name__}; expected a number, a text, true, false or none"
+    if item["type"] == "extra_forbidden":
+        return f'{path}: a suite has no "{path}"{did_you_mean(path, sorted(Suite.model_fields))}'
+    if item["type"] == "missing":
+        return f"{path}: missing; name at least one"
+    return f"{path}: {str(item['msg']).removeprefix('Value error, ')}"
+
+
+def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
+    """What is wrong with the names and parameters in a suite, each with its path."""
+    problems: list[str] = []
+    parameters = raw.get("parameters") or {}
+    used: set[str] = set()
+    presets: dict[str, str] = {}  # each preset of attacks -> the first entry that has it
+    for section in SECTIONS:
+        for position, text in enumerate(_as_list(raw.get(section) or [])):
+            if not isinstance(text, str):
+                continue  # pydantic says so
+            try:
+                spec = parse_spec(text)
+                used.update(part.name for part in spec.parts())
+                full = _resolve(section.removesuffix("s"), spec, parameters, registry)
+                for part in full.parts() if section == "attacks" else ():
+                    defaults = {
+                        param.name: param.default
+                        for param in registry.card("attack", part.name).params.values()
+                    }
+                    if (preset := preset_of({**defaults, **part.params})) is not None:
+                        presets.setdefault(preset, text)
+            except ValueError as error:
+                problems.append(f"{section}[{position}]: {error}")
+    if len(presets) > 1:
+        mixed = ", ".join(f"{text} ({preset})" for preset, text in presets.items())
+        problems.append(
+            f"attacks: {mixed}: a table would average attacks with the defects of released code and without; give each a suite"
+        )
+    for position, text in enumerate(
+        _as_list(raw.get("protocols") or Suite.model_fields["protocols"].default)
+    ):
+        if not isinstance(text, str):
+            continue
+        try:
+            get_protocol(text).with_values(_table(raw, "protocol_values"))
+        except ValueError as error:
+            problems.append(f"protocols[{position}]: {error}")
+    cards = [
+        card for section in SECTIONS for card in registry.cards(section.removesuffix("s")).values()
+    ]
+    known = {card.name for card in cards}
+    for name in parameters if isinstance(parameters, Mapping) else ():
+        if name not in known:
+            problems.append(
+                f'parameters.{name}: nothing is called "{name}"{did_you_mean(str(name), sorted(known | set(PROTOCOLS)))}'
+            )
+        elif name not in used:  # those in use were checked above, with their values
+            given = _table(parameters, name)
+            problems += [
+                f"parameters.{name}: {text}"
+                for card in cards
+                if card.name == name
+                for text in card.unknown(given)
+            ]
+    return problems
+
+
+def without_presets(registry: Registry) -> frozenset[str]:
+    """The attacks that have no presets, so that they may stand beside those of any preset."""
+    return frozenset(
+        name for name, card in registry.cards("attack").items() if preset_of(card.params) is None
+    )
+
+
+def _table(owner: Any, name: str) -> Mapping[str, Value]:
+    """The mapping ``name`` of a mapping, its texts read as values; empty where there is none, or something else."""
+    values = owner.get(name) if isinstance(owner, Mapping) else None
+    return _numbers(values) if isinstance(values, Mapping) else {}
+
+
+def method_parameters(suite: Suite, name: str) -> Mapping[str, Value]:
+    """The suite's own defaults for a method, with texts such as ``8/255`` read as numbers."""
+    return _table(suite.parameters, name)
+
+
+def resolve(suite: Suite, kind: str, text: str, registry: Registry) -> Spec:
+    """A full spec of one entry of a suite, labelled as the suite writes it."""
+    return _resolve(kind, parse_spec(text), suite.parameters, registry)
+
+
+def _resolve(kind: str, spec: Spec, parameters: Any, registry: Registry) -> Spec:
+    """Every part of a spec with all its parameters. Only attacks can follow one another."""
+    if spec.then is not None and kind != "attack":
+        raise ValueError(
+            f'"{spec}" joins two {kind}s with +; only attacks can be applied one after the other'
+        )
+    full = registry.resolve(kind, replace(spec, then=None), _table(parameters, spec.name))
+    return (
+        full
+        if spec.then is None
+        else replace(full, then=_resolve(kind, spec.then, parameters, registry))
+    )

@@ -1,0 +1,122 @@
+"""The report as Markdown and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from benchmark.analysis.counterparts import Beside
+from benchmark.analysis.leaderboard import grid, leaderboard
+from benchmark.analysis.table import CELL
+from benchmark.report import markdown as md
+from benchmark.report.markdown import escaped
+from benchmark.report.published_cells import PUBLISHED, numbers, sources, where_of
+from benchmark.report.sections import HOW_TO_READ, Board, Section, environment, facts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def markdown(
+    table: pd.DataFrame,
+    sections: Sequence[Section],
+    title: str,
+    context: Mapping[str, str],
+    besides: Sequence[Beside] = (),
+) -> str:
+    """The whole report without its plots, as GitHub-flavoured Markdown."""
+    from benchmark.report import typeset
+    from benchmark.report.published import published_tables
+
+    lines = [
+        f"# {escaped(title)}",
+        "",
+        "Accuracies in %, price in points, cost in undefended trainings.",
+        "",
+    ]
+    for section in sections:
+        lines += [
+            f"## {escaped(section.title)}",
+            "",
+            escaped(section.summary),
+            "",
+            f"{section.seeds}.",
+            "",
+        ]
+        for board in section.boards:
+            if len(section.boards) > 1:
+                lines += [f"### {board.title}", ""]
+            lines += [*_ranking(board), ""]
+        lines += ["### Accuracy by attack", ""]
+        cells = [[row.name, *(cell.text for cell in row.cells)] for row in section.rows]
+        head = ["defense", *(column.title for column in section.columns)]
+        lines += [*_table(head, cells), ""]
+        for one in published_tables([one for one in besides if where_of(one) == section.where]):
+            lines += ["### Published numbers beside ours", "", typeset.markdown(one)]
+        lines += [
+            *(f"- {escaped(note)}" for note in section.notes),
+            *([""] if section.notes else []),
+        ]
+        if section.failures:
+            lines += [
+                "### Failed cells",
+                "",
+                *(f"- {escaped(item.where)}: {escaped(item.error)}" for item in section.failures),
+                "",
+            ]
+    lines += [
+        "## How to read this",
+        "",
+        *(f"- **{term}**: {meaning}" for term, meaning in HOW_TO_READ),
+        "",
+    ]
+    lines += ["## Environment and command", ""]
+    lines += [
+        f"- {escaped(name)}: {escaped(value)}"
+        for name, value in {**context, **facts(table), **environment(table)}.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _ranking(board: Board) -> list[str]:
+    columns = {
+        "rank": [row.rank_text for row in board.rows],
+        "defense": [row.name for row in board.rows],
+        "mean over attacks": [row.mean_text for row in board.rows],
+        "n": [str(row.n) for row in board.rows],
+        "worst attack": [row.worst_text for row in board.rows],
+        "clean data": [row.clean_text for row in board.rows],
+        "price": [row.price_text for row in board.rows],
+        "cost": [row.cost_text for row in board.rows],
+        "coverage": [row.coverage_text for row in board.rows],
+        "needs": [row.needs for row in board.rows],
+    }
+    if not any(row.needs for row in board.rows):
+        del columns["needs"]
+    return _table(list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [[escaped(text) for text in row] for row in rows]
+    return md.table(head, cells, [title in ("defense", "needs") for title in head])
+
+
+def leaderboard_csv(table: pd.DataFrame) -> str:
+    """``results.leaderboard`` as CSV: shares in [0, 1], price in points, empty where there is no value."""
+    return leaderboard(table).to_csv(index=False, float_format="%.6f", lineterminator="\n")
+
+
+def cells_csv(table: pd.DataFrame, besides: Sequence[Beside] = ()) -> str:
+    """``results.grid`` as CSV: one row a cell, shares in [0, 1], seconds, empty where there is no value.
+
+    Each source of published numbers adds its own mean and std, our difference in points, and what is not the same.
+    """
+    cells = grid(table)
+    for source in sources(besides):
+        pairs = [
+            source.pairs.get((tuple(where), attack, defense))
+            for *where, attack, defense in zip(*(cells[c] for c in CELL), strict=True)
+        ]
+        for name, values in zip(PUBLISHED, zip(*map(numbers, pairs), strict=True), strict=True):
+            cells[f"{source.name} {name}"] = values
+    return cells.to_csv(index=False, float_format="%.6f", lineterminator="\n")

@@ -1,0 +1,413 @@
+"""What every form of the report shows: the table's groups as sections of ready texts, beside the numbers that sort them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from benchmark.analysis.leaderboard import grid, leaderboard
+from benchmark.analysis.table import GROUP, comparable, sharing, unlike
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ABSENT = "-"
+
+# From pale to dark with falling lightness throughout, so that it also reads in grey and with any colour vision.
+RAMP = ("#fbf1d3", "#dbe8c8", "#abd5c5", "#74b8c6", "#4690ba", "#2b639f", "#1a3b74")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One defense against one attack. ``mean`` and ``std`` are shares, NaN where there is none; ``text`` is in %."""
+
+    column: str
+    mean: float
+    std: float
+    n: int
+    failed: int
+
+    @property
+    def text(self) -> str:
+        if self.n == 0:
+            return "failed" if self.failed else ABSENT
+        return percent(self.mean, self.std)
+
+    @property
+    def colours(self) -> tuple[str, str] | None:
+        """Background and text colour, or None where there is no number."""
+        return shade(self.mean) if self.n else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One defense of a leaderboard. Shares and points as in ``results.leaderboard``; the texts are those of the tables."""
+
+    rank: int | None
+    defense: str
+    is_undefended: bool
+    mean: float
+    std: float
+    n: int
+    worst: float
+    worst_attack: str
+    clean: float
+    price: float
+    cost: float
+    covered: int
+    attacks: int
+    missing: str
+    needs: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.defense} (undefended)" if self.is_undefended else self.defense
+
+    @property
+    def rank_text(self) -> str:
+        return ABSENT if self.rank is None else str(self.rank)
+
+    @property
+    def mean_text(self) -> str:
+        return percent(self.mean, self.std)
+
+    @property
+    def worst_text(self) -> str:
+        return f"{percent(self.worst)} ({self.worst_attack})" if self.worst_attack else ABSENT
+
+    @property
+    def clean_text(self) -> str:
+        return percent(self.clean)
+
+    @property
+    def price_text(self) -> str:
+        return number(self.price)
+
+    @property
+    def cost_text(self) -> str:
+        return times(self.cost)
+
+    @property
+    def coverage_text(self) -> str:
+        return f"{self.covered}/{self.attacks}"
+
+
+@dataclass(frozen=True)
+class Board:
+    """One ranking. Defenses with privileges have a board of their own."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One attack of a section, or the clean data."""
+
+    attack: str
+    is_clean: bool
+
+    @property
+    def title(self) -> str:
+        return "clean data" if self.is_clean else self.attack
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A seed of a cell that failed, and why."""
+
+    where: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One group of comparable results: a data set, a victim, a protocol, a poison ratio and a preset of attacks."""
+
+    dataset: str
+    victim: str
+    protocol: str
+    ratio: float
+    preset: str  # of the attacks, empty for the default
+    columns: tuple[Column, ...]
+    boards: tuple[Board, ...]
+    seeds: str
+    summary: str
+    notes: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    curves: Mapping[
+        tuple[str, str], list[tuple[float, ...]]
+    ]  # (defense, attack) -> one curve a seed, shares in [0, 1]
+    shown: str = ""  # where this is a part of the group: which, such as "12 of 25 defenses"
+
+    @property
+    def where(self) -> tuple[str, str, str, float, str]:
+        return self.dataset, self.victim, self.protocol, self.ratio, self.preset
+
+    @property
+    def title(self) -> str:
+        ratio = f" · poison ratio {self.ratio:g}" if self.ratio != 1 else ""
+        preset = f" · preset {self.preset}" if self.preset else ""
+        return f"{self.dataset} · {self.victim} · {self.protocol}{ratio}{preset}" + (
+            f" · {self.shown}" if self.shown else ""
+        )
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for board in self.boards for row in board.rows]
+
+
+def sections(table: pd.DataFrame) -> list[Section]:
+    """The groups of a long table, in alphabetical order.
+
+    Raises:
+        ValueError: if the table is empty.
+    """
+    if table.empty:
+        raise ValueError(
+            "there are no records to report; run a suite first, or point --results at the folder of a run that has finished cells"
+        )
+    cells = dict(iter(grid(table).groupby(GROUP)))
+    runs = dict(iter(comparable(table).groupby(GROUP)))
+    return [
+        _section(board, cells[group], runs[group])
+        for group, board in leaderboard(table).groupby(GROUP)
+    ]
+
+
+def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Section:
+    columns = _columns(cells)
+    by_place = {
+        (str(defense), str(attack)): Cell(str(attack), float(mean), float(std), int(n), int(failed))
+        for defense, attack, mean, std, n, failed in zip(
+            *(cells[name] for name in ("defense", "attack", "mean", "std", "n", "failed")),
+            strict=True,
+        )
+    }
+    boards = []
+    for with_needs, part in board.groupby("with_needs", sort=True):
+        rows = tuple(_row(values, columns, by_place) for values in part.to_dict("records"))
+        boards.append(
+            Board(
+                "Defenses that need clean data or pretrained weights"
+                if with_needs
+                else "Defenses without privileges",
+                rows,
+            )
+        )
+    rows = tuple(row for part in boards for row in part.rows)
+    curves: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+    for defense, attack, curve in zip(runs["defense"], runs["attack"], runs["curve"], strict=True):
+        if curve:
+            curves.setdefault((defense, attack), []).append(curve)
+    failed = runs[runs["status"] == "failed"]
+    failures = tuple(
+        Failure(f"{attack} + {defense}, seed {seed}", error.strip() or "no reason recorded")
+        for attack, defense, seed, error in zip(
+            *(failed[name] for name in ("attack", "defense", "seed", "error")), strict=True
+        )
+    )
+    dataset, victim, protocol, ratio, preset = board[GROUP].iloc[0]
+    texts = _seeds(rows, runs), _summary(boards, columns), _notes(rows, columns, runs)
+    return Section(
+        dataset, victim, protocol, ratio, preset, columns, tuple(boards), *texts, failures, curves
+    )
+
+
+def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
+    found = sorted(
+        cells[["attack", "is_clean"]].drop_duplicates().itertuples(index=False),
+        key=lambda item: (not item[1], item[0]),
+    )
+    return tuple(Column(str(attack), bool(is_clean)) for attack, is_clean in found)
+
+
+def _row(
+    values: Mapping[Any, Any], columns: Sequence[Column], cells: Mapping[tuple[str, str], Cell]
+) -> Row:
+    defense, rank = str(values["defense"]), values["rank"]
+    return Row(
+        rank=rank if isinstance(rank, int) else None,
+        defense=defense,
+        is_undefended=bool(values["is_undefended"]),
+        mean=float(values["mean"]),
+        std=float(values["std"]),
+        n=int(values["n"]),
+        worst=float(values["worst"]),
+        worst_attack=str(values["worst_attack"]),
+        clean=float(values["clean"]),
+        price=float(values["price_points"]),
+        cost=float(values["cost"]),
+        covered=int(values["covered"]),
+        attacks=int(values["attacks"]),
+        missing=str(values["missing"]),
+        needs=str(values["needs"]),
+        cells=tuple(
+            cells.get((defense, column.attack), Cell(column.attack, math.nan, math.nan, 0, 0))
+            for column in columns
+        ),
+    )
+
+
+def _seeds(rows: Sequence[Row], runs: pd.DataFrame) -> str:
+    counts = sorted({cell.n for row in rows for cell in row.cells if cell.n})
+    if not counts:
+        return "no cell has finished"
+    if counts == [1]:
+        return "one seed: no interval"
+    if len(counts) == 1:
+        return f"{counts[0]} seeds{sharing(runs)}: mean ± standard deviation over seeds"
+    return f"{counts[0]} to {counts[-1]} seeds a cell{sharing(runs)}: mean ± standard deviation over seeds where there are two or more"
+
+
+def _summary(boards: Sequence[Board], columns: Sequence[Column]) -> str:
+    """One sentence: who leads, and between which anchors."""
+    attacks = sum(not column.is_clean for column in columns)
+    if not attacks:
+        return "Clean data only: there is no attack to rank defenses by."
+    over = f"over {attacks} attack{'s' if attacks > 1 else ''}"
+    leaders = [row for board in boards[:1] for row in board.rows if row.rank == 1]
+    anchor = next((row for board in boards for row in board.rows if row.is_undefended), None)
+    parts = [f"Best mean {over}: {row.defense}, {percent(row.mean)} %" for row in leaders[:1]] or [
+        f"No defense is ranked {over}"
+    ]
+    if anchor is not None and not math.isnan(anchor.mean):
+        parts.append(f"undefended {percent(anchor.mean)} %")
+    if anchor is not None and not math.isnan(anchor.clean):
+        parts.append(f"undefended on clean data {percent(anchor.clean)} %")
+    return "; ".join(parts) + "."
+
+
+def _notes(rows: Sequence[Row], columns: Sequence[Column], runs: pd.DataFrame) -> tuple[str, ...]:
+    notes = [
+        f"{row.name}: {'no rank; ' if not row.is_undefended else ''}lacks {row.missing}"
+        for row in rows
+        if row.missing
+    ]
+    partial = [
+        f"{row.name} on {column.title}: {cell.n} of {cell.n + cell.failed} seeds finished"
+        for row in rows
+        for column, cell in zip(columns, row.cells, strict=True)
+        if cell.n and cell.failed
+    ]
+    if not any(column.is_clean for column in columns):
+        partial.append("no clean data among the records: there is no price")
+    return (*notes, *partial, *unlike(runs))
+
+
+def percent(share: float, std: float = math.nan) -> str:
+    """A share in % with one decimal, with its spread where there is one: ``74.1 ± 0.8``; ``-`` for NaN."""
+    if math.isnan(share):
+        return ABSENT
+    return f"{100 * share:.1f}" if math.isnan(std) else f"{100 * share:.1f} ± {100 * std:.1f}"
+
+
+def number(value: float) -> str:
+    """One decimal, no negative zero; ``-`` for NaN."""
+    return ABSENT if math.isnan(value) else f"{round(value, 1) + 0.0:.1f}"
+
+
+def signed(points: float) -> str:
+    """One decimal with its sign, no negative zero; ``-`` for NaN."""
+    return ABSENT if math.isnan(points) else f"{round(points, 1) + 0.0:+.1f}"
+
+
+def times(value: float) -> str:
+    """A multiple with two digits or so: ``1.02×``, ``3.9×``, ``120×``; ``-`` for NaN."""
+    if math.isnan(value):
+        return ABSENT
+    return f"{value:.2f}×" if value < 2 else f"{value:.1f}×" if value < 100 else f"{value:.0f}×"
+
+
+def p_value(p: float) -> str:
+    """``p = 0.031``, ``p = 0.0005``, ``p < 0.0001``: never ``p = 0``, which no test can show."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.{3 if p >= 0.001 else 4}f}"
+
+
+@lru_cache(4096)
+def shade(share: float) -> tuple[str, str]:
+    """Background and text colour for an accuracy; the text has the better contrast of black and white."""
+    position = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
+    left = min(int(position), len(RAMP) - 2)
+    low, high = (tuple(int(RAMP[i][k : k + 2], 16) for k in (1, 3, 5)) for i in (left, left + 1))
+    rgb = [round(a + (b - a) * (position - left)) for a, b in zip(low, high, strict=True)]
+    linear = [
+        value / 255 / 12.92 if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4
+        for value in rgb
+    ]
+    luminance = (
+        0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    )  # relative luminance as WCAG defines it
+    return "#" + "".join(
+        f"{value:02x}" for value in rgb
+    ), "#000000" if luminance > 0.179 else "#ffffff"
+
+
+def environment(table: pd.DataFrame) -> dict[str, str]:
+    """What the records say of where they were made; several values of one entry are joined."""
+    found: dict[str, list[str]] = {}
+    for text in table["environment"].drop_duplicates():
+        for name, value in json.loads(text).items():
+            shown = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+            if shown not in found.setdefault(name, []):
+                found[name].append(shown)
+    return {name: _joined(sorted(values)) for name, values in sorted(found.items())}
+
+
+def _joined(values: Sequence[str]) -> str:
+    return "; ".join(values[:4]) + (f"; and {len(values) - 4} more" if len(values) > 4 else "")
+
+
+def facts(table: pd.DataFrame) -> dict[str, str]:
+    """How many records, from when, and how many of them count."""
+    dates = sorted(date for date in table["date"] if date)
+    older = int(table["superseded"].sum())
+    shown = {
+        "records": f"{len(table)}"
+        + (f", {older} of them superseded by newer ones of the same cell" if older else "")
+    }
+    if dates:
+        shown["recorded"] = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    return shown
+
+
+HOW_TO_READ: tuple[tuple[str, str], ...] = (
+    (
+        "accuracy",
+        "Share of clean test images that the victim classifies correctly after its last epoch, in %. Nothing is selected on test data.",
+    ),
+    (
+        "mean over attacks",
+        "Average accuracy over all attacks; clean data do not enter it. Defenses are ranked by it.",
+    ),
+    ("n", "Seeds in which the defense has a result for every attack; the mean's ± is over these."),
+    ("worst attack", "The lowest accuracy among the attacks, and the attack it belongs to."),
+    (
+        "price on clean data",
+        "Points of accuracy the defense costs where nobody attacked: undefended minus defended, both on clean data.",
+    ),
+    (
+        "cost",
+        "Seconds to purify and train, averaged over attacks, divided by those of undefended training on the same attacks; where it was run "
+        "on none of them, on any data.",
+    ),
+    (
+        "coverage",
+        "How many of the attacks a defense has a result for. Without all of them, or without clean data where others have it, "
+        "a defense has no rank; without all of them it has no mean and no worst attack either.",
+    ),
+    (
+        "needs",
+        "Privileges beyond the training images, such as clean images or pretrained weights. Defenses that have them are ranked apart.",
+    ),
+    (
+        "±",
+        "Standard deviation over seeds (n - 1). Where it is lacking there was one seed and there is no interval.",
+    ),
+    ("failed and -", "A failed cell was run without a result. An absent cell (-) was not run."),
+)

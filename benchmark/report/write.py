@@ -1,0 +1,265 @@
+"""Write the report of a long table into a folder: page, tables, plots, texts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark import __version__
+from benchmark.analysis.table import CELL
+from benchmark.keys import digest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchmark.analysis.counterparts import Beside
+    from benchmark.report.strips import Key
+
+STATE = "report.json"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``write_report`` wrote: the folder and, beside ``report.json``, every file in it. ``rewritten`` is False if all were current.
+
+    ``left_out`` says which figures there are no data for, and why; ``overview``, where not every cell was drawn, how to get the others.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    left_out: tuple[str, ...]
+    overview: str = ""
+    rewritten: bool = True
+
+    @property
+    def html(self) -> Path:
+        return self.folder / "leaderboard.html"
+
+
+def write_report(
+    table: pd.DataFrame,
+    folder: Path,
+    title: str,
+    *,
+    context: Mapping[str, str] | None = None,
+    pictures: Mapping[Key, bytes] | None = None,
+    norms: Mapping[str, str] | None = None,
+    besides: Sequence[Beside] = (),
+    sources: Sequence[str] = (),
+    every_figure: bool = False,
+) -> Report:
+    """Writes the report of a long table (``results.to_table``) into ``folder``; does nothing if it stands there already.
+
+    The same table, title and context give the same bytes. Several groups (data set, victim, protocol, poison ratio, preset) become
+    sections of one page; the plots of the second and later ones are ``heatmap-2.png``, ``curves-2.png`` and so on. Tables are
+    ``table-NAME`` as ``.tex``, ``.md`` and ``.csv``; see ``tables.paper_tables`` for the names, and ``figures.figures``.
+
+    Args:
+        table: what ``to_table`` returns.
+        folder: made if missing. Files of an earlier report that this one does not have are removed.
+        title: headline of the page.
+        context: further facts to show, for example ``{"command": "run_benchmark.py run quick"}``.
+        pictures: ``strips.Strips`` of the same table. Which there are decides with the rest whether the report is current; what they show
+            follows from the records, which hold the sha256 of the images, so that none is drawn for a report that stands.
+        norms: of the attacks, by registered name, to group the rows of tables by.
+        besides: published numbers, which the page and the tables show beside those of ``table``.
+        sources: what the published numbers were asked for by; ``remembered`` gives them back.
+        every_figure: draws every cell of a large table too; without it there is an overview of more than ``figures.FULL`` cells.
+
+    Raises:
+        ValueError: if the table is empty.
+        OSError: if the folder cannot be written.
+    """
+    from benchmark.report.sections import sections
+
+    context, pictures, norms = dict(context or {}), pictures or {}, dict(norms or {})
+    groups = sections(table)
+    wanted = _digest(table, title, context, pictures, norms, besides, sources, every_figure)
+    if is_current(wanted, folder):
+        state = _state(folder)
+        return Report(
+            folder,
+            tuple(folder / name for name in sorted(state.files)),
+            state.left_out,
+            state.overview,
+            rewritten=False,
+        )
+
+    from benchmark.report import figures, page, plots, tables, typeset
+    from benchmark.report import markdown_report as text
+    from benchmark.report.published import published_tables
+
+    files: dict[str, bytes] = {}
+    left_out: list[str] = []
+    overview = ""
+    cells = sum(len(section.rows) * len(section.columns) for section in groups)
+    if every_figure or cells <= figures.FULL:
+        drawn, left_out = figures.figures(table, groups)
+        for index, section in enumerate(groups):
+            for name, formats in (
+                ("heatmap", plots.heatmap(section)),
+                ("curves", plots.curves(section)),
+            ):
+                drawn |= {_numbered(name, index): formats} if formats else {}
+    else:
+        drawn, overview = figures.overview(cells, groups)
+        context |= {"figures": overview}
+    files |= {
+        f"{name}.{ending}": content
+        for name, formats in drawn.items()
+        for ending, content in formats.items()
+    }
+    shown = [
+        {
+            name: drawn[_numbered(name, index)]["png"]
+            for name in ("heatmap", "curves")
+            if _numbered(name, index) in drawn
+        }
+        for index in range(len(groups))
+    ]
+    files["leaderboard.md"] = text.markdown(table, groups, title, context, besides).encode()
+    files["leaderboard.csv"] = text.leaderboard_csv(table).encode()
+    files["cells.csv"] = text.cells_csv(table, besides).encode()
+    files["leaderboard.html"] = page.page(
+        table, groups, title, context, shown, pictures, besides
+    ).encode()
+    for one in [*tables.paper_tables(table, norms, besides), *published_tables(besides)]:
+        files |= {
+            f"table-{one.name}.{ending}": form(one).encode()
+            for ending, form in typeset.FORMS.items()
+        }
+    _publish(
+        folder, files, _State(wanted, {}, tuple(left_out), tuple(sources), overview, every_figure)
+    )
+    return Report(folder, tuple(folder / name for name in sorted(files)), tuple(left_out), overview)
+
+
+def is_current(digest: str, folder: Path) -> bool:
+    """Whether ``folder`` holds the report that ``digest`` (of its ``report.json``) names, whole."""
+    state = _state(folder)
+    if state.digest != digest:
+        return False
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == size
+        for name, size in state.files.items()
+    )
+
+
+def remembered(folder: Path) -> tuple[tuple[str, ...], bool]:
+    """What the last report in ``folder`` was asked for: sources of published numbers, and whether to draw every figure."""
+    state = _state(folder)
+    return state.sources, state.every_figure
+
+
+def _digest(
+    table: pd.DataFrame,
+    title: str,
+    context: Mapping[str, str],
+    pictures: Iterable[Key],
+    norms: Mapping[str, str],
+    besides: Sequence[Beside],
+    sources: Sequence[str],
+    every_figure: bool,
+) -> str:
+    shown = zip(
+        *(table[name].tolist() for name in (*CELL, "record")), strict=True
+    )  # labels and presets are not those of records alone
+    asked = [repr(besides), [*sources], every_figure]  # as text, since NaN is no JSON
+    what = [
+        sorted(set(shown)),
+        title,
+        dict(context),
+        sorted(pictures),
+        dict(norms),
+        asked,
+        __version__,
+        _sources(),
+    ]
+    return digest(what)
+
+
+@cache
+def _sources() -> str:
+    """sha256 of the code that makes the report: its own package and those of its numbers and names."""
+    here = Path(__file__).parent
+    folders = (here, here.parent / "analysis", here.parent / "catalogue")
+    endings = ("py", "j2", "css", "js")
+    files = [
+        file for folder in folders for ending in endings for file in folder.rglob(f"*.{ending}")
+    ]
+    files.append(here.parent / "keys.py")
+    return sha256(b"\0".join(file.read_bytes() for file in sorted(files))).hexdigest()
+
+
+@dataclass(frozen=True)
+class _State:
+    """What ``report.json`` says; nothing if it is missing or not a report's."""
+
+    digest: str = ""
+    files: Mapping[str, int] = field(default_factory=dict)  # name -> size in bytes
+    left_out: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()  # of published numbers
+    overview: str = ""
+    every_figure: bool = False
+
+
+def _state(folder: Path) -> _State:
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        files = {str(name): int(size) for name, size in state["files"].items()}
+        left_out, sources = (
+            tuple(map(str, state.get(name, ()))) for name in ("left_out", "published")
+        )
+        return _State(
+            str(state["digest"]),
+            files,
+            left_out,
+            sources,
+            str(state.get("overview", "")),
+            state.get("every_figure") is True,
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return _State()
+
+
+def _publish(folder: Path, files: Mapping[str, bytes], state: _State) -> None:
+    """Writes each file whole, and ``report.json`` last; until then it names no digest, so that the report does not count as current."""
+    folder.mkdir(parents=True, exist_ok=True)
+    old = _state(folder).files
+    _put(
+        folder,
+        STATE,
+        _state_text(replace(state, digest="", files={**old, **dict.fromkeys(files, -1)})),
+    )
+    for name in set(old) - set(files):
+        if Path(name).name == name:  # the file could have been edited to name others
+            (folder / name).unlink(missing_ok=True)
+    for name, content in files.items():
+        _put(folder, name, content)
+    _put(
+        folder,
+        STATE,
+        _state_text(replace(state, files={name: len(content) for name, content in files.items()})),
+    )
+
+
+def _state_text(state: _State) -> bytes:
+    values = asdict(state)
+    values["published"] = values.pop("sources")
+    return json.dumps(values, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _numbered(name: str, index: int) -> str:
+    return f"{name}-{index + 1}" if index else name
+
+
+def _put(folder: Path, name: str, content: bytes) -> None:
+    part = folder / f".{name}.part"
+    part.write_bytes(content)
+    os.replace(part, folder / name)

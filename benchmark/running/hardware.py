@@ -1,0 +1,66 @@
+"""What this machine has, found without importing torch unless a GPU may be there."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+BF16_CPU_FLAGS = (
+    "avx512_bf16",
+    "amx_bf16",
+)  # native bf16 arithmetic; without it bf16 is emulated and slow
+
+
+def choose_device(wanted: str) -> str:
+    """The device to run on: ``wanted``, or for ``auto`` the best there is.
+
+    Raises:
+        ValueError: if ``wanted`` is no device or there is no such GPU.
+    """
+    if wanted == "auto":
+        return detect_device()
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", wanted)
+    if match is None:
+        raise ValueError(f'unknown device "{wanted}"; expected auto, cpu, cuda or cuda:0')
+    if wanted != "cpu":
+        import torch
+
+        count = torch.cuda.device_count()
+        if count <= int(match[1] or 0):
+            raise ValueError(
+                f'device "{wanted}" was asked for but torch sees {count} GPUs; use --device cpu, or check with nvidia-smi'
+            )
+    return wanted
+
+
+def detect_device() -> str:
+    """``cuda`` if a usable NVIDIA GPU is there, else ``cpu``."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def native_precision(device: str) -> str:
+    """``bf16`` where the hardware has it natively, else ``fp32``: what the precision ``auto`` means on this machine."""
+    if device.startswith("cuda"):
+        import torch
+
+        return "bf16" if torch.cuda.get_device_capability(torch.device(device))[0] >= 8 else "fp32"
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return "fp32"
+    flags = next(
+        (set(line.split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set()
+    )
+    return "bf16" if flags.intersection(BF16_CPU_FLAGS) else "fp32"
+
+
+def default_data_root() -> Path:
+    """Where data sets are cached: ``$UEBENCH_DATA``, else the user's cache folder."""
+    if "UEBENCH_DATA" in os.environ:
+        return Path(os.environ["UEBENCH_DATA"])
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "uebench"

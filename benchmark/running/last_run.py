@@ -1,0 +1,107 @@
+"""Which cells the last run of a suite had, written beside its report so that reporting needs records alone; and their records.
+
+A record keeps the spelling of the run that made it, such as ``dvae[kd=3.0]``; a suite may call the same cell ``dvae``. So a selection
+holds the suite's own labels, under which its results are shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark.planning.plan import Plan
+from benchmark.storage.atomic import publish, read_object
+from benchmark.storage.record import Record
+from benchmark.storage.store import Store
+
+FILE = "selection.json"
+LABELS = ("dataset", "attack", "defense")
+
+Selection = Mapping[
+    str, Mapping[str, str]
+]  # key of each cell -> its labels, of LABELS; none means those of its record
+
+
+def selection_of(plan: Plan) -> Selection:
+    """The cells of a plan, in its order."""
+    return {cell.key: {label: str(getattr(cell, label)) for label in LABELS} for cell in plan.cells}
+
+
+def save_selection(folder: Path, selection: Selection) -> None:
+    """Writes a selection into the suite's folder of results; where the same stands there already, nothing is written.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+    text = (
+        json.dumps(
+            {"cells": [{"key": key, **labels} for key, labels in selection.items()]}, indent=1
+        ).encode()
+        + b"\n"
+    )
+    if not (folder / FILE).is_file() or (folder / FILE).read_bytes() != text:
+        publish(folder / FILE, text)
+
+
+def last_selection(folder: Path) -> Selection | None:
+    """The cells that the suite's last run had, in its order; None if it never ran.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    advice = "delete it and run the suite again"
+    try:
+        cells = read_object(folder / FILE, advice).get("cells")
+    except FileNotFoundError:
+        return None
+    if isinstance(cells, list):
+        cells = [
+            {"key": cell} if isinstance(cell, str) else cell for cell in cells
+        ]  # as files had it before there were labels
+    if not isinstance(cells, list) or not all(
+        isinstance(cell, dict) and isinstance(cell.get("key"), str) for cell in cells
+    ):
+        raise ValueError(f"{folder / FILE} is damaged (it lists no cells); {advice}")
+    return {
+        cell["key"]: {label: str(cell[label]) for label in LABELS if label in cell}
+        for cell in cells
+    }
+
+
+def records_of(store: Store, selection: Selection) -> list[Record]:
+    """The records of these cells under the selection's labels, of failed ones too. One that failed only in a later, forced attempt
+    keeps its result.
+
+    Raises:
+        ValueError: if one of them is damaged or of a newer schema.
+    """
+    records = []
+    for key, labels in selection.items():
+        if store.has_record(key):
+            records.append(_labelled(store.record(key), **labels))
+        elif (failure := store.failure(key)) is not None and failure.get("record"):
+            records.append(_labelled(Record.from_json(failure["record"]), **labels))
+    return records
+
+
+def every_record(store: Store) -> list[Record]:
+    """All records of the store under their own labels, also those of failed cells that have no result.
+
+    Raises:
+        ValueError: as ``records_of`` does.
+    """
+    failed = [
+        str(failure["key"]) for failure in store.failures() if not store.has_record(failure["key"])
+    ]
+    return [*store.records(), *records_of(store, {key: {} for key in failed})]
+
+
+def _labelled(record: Record, dataset: str = "", attack: str = "", defense: str = "") -> Record:
+    return replace(
+        record,
+        dataset=dataset or record.dataset,
+        attack=attack or record.attack,
+        defense=defense or record.defense,
+    )

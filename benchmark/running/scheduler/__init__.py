@@ -1,0 +1,1 @@
+"""Schedules the stages of a plan on worker processes."""

@@ -1,0 +1,142 @@
+"""What a person sees while a run goes on: live bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
+
+from benchmark.catalogue.spec import did_you_mean
+from benchmark.running.scheduler.status import Status, duration
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+HEARTBEAT_SECONDS = 30.0
+DISPLAYS = ("auto", "live", "plain", "none")
+
+
+class Display:
+    """Shows nothing; the base of the others."""
+
+    def open(self, status: Status, text: str) -> None:
+        """Begins, with the first line."""
+
+    def say(self, text: str) -> None:
+        """Shows one lasting line, such as that of a finished stage."""
+
+    def started(self, text: str) -> None:
+        """Tells that a stage has started."""
+
+    def tick(self) -> None:
+        """Called a few times a second and at each progress message."""
+
+    def close(self, text: str) -> None:
+        """Ends, with the last line."""
+
+
+class Plain(Display):
+    """One line for each event, and the counts when nothing has been said for half a minute."""
+
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream, self._clock = stream, clock
+        self._last = clock()
+        self._status: Status | None = None
+
+    def open(self, status: Status, text: str) -> None:
+        self._status = status
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        self._last = self._clock()
+        print(text, file=self._stream or sys.stderr, flush=True)
+
+    def started(self, text: str) -> None:
+        self.say(text)
+
+    def tick(self) -> None:
+        if self._status is not None and self._clock() - self._last >= HEARTBEAT_SECONDS:
+            notes = [
+                f"{item.stage.label} {item.share:.0%}" for item in self._status.running.values()
+            ]
+            self.say(self._status.line() + (f" ({', '.join(notes)})" if notes else ""))
+
+    def close(self, text: str) -> None:
+        self.say(text)
+
+
+class Live(Display):
+    """A bar for each running stage and the counts below, redrawn in place; finished stages scroll away above."""
+
+    def __init__(self, console: Any = None) -> None:
+        from rich.console import Console
+        from rich.live import Live as RichLive
+
+        self._last = 0.0
+        self._status: Status | None = None  # before rich, which renders at once
+        self._console: Console = console or Console(stderr=True)
+        # Redrawn by tick alone: a thread of rich's would read the status while the driver changes it.
+        self._live = RichLive(
+            console=self._console, get_renderable=self._render, auto_refresh=False, transient=True
+        )
+
+    def open(self, status: Status, text: str) -> None:
+        self._status = status
+        self._console.print(text, markup=False)
+        self._live.start()
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if now - self._last >= 0.2:
+            self._last = now
+            self._live.refresh()
+
+    def close(self, text: str) -> None:
+        self._live.stop()
+        self.say(text)
+
+    def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        if self._status is None:
+            return Text("")
+        table = Table.grid(padding=(0, 1))
+        table.add_column(no_wrap=True)
+        table.add_column(width=20)
+        table.add_column(justify="right")
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        for slot, item in sorted(self._status.running.items()):
+            seconds = self._status.clock() - item.since
+            bar = ProgressBar(total=1.0, completed=item.share, width=20, pulse=item.share == 0)
+            table.add_row(
+                Text(f"{item.device} #{slot}  {item.stage.label}"),
+                bar,
+                Text(duration(seconds)),
+                Text(item.note),
+            )
+        return Group(table, Text(self._status.line(), style="bold"))
+
+
+def open_display(name: str | Display) -> Display:
+    """The display of that name; ``auto`` is ``live`` on a terminal and ``plain`` elsewhere.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    if isinstance(name, Display):
+        return name
+    if name == "auto":
+        name = "live" if sys.stderr.isatty() else "plain"
+    if name not in DISPLAYS:
+        raise ValueError(f'unknown display "{name}"{did_you_mean(name, list(DISPLAYS))}')
+    kinds: dict[str, type[Display]] = {"live": Live, "plain": Plain, "none": Display}
+    return kinds[name]()

@@ -1,0 +1,365 @@
+"""The ready-queue driver: hands stages to slots, books what comes back, and stops in good order."""
+
+from __future__ import annotations
+
+import heapq
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from benchmark.running.scheduler.outcome import Failure, Machine, Outcome
+from benchmark.running.scheduler.status import Running, Status
+from benchmark.storage.atomic import FULL_DISK
+from benchmark.storage.record import SCHEMA, Record
+
+if TYPE_CHECKING:
+    from benchmark.planning.stage import Stage
+    from benchmark.running.scheduler.display import Display
+    from benchmark.running.scheduler.events import EventLog
+    from benchmark.running.scheduler.executors import Executor
+    from benchmark.running.scheduler.graph import Graph
+    from benchmark.storage.store import Store
+
+POLL_SECONDS = 0.2  # how soon a signal is seen and the display redrawn
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How to run: see ``run_plan``."""
+
+    store: Store
+    machine: Machine
+    slots: tuple[str, ...]
+    executor: str
+    policy: str
+    runner: str
+    retries: int
+
+
+class Driver:
+    """One run of a graph. Single-threaded: executors report from within ``wait``."""
+
+    def __init__(self, graph: Graph, setup: Setup, display: Display, log: EventLog) -> None:
+        self._graph, self._setup, self._display, self._log = graph, setup, display, log
+        self._store = setup.store
+        self._begin = time.monotonic()
+        waiting = {key: stage for key, stage in graph.stages.items() if key in graph.needed}
+        self._status = Status(len(graph.needed), len(graph.cached), len(setup.slots), waiting)
+        self._order = {key: number for number, key in enumerate(graph.stages)}
+        self._lacking = {
+            key: {other for other in stage.inputs if other in graph.needed}
+            for key, stage in waiting.items()
+        }
+        self._ready: list[tuple[float, int, str]] = []
+        self._deaths: Counter[str] = Counter()
+        self._failures: list[Failure] = []
+        self._interrupted = False
+        self._stopped = ""
+
+    def run(self) -> Outcome:
+        """Runs what is needed; returns when nothing more can run or the run was stopped."""
+        status, setup = self._status, self._setup
+        try:
+            self._display.open(status, self._headline())
+            self._event(
+                "start",
+                stages=len(self._graph.stages),
+                cached=status.cached,
+                to_run=status.total,
+                slots=list(setup.slots),
+                executor=setup.executor,
+                policy=setup.policy,
+            )
+            for key in sorted(self._graph.cached, key=self._order.__getitem__):
+                self._stage_event("stage_cached", self._graph.stages[key])
+            if setup.policy == "collect":
+                self._collect_failures()
+            elif status.total:
+                self._work()
+        finally:
+            outcome = self._outcome()
+            self._event(
+                "end",
+                done=outcome.done,
+                cached=outcome.cached,
+                failed=outcome.failed,
+                blocked=outcome.blocked,
+                missing=outcome.missing,
+                seconds=round(outcome.seconds, 3),
+            )
+            self._display.close(outcome.summary)
+        return outcome
+
+    def _work(self) -> None:
+        for key, inputs in self._lacking.items():
+            if not inputs:
+                self._push(key)
+        executor = self._make_executor()
+        with _signals(
+            lambda: self._on_signal(executor)
+        ):  # until the workers are gone: a second Ctrl-C changes nothing
+            try:
+                while not self._interrupted:
+                    self._fill(executor)
+                    if not self._status.running:
+                        break
+                    executor.wait(POLL_SECONDS)
+                    self._display.tick()
+            except KeyboardInterrupt:
+                self._interrupted = True
+            finally:
+                executor.close()
+        if self._interrupted:
+            self._event(
+                "interrupted", running=[item.stage.label for item in self._status.running.values()]
+            )
+
+    def _make_executor(self) -> Executor:
+        from benchmark.running.scheduler.executors import Inline, Local
+
+        kind = Inline if self._setup.executor == "inline" else Local
+        return kind(
+            self._store, self._setup.machine, self._setup.slots, self._setup.runner, self._on_report
+        )
+
+    def _on_signal(self, executor: Executor) -> None:
+        self._interrupted = True
+        executor.interrupt()
+
+    # Handing out
+
+    def _push(self, key: str) -> None:
+        heapq.heappush(self._ready, (-self._graph.priority[key], self._order[key], key))
+
+    def _fill(self, executor: Executor) -> None:
+        """Starts the most urgent ready stages on the free slots."""
+        for slot, device in enumerate(self._setup.slots):
+            if slot in self._status.running:
+                continue
+            stage = self._next()
+            if stage is None:
+                return
+            self._status.running[slot] = Running(stage, device, self._status.clock())
+            self._stage_event("stage_started", stage, slot=slot, device=device)
+            self._display.started(f"start   {stage.label} on {device}")
+            executor.start(slot, stage)
+
+    def _next(self) -> Stage | None:
+        while self._ready and not self._stopped:
+            stage = self._status.waiting.pop(heapq.heappop(self._ready)[2])
+            if self._setup.policy == "missing" and self._store.is_done(
+                stage
+            ):  # another run on this store was quicker
+                self._status.cached += 1
+                self._status.total -= 1
+                self._stage_event("stage_cached", stage)
+                self._release(stage)
+                continue
+            return stage
+        return None
+
+    def _release(self, stage: Stage) -> None:
+        """Makes ready what waited for ``stage`` alone."""
+        for key in self._graph.consumers[stage.key]:
+            lacking = self._lacking.get(key, set())
+            if stage.key in lacking:
+                lacking.discard(stage.key)
+                if not lacking and key in self._status.waiting:
+                    self._push(key)
+
+    # Booking
+
+    def _on_report(self, slot: int, report: Mapping[str, Any]) -> None:
+        item = self._status.running.get(slot)
+        if item is None:
+            return  # a line printed between two stages
+        kind = report["kind"]
+        if kind == "progress":
+            item.share, item.note = report["share"], report["note"]
+            self._display.tick()
+        elif kind == "log":
+            self._stage_event("log", item.stage, slot=slot, line=report["line"])
+        else:
+            del self._status.running[slot]
+            with self._full_disk_stops():
+                {"done": self._on_done, "failed": self._on_failed, "died": self._on_died}[kind](
+                    slot, item, report
+                )
+
+    def _on_done(self, slot: int, item: Running, report: Mapping[str, Any]) -> None:
+        seconds = report["seconds"]
+        self._status.done += 1
+        self._status.learn(item.stage, seconds)
+        self._release(item.stage)
+        self._stage_event("stage_done", item.stage, slot=slot, seconds=round(seconds, 3))
+        self._display.say(f"done    {item.stage.label}  {seconds:.1f} s")
+        self._store.clear_failure(item.stage.key)
+
+    def _on_failed(self, slot: int, item: Running, report: Mapping[str, Any]) -> None:
+        self._fail(
+            slot,
+            item.stage,
+            report["error"],
+            report["traceback"],
+            report["seconds"],
+            full_disk=report["full_disk"],
+        )
+
+    def _on_died(self, slot: int, item: Running, report: Mapping[str, Any]) -> None:
+        stage, how = item.stage, _cause_of_death(report["code"])
+        self._deaths[stage.key] += 1
+        if self._deaths[stage.key] <= self._setup.retries:
+            self._stage_event(
+                "stage_retried", stage, slot=slot, error=how, attempt=self._deaths[stage.key] + 1
+            )
+            self._display.say(
+                f"retry   {stage.label}: its worker {how}; once more on a fresh worker"
+            )
+            self._status.waiting[stage.key] = stage
+            self._push(stage.key)
+            return
+        times = f"{self._deaths[stage.key]} times" if self._deaths[stage.key] > 1 else "once"
+        error = f"the worker {how}, {times}{_memory_hint(report['code'])}"
+        tail = report["tail"]
+        self._fail(
+            slot,
+            stage,
+            error,
+            f"Last output of the worker:\n{tail}" if tail else "",
+            self._status.clock() - item.since,
+        )
+
+    def _fail(
+        self,
+        slot: int,
+        stage: Stage,
+        error: str,
+        traceback: str,
+        seconds: float,
+        full_disk: bool = False,
+    ) -> None:
+        self._status.failed += 1
+        self._failures.append(Failure(stage.key, stage.label, error))
+        self._stage_event("stage_failed", stage, slot=slot, seconds=round(seconds, 3), error=error)
+        self._display.say(f"FAILED  {stage.label}  {seconds:.1f} s: {error}")
+        if full_disk:  # no fault of the stage: it is not kept as its failure, and what depends on it just waits
+            self._stop(error)
+            return
+        self._store.publish_failure(
+            stage.key, stage.label, error, traceback, _failed_record(stage, error)
+        )
+        for other in self._graph.downstream(stage.key):
+            if self._status.waiting.pop(other.key, None) is None:
+                continue  # blocked by an earlier failure
+            self._status.blocked += 1
+            reason = f"{stage.label} failed: {error}"
+            self._stage_event("blocked", other, error=reason)
+            if other.kind == "train":
+                self._store.publish_failure(
+                    other.key, other.label, reason, "", _failed_record(other, reason)
+                )
+
+    # Stopping and telling
+
+    @contextmanager
+    def _full_disk_stops(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
+            self._stop(str(error.strerror))
+
+    def _stop(self, reason: str) -> None:
+        """Starts nothing more; stages that run may end."""
+        if not self._stopped:
+            self._stopped = f"Nothing more is started: {reason}"
+            self._event("stopped", error=reason)
+            self._display.say(self._stopped)
+
+    def _event(self, event: str, **values: object) -> None:
+        try:
+            self._log.write(event, **values)
+        except OSError as error:
+            self._stop(str(error.strerror))
+
+    def _stage_event(self, event: str, stage: Stage, **values: object) -> None:
+        self._event(event, key=stage.key, label=stage.label, **values)
+
+    def _collect_failures(self) -> None:
+        """With policy ``collect``: counts the failures that earlier runs left."""
+        for key, stage in list(self._status.waiting.items()):
+            failure = self._store.failure(key)
+            if failure is not None:
+                self._status.waiting.pop(key)
+                self._status.failed += 1
+                self._failures.append(Failure(key, stage.label, str(failure.get("error", ""))))
+
+    def _headline(self) -> str:
+        status, number = self._status, len(self._graph.stages)
+        head = f"{number} stage{'s' * (number != 1)}: {status.cached} cached"
+        if self._setup.policy == "collect":
+            return f"{head}, {status.total} missing"
+        where = f" on {status.slots} slot{'s' * (status.slots != 1)}" if status.total else ""
+        return f"{head}, {status.total} to run{where}"
+
+    def _outcome(self) -> Outcome:
+        status = self._status
+        return Outcome(
+            done=status.done,
+            cached=status.cached,
+            failed=status.failed,
+            blocked=status.blocked,
+            missing=status.total - status.done - status.failed - status.blocked,
+            interrupted=self._interrupted,
+            stopped=self._stopped,
+            failures=tuple(self._failures),
+            seconds=time.monotonic() - self._begin,
+        )
+
+
+def _failed_record(stage: Stage, error: str) -> Record | None:
+    """The failed record of a train stage's cell; None for other stages."""
+    cell = stage.payload.get("cell")
+    if stage.kind != "train" or not isinstance(cell, Mapping):
+        return None
+    return Record.from_json(
+        {**cell, "schema": SCHEMA, "key": stage.key, "status": "failed", "error": error}
+    )
+
+
+def _cause_of_death(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    known = {int(item): item.name for item in signal.Signals}
+    return f"was killed by signal {-code} ({known.get(-code, 'unknown')})"
+
+
+def _memory_hint(code: int) -> str:
+    if code != -signal.SIGKILL:
+        return ""
+    return "; a system short of memory does that: run fewer slots at once, smaller batches or fewer images"
+
+
+@contextmanager
+def _signals(action: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call ``action`` meanwhile. Only the main thread may set this; elsewhere they stay as they are."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        action()
+
+    old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in old.items():
+            signal.signal(number, previous)

@@ -1,0 +1,119 @@
+"""Where stages run (``Machine``) and how a run went (``Outcome``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a stage may know of where it runs. Plain JSON types only.
+
+    Attributes:
+        device: ``cpu``, ``cuda:0``, ...; the scheduler sets it to the device of the slot.
+        data_root: folder of data sets; empty for the user's cache.
+        plugins: files given with ``--plugin``.
+        workers: threads that a method may use for work outside torch.
+    """
+
+    device: str = "cpu"
+    data_root: str = ""
+    plugins: tuple[str, ...] = ()
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A stage that failed, and why in one line; its traceback is in the store."""
+
+    key: str
+    label: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        done: stages run to their end.
+        cached: stages whose result was there.
+        failed: stages that raised or whose worker died.
+        blocked: stages that could not run since one before them failed.
+        missing: stages that are needed but were not run, after an interruption, a full disk, or with policy ``collect``.
+        interrupted: was the run stopped by Ctrl-C or SIGTERM?
+        stopped: why the run ended early otherwise, such as a full disk; empty if it did not.
+        failures: one entry for each failed stage.
+        seconds: wall time.
+    """
+
+    done: int = 0
+    cached: int = 0
+    failed: int = 0
+    blocked: int = 0
+    missing: int = 0
+    interrupted: bool = False
+    stopped: str = ""
+    failures: tuple[Failure, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all went well, 1 if a stage failed or the run stopped early, 130 if it was interrupted."""
+        if self.interrupted:
+            return 130
+        return 1 if self.failed or self.blocked or self.stopped else 0
+
+    @property
+    def summary(self) -> str:
+        """The counts in one line, and what to do next if something is missing."""
+        parts = [f"{self.done} done", f"{self.cached} cached", f"{self.failed} failed"]
+        parts += [
+            f"{number} {name}"
+            for number, name in ((self.blocked, "blocked"), (self.missing, "not run"))
+            if number
+        ]
+        line = f"{', '.join(parts)} in {self.seconds:.1f} s"
+        if self.interrupted:
+            return f"interrupted: {line}. What was finished is kept; run the same command again to continue"
+        if self.stopped:
+            return f"stopped: {line}. {self.stopped}"
+        return line
+
+
+def default_slots(device: str = "cpu", slots_per_gpu: int = 1, workers: int = 0) -> tuple[str, ...]:
+    """The device of each slot.
+
+    Args:
+        device: ``cpu`` (a slot a core), ``cuda`` (``slots_per_gpu`` slots a GPU), ``auto`` (GPUs if there are any), or one
+            device such as ``cuda:1``.
+        slots_per_gpu: slots that share one GPU.
+        workers: the number of slots, or on GPUs the most there may be; 0 for as many as fit.
+
+    Raises:
+        ValueError: if a number is negative, or no GPU is there for ``cuda``.
+    """
+    if slots_per_gpu < 1 or workers < 0:
+        raise ValueError(
+            f"slots_per_gpu={slots_per_gpu} and workers={workers}: expected at least 1 and at least 0"
+        )
+    if device in ("auto", "cuda"):
+        import torch
+
+        gpus = torch.cuda.device_count()
+        if gpus:
+            # GPUs in turn, so that a cap or a short queue spreads over all of them
+            slots = tuple(f"cuda:{i}" for i in range(gpus)) * slots_per_gpu
+            return slots[: workers or None]
+        if device == "cuda":
+            raise ValueError(
+                'device "cuda" was asked for but torch sees no GPU; use --device cpu, or check the driver with nvidia-smi'
+            )
+        device = "cpu"
+    if device == "cpu":
+        from joblib import (
+            cpu_count,  # knows of affinity masks and container limits, unlike os.cpu_count
+        )
+
+        return ("cpu",) * (workers or int(cpu_count()))
+    return ((device,) * slots_per_gpu)[: workers or None]

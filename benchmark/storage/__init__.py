@@ -1,0 +1,1 @@
+"""Files on disk: the content-addressed store, records, merging, export."""

@@ -1,0 +1,154 @@
+"""Writing files whole or not at all, and reading JSON back, with errors that name the file or folder and say what to do."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STALE_SECONDS = 24 * 3600.0  # a temporary file of another machine is dead after this
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+_TEMPORARY = re.compile(r"\..+~(?P<host>[^~]*)~(?P<pid>\d+)~\d+\.tmp")
+Content = (
+    bytes | Callable[[Path], object]
+)  # of a file, or what writes it to the path that it is given
+_serial = count()  # two writes of one process never share a temporary name
+
+
+def publish(path: Path, content: Content) -> None:
+    """Writes ``content`` to ``path`` so that ``path`` is either as before or whole."""
+    temporary = write_temporary(path, content)
+    try:
+        rename(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_object(path: Path, advice: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if it holds anything else; the message ends with ``advice``.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:  # JSON and UTF-8 errors alike
+        raise ValueError(f"{path} is damaged ({error}); {advice}") from error
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"{path} is damaged (it holds a {type(value).__name__}, expected an object); {advice}"
+        )
+    return value
+
+
+def tensor_file(tensors: Mapping[str, Tensor]) -> Content:
+    """Tensors as a safetensors file, written out of the memory that they are in."""
+
+    def write(path: Path) -> None:
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        try:
+            save_file(
+                {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path
+            )
+            path.chmod(
+                path.parent.stat().st_mode & 0o666
+            )  # safetensors makes files that only their owner reads; the folder decides
+        except SafetensorError as error:  # it tells a full disk in words alone
+            code = re.search(r"os error (\d+)", str(error))
+            if code is None:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+
+    return write
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside ``path`` for a file that is not whole yet; ``is_abandoned`` knows it once this process is gone."""
+    return path.with_name(f".{path.name}~{_host()}~{os.getpid()}~{next(_serial)}.tmp")
+
+
+def write_temporary(path: Path, content: Content) -> Path:
+    """Writes and syncs a temporary file in the folder of ``path``; leaves none if that fails."""
+    temporary = temporary_name(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if callable(content):
+                content(temporary)
+            else:
+                temporary.write_bytes(content)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        except BaseException:  # also Ctrl-C: whatever stopped the write, half a file must not stay
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise explained(error, path.parent) from error
+    return temporary
+
+
+def rename(temporary: Path, path: Path) -> None:
+    """Puts a synced file in its place and syncs the folder, so that the name survives a power cut too."""
+    try:
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise explained(error, path.parent) from error
+
+
+def explained(error: OSError, folder: Path) -> OSError:
+    """The same error with a message that names the folder and says what to do; its errno stays."""
+    if error.errno in FULL_DISK:
+        reason = (
+            "the disk is full or the quota used up; free some space and run the same command again"
+        )
+    elif error.errno in READ_ONLY:
+        reason = "the folder is read-only for this user; make it writable or choose another store"
+    elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+        reason = "a file stands where a folder should be; move it away or choose another store"
+    else:
+        reason = f"{error.strerror or error}; check the disk or choose another store"
+    return OSError(error.errno, f"cannot write to {folder}: {reason}. What was finished is kept")
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())
+
+
+def is_abandoned(path: Path) -> bool:
+    """Was the temporary file left by a process of this machine that is gone, or is it older than a day?"""
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None:
+        return False
+    if match["host"] == _host():
+        try:
+            os.kill(int(match["pid"]), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass  # it lives and belongs to someone else
+    try:
+        return time.time() - path.stat().st_mtime > STALE_SECONDS
+    except FileNotFoundError:
+        return False  # its owner has just renamed it

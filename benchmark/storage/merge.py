@@ -1,0 +1,124 @@
+"""Bringing the stores of several machines together. What is there is never overwritten."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from benchmark.storage.record import Record
+from benchmark.storage.store import MANIFEST, Store
+
+KEY = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass
+class Merged:
+    """What became of another store's content.
+
+    Attributes:
+        records, artifacts: how many were copied.
+        there: how many were here already, with the same numbers or files.
+        conflicts: of one key and with other numbers; what was here stays. One sentence each.
+        refused: what could not be read, or leads out of the store; nothing of it was copied. One sentence each.
+    """
+
+    records: int = 0
+    artifacts: int = 0
+    there: int = 0
+    conflicts: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def merge_store(into: Store, source: Store, artifacts: bool = False) -> Merged:
+    """Copies the records of ``source``, and its artifacts if these are wanted, that are not in ``into``. ``source`` stays as it is.
+
+    A key stands for all that decides a result. Two records of one key agree if accuracies, losses and curves are the same to the last
+    digit; machine, date and seconds may differ. Failures are not copied: a failed cell runs again where it is missing.
+
+    Raises:
+        ValueError: if the two are one store, or ``source`` holds nothing.
+        OSError: if ``into`` cannot be written. What was copied stays, and the same call goes on.
+    """
+    if source.root.resolve() == into.root.resolve():
+        raise ValueError(
+            f"{source.root} cannot be merged into itself; name the results of another machine"
+        )
+    if not any((source.root / name).is_dir() for name in ("records", "artifacts")):
+        raise ValueError(
+            f"{source.root} holds no records; expected a folder of results, in which a run has made store/records"
+        )
+    merged = Merged()
+    for key in _keys(source, "records/*/*.json", merged):
+        try:
+            _merge_record(source.record(key), into, source, merged)
+        except (
+            ValueError
+        ) as error:  # damaged, or of a newer schema: the others are copied all the same
+            merged.refused.append(str(error))
+    for key in _keys(source, f"artifacts/*/*/{MANIFEST}", merged) if artifacts else ():
+        try:
+            _merge_artifact(key, into, source, merged)
+        except (ValueError, FileNotFoundError) as error:
+            merged.refused.append(str(error))
+    return merged
+
+
+def _keys(store: Store, pattern: str, merged: Merged) -> Iterator[str]:
+    """The keys of all files of a kind, if each lies where its key says and inside the store."""
+    root = store.root.resolve()
+    for path in sorted(store.root.glob(pattern)):
+        key = path.parent.name if path.name == MANIFEST else path.stem
+        folder = path.parent.parent if path.name == MANIFEST else path.parent
+        if not KEY.fullmatch(key) or folder.name != key[:2]:
+            merged.refused.append(
+                f"{path} does not lie under a key; expected 64 hex digits, in a folder of the first two"
+            )
+        elif any(
+            not file.resolve().is_relative_to(root)
+            for file in (path, *path.parent.glob("*.safetensors"))
+        ):
+            merged.refused.append(f"{path} leads out of the store by a link; copy the file itself")
+        else:
+            yield key
+
+
+def _merge_record(record: Record, into: Store, source: Store, merged: Merged) -> None:
+    if not into.has_record(record.key):
+        into.publish_record(record)
+        into.clear_failure(record.key)
+        merged.records += 1
+        return
+    here = into.record(record.key)
+    if _numbers(here) == _numbers(record):
+        merged.there += 1
+        return
+    what = f"{record.dataset} / {record.attack} / {record.defense} / {record.victim} / {record.protocol} / seed {record.seed}"
+    merged.conflicts.append(
+        f"{what} ({record.key[:12]}): {_accuracy(here)} here, {_accuracy(record)} in {source.root}; the one here stays. "
+        "The same settings gave two results: see the environments of the two records"
+    )
+
+
+def _numbers(record: Record) -> tuple[object, ...]:
+    return record.test_acc, record.train_acc, record.curve, record.loss_curve
+
+
+def _accuracy(record: Record) -> str:
+    return "no accuracy" if record.test_acc is None else f"{100 * record.test_acc:.2f} %"
+
+
+def _merge_artifact(key: str, into: Store, source: Store, merged: Merged) -> None:
+    theirs = source.manifest(key)["files"]
+    try:
+        ours = into.manifest(key)["files"]
+    except FileNotFoundError:
+        into.take_artifact(key, source)
+        merged.artifacts += 1
+        return
+    if ours == theirs:
+        merged.there += 1
+    else:
+        merged.conflicts.append(
+            f"the images of {key[:12]} here and in {source.root} differ; those here stay"
+        )

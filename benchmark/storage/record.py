@@ -1,0 +1,90 @@
+"""The record of one cell: what was run, where, and what came out. Written once, whole, and never edited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One cell's result. Accuracies are in [0, 1]; seconds are wall time.
+
+    ``attack``, ``defense`` and ``dataset`` are the labels of tables; the ``*_spec`` dicts hold ``name``, ``version`` and every
+    parameter. That of the data set says which images they are, by their fingerprint, and ``dataset_params`` how they were read.
+    ``test_acc`` is the accuracy after the last epoch; ``curve`` holds one value an epoch. ``status`` is ``ok`` or ``failed``; a
+    failed record has no accuracy and says why in ``error``.
+    """
+
+    schema: int = SCHEMA
+    key: str
+    status: str = "ok"
+    dataset: str
+    attack: str
+    defense: str
+    victim: str
+    protocol: str
+    ratio: float = 1.0
+    seed: int = 0
+    craft_seed: int = 0
+    precision: str = "fp32"
+    needs: tuple[str, ...] = ()
+    dataset_spec: Mapping[str, Any] = field(default_factory=dict)
+    dataset_params: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # empty in records of before there was this field
+    attack_spec: Mapping[str, Any] = field(default_factory=dict)
+    defense_spec: Mapping[str, Any] = field(default_factory=dict)
+    protocol_spec: Mapping[str, Any] = field(default_factory=dict)
+    test_acc: float | None = None
+    train_acc: float | None = None
+    curve: tuple[float, ...] = ()
+    loss_curve: tuple[float, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)  # poison, purify, train
+    peak_memory_mb: float = 0.0
+    facts: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # per stage: what verification measured and what the method noted
+    artifacts: Mapping[str, str] = field(
+        default_factory=dict
+    )  # poison, purify -> sha256 of the images
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)  # file -> sha256
+    date: str = ""
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        """Reads what ``to_json`` wrote.
+
+        Raises:
+            ValueError: if the record was written by a newer uebench, or lacks a field.
+        """
+        schema = data.get("schema")
+        if not isinstance(schema, int) or schema < 1:
+            raise ValueError(
+                f"not a uebench record: schema is {schema!r}, expected a number from 1 to {SCHEMA}"
+            )
+        if schema > SCHEMA:
+            raise ValueError(
+                f"record of schema {schema}, but this uebench reads up to {SCHEMA}; update uebench to read it"
+            )
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in data.items()
+            if name in _FIELDS
+        }
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"incomplete record: {error}") from error
+
+
+_FIELDS = frozenset(item.name for item in fields(Record))

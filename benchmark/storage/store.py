@@ -1,0 +1,467 @@
+"""The content-addressed store: images, records and failures by key, published atomically.
+
+Layout under the root::
+
+    artifacts/<key[:2]>/<key>/images.safetensors, <kept name>.safetensors, manifest.json
+    records/<key[:2]>/<key>.json
+    failures/<key>.json
+    scratch/<key>/
+
+A file appears under its name only when it is whole: it is written beside its place, synced, then renamed. A manifest
+comes last, so that its existence means done. Images are safetensors and the rest is JSON; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from shutil import copyfile
+from typing import TYPE_CHECKING, Any
+
+from benchmark.storage.atomic import (
+    explained,
+    is_abandoned,
+    publish,
+    read_object,
+    rename,
+    tensor_file,
+    write_temporary,
+)
+from benchmark.storage.files import sha256_of
+from benchmark.storage.record import Record
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from benchmark.data import ImageSet
+    from benchmark.planning.stage import Stage
+
+SCHEMA = 1  # of manifests and failures
+IMAGES = "images.safetensors"
+MANIFEST = "manifest.json"
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+
+
+class Store:
+    """All results of all runs under one folder. Several processes and machines may use it at once.
+
+    Making a ``Store`` touches nothing; folders appear with the first thing written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    # What is there
+
+    def is_done(self, stage: Stage) -> bool:
+        """Is the result of ``stage`` there? Looks at names and sizes only; ``verify`` reads the content."""
+        if stage.kind == "train":
+            return self.has_record(stage.key)
+        try:
+            files = self.manifest(stage.key)["files"]
+            return all(
+                (self._folder(stage.key) / name).stat().st_size == entry["size"]
+                for name, entry in files.items()
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False  # absent or unreadable: the stage runs again and replaces it
+
+    def has_record(self, key: str) -> bool:
+        """Is there a record of the cell ``key``?"""
+        return self._record_file(key).is_file()
+
+    def verify(self, key: str) -> None:
+        """Reads the artifact or the record of ``key`` whole and checks it.
+
+        Raises:
+            FileNotFoundError: if the store holds neither.
+            ValueError: if a file is damaged; the message names it and says what to do.
+        """
+        if self.has_record(key):
+            self.record(key)
+            return
+        for name in self.manifest(key)["files"]:
+            self._checked(key, name)
+
+    # Artifacts
+
+    def publish_images(
+        self,
+        key: str,
+        images: ImageSet,
+        manifest: Mapping[str, Any],
+        kept: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> None:
+        """Publishes the images of a stage and the tensors it kept, as ``publish`` does; ``info`` is added to the manifest."""
+        if "images" in (kept or {}):
+            raise ValueError('cannot keep tensors as "images"; expected a plain name such as model')
+        self.publish(
+            key,
+            {"images": {"x": images.x, "y": images.y}, **(kept or {})},
+            {**manifest, "info": asdict(images.info)},
+        )
+
+    def publish(
+        self, key: str, tensors: Mapping[str, Mapping[str, Tensor]], manifest: Mapping[str, Any]
+    ) -> None:
+        """Publishes the tensors of a stage under ``key``, a file for each name.
+
+        ``manifest`` is plain JSON; ``schema``, ``key`` and ``files`` (size and sha256 of each) are added. The same content
+        gives the same bytes. What an earlier run published under the key is replaced at the end, or stays if this fails.
+
+        Raises:
+            OSError: if the store cannot be written; nothing half-written is left.
+            ValueError: if a name is no plain file name, or the manifest holds NaN or what JSON cannot.
+        """
+        for name in tensors:
+            if not _NAME.fullmatch(name) or name == "manifest":
+                raise ValueError(
+                    f'cannot keep tensors as "{name}"; expected a plain name such as model, and not images or manifest'
+                )
+        folder = self._folder(key)
+        waiting: dict[str, Path] = {}
+        files: dict[str, dict[str, str | int]] = {}
+        try:
+            for name, values in tensors.items():
+                file = f"{name}.safetensors"
+                waiting[file] = write_temporary(folder / file, tensor_file(values))
+                files[file] = {
+                    "sha256": sha256_of(waiting[file]),
+                    "size": waiting[file].stat().st_size,
+                }
+            full = {**manifest, "schema": SCHEMA, "key": key, "files": files}
+            waiting[MANIFEST] = write_temporary(
+                folder / MANIFEST, _json_bytes(full, folder / MANIFEST)
+            )
+            self._replace_artifact(folder, waiting)
+        finally:
+            for path in waiting.values():
+                path.unlink(missing_ok=True)
+
+    def _replace_artifact(self, folder: Path, waiting: Mapping[str, Path]) -> None:
+        """Renames the written files to their names. The old manifest goes first, so that it never describes new files."""
+        (folder / MANIFEST).unlink(missing_ok=True)
+        for name, path in waiting.items():  # the manifest is the last of them
+            rename(path, folder / name)
+        for other in folder.glob("*.safetensors"):
+            if other.name not in waiting:
+                other.unlink(missing_ok=True)
+
+    def take_artifact(self, key: str, source: Store) -> None:
+        """Copies the artifact ``key`` of another store, each file of it checked, in place of one that is here.
+
+        Raises:
+            FileNotFoundError, OSError: as ``load_images`` and ``publish`` do; nothing half-written is left.
+            ValueError: if a file is damaged, or its name in the manifest is none that ``publish`` gives.
+        """
+        manifest, folder = source.manifest(key), self._folder(key)
+        waiting: dict[str, Path] = {}
+        try:
+            for name in manifest["files"]:
+                if not _NAME.fullmatch(name) or not name.endswith(".safetensors"):
+                    raise ValueError(
+                        f'the manifest of {key} in {source.root} lists the file "{name}", expected a plain name.safetensors'
+                    )
+                waiting[name] = write_temporary(
+                    folder / name, partial(copyfile, source._checked(key, name, manifest))
+                )
+            waiting[MANIFEST] = write_temporary(
+                folder / MANIFEST, _json_bytes(manifest, folder / MANIFEST)
+            )
+            self._replace_artifact(folder, waiting)
+        finally:
+            for path in waiting.values():
+                path.unlink(missing_ok=True)
+
+    def load_images(self, key: str) -> ImageSet:
+        """The images published under ``key``, on the CPU.
+
+        Raises:
+            FileNotFoundError: if there are none.
+            ValueError: if the file is truncated, corrupt, or not a safetensors file; it is never unpickled.
+        """
+        from safetensors.torch import load_file
+
+        from benchmark.data import DatasetInfo, ImageSet
+
+        manifest = self.manifest(key)
+        tensors = load_file(self._checked(key, IMAGES, manifest))
+        return ImageSet(tensors["x"], tensors["y"], DatasetInfo.from_json(manifest["info"]))
+
+    def image_keys(self) -> dict[str, str]:
+        """sha256 of the images -> the key they are published under, for all images that are there. Reads manifests only."""
+        found = {}
+        for path in sorted((self.root / "artifacts").glob(f"*/*/{MANIFEST}")):
+            try:
+                entry = self.manifest(path.parent.name)["files"][IMAGES]
+                if (path.parent / IMAGES).stat().st_size == entry["size"]:
+                    found[str(entry["sha256"])] = path.parent.name
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # damaged, or an artifact without images such as a surrogate
+        return found
+
+    def sample_images(self, key: str, count: int) -> NDArray[np.uint8]:
+        """``count`` of the images published under ``key``, evenly spaced, (count, C, H, W): to be looked at.
+
+        Reads these alone, without torch, and so checks no sha256. The same places are read of any two sets of the same length.
+
+        Raises:
+            FileNotFoundError: if there are none.
+            ValueError: if the file is not a safetensors file.
+        """
+        import numpy as np
+        from safetensors import SafetensorError, safe_open
+
+        path = self._folder(key) / IMAGES
+        try:
+            with safe_open(path, framework="numpy") as file:
+                x = file.get_slice("x")
+                total = x.get_shape()[0]
+                return np.stack([x[total * i // count] for i in range(count)])
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path} is damaged: {error}; delete the folder {path.parent} and run again"
+            ) from error
+
+    def load_kept(self, key: str, name: str) -> dict[str, Tensor]:
+        """The tensors that the stage ``key`` kept as ``name``. Raises as ``load_images`` does."""
+        from safetensors.torch import load_file
+
+        return load_file(self._checked(key, f"{name}.safetensors"))
+
+    def manifest(self, key: str) -> dict[str, Any]:
+        """What is known of the artifact ``key``.
+
+        Raises:
+            FileNotFoundError: if nothing was published under ``key``.
+            ValueError: if the manifest is damaged or of a newer schema.
+        """
+        path = self._folder(key) / MANIFEST
+        manifest = _read_json(path, "manifest")
+        _check_schema(manifest, path)
+        if not isinstance(manifest.get("files"), dict):
+            raise ValueError(
+                f'{path} is damaged: it lists no "files"; delete the folder {path.parent} and run again'
+            )
+        return manifest
+
+    def _checked(self, key: str, name: str, manifest: Mapping[str, Any] | None = None) -> Path:
+        """The path of one file of an artifact, once its kind, size and sha256 are as published."""
+        path = self._folder(key) / name
+        files = (manifest or self.manifest(key))["files"]
+        if name not in files:
+            raise FileNotFoundError(
+                f"the artifact {key} holds no {name}; it holds {', '.join(sorted(files))}"
+            )
+        advice = f"delete the folder {path.parent} and run again"
+        try:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                _refuse_pickle(file.read(8), path, advice)
+            found = sha256_of(path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{path} is missing though its manifest lists it; {advice}"
+            ) from error
+        expected = files[name]
+        if size != expected["size"]:
+            what = "truncated" if size < expected["size"] else "damaged"
+            raise ValueError(
+                f"{path} is {what}: it has {size} bytes, expected {expected['size']}; {advice}"
+            )
+        if found != expected["sha256"]:
+            raise ValueError(
+                f"{path} is corrupt: its sha256 is {found}, expected {expected['sha256']}; {advice}"
+            )
+        return path
+
+    # Records
+
+    def publish_record(self, record: Record) -> None:
+        """Publishes the record of a finished cell.
+
+        Raises:
+            ValueError: if the record is a failed one (see ``publish_failure``) or holds NaN.
+            OSError: if the store cannot be written.
+        """
+        if record.status != "ok":
+            raise ValueError(
+                f'the record of {record.key} has status "{record.status}"; publish it with publish_failure'
+            )
+        path = self._record_file(record.key)
+        publish(path, _json_bytes(record.to_json(), path))
+
+    def record(self, key: str) -> Record:
+        """The record of a cell.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if the file is damaged or of a newer schema; the message names it.
+        """
+        return _read_record(self._record_file(key))
+
+    def records(self) -> Iterator[Record]:
+        """All records of finished cells, sorted by key. Raises as ``record`` does."""
+        for path in sorted((self.root / "records").glob("*/*.json"), key=str):
+            yield _read_record(path)
+
+    # Failures
+
+    def publish_failure(
+        self, key: str, label: str, error: str, traceback: str, record: Record | None
+    ) -> None:
+        """Keeps why a stage failed, with the failed record of its cell if it has one. It never counts as done."""
+        path = self._failure_file(key)
+        content = {
+            "schema": SCHEMA,
+            "key": key,
+            "label": label,
+            "error": error,
+            "traceback": traceback,
+            "record": None if record is None else record.to_json(),
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        publish(path, _json_bytes(content, path))
+
+    def failure(self, key: str) -> dict[str, Any] | None:
+        """What ``publish_failure`` kept of ``key``, or None."""
+        path = self._failure_file(key)
+        try:
+            content = _read_json(path, "failure")
+        except FileNotFoundError:
+            return None
+        _check_schema(content, path)
+        return content
+
+    def failures(self) -> Iterator[dict[str, Any]]:
+        """All failures, sorted by key."""
+        for path in sorted((self.root / "failures").glob("*.json")):
+            content = self.failure(path.stem)
+            if content is not None:
+                yield content
+
+    def clear_failure(self, key: str) -> None:
+        """Forgets the failure of ``key``, if there is one."""
+        self._failure_file(key).unlink(missing_ok=True)
+
+    # Scratch and housekeeping
+
+    def scratch(self, key: str) -> Path:
+        """The working folder of one stage; it survives a killed run."""
+        path = self.root / "scratch" / _checked_key(key)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explained(error, path) from error
+        return path
+
+    def drop_scratch(self, key: str) -> None:
+        """Deletes the working folder of a stage, if there is one."""
+        shutil.rmtree(self.root / "scratch" / _checked_key(key), ignore_errors=True)
+
+    def check_writable(self) -> None:
+        """Writes and deletes one megabyte, so that a run stops before its first stage rather than after it.
+
+        Raises:
+            OSError: if the store is read-only or full; the message names the folder and what to do.
+        """
+        write_temporary(self.root / "probe", bytes(1 << 20)).unlink(missing_ok=True)
+
+    def sweep(self) -> int:
+        """Deletes the temporary files of processes that are gone; returns how many."""
+        found = 0
+        for path in self.root.glob("**/.*.tmp"):
+            if is_abandoned(path):
+                path.unlink(missing_ok=True)
+                found += 1
+        return found
+
+    def _folder(self, key: str) -> Path:
+        return self.root / "artifacts" / _checked_key(key)[:2] / key
+
+    def _record_file(self, key: str) -> Path:
+        return self.root / "records" / _checked_key(key)[:2] / f"{key}.json"
+
+    def _failure_file(self, key: str) -> Path:
+        return self.root / "failures" / f"{_checked_key(key)}.json"
+
+
+def _checked_key(key: str) -> str:
+    if not _NAME.fullmatch(key):
+        raise ValueError(f'"{key}" is not a key; expected the hex digits of a sha256')
+    return key
+
+
+def _read_record(path: Path) -> Record:
+    data = _read_json(path, "record")
+    try:
+        record = Record.from_json(data)
+    except ValueError as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    if record.key != path.stem:
+        raise ValueError(
+            f"{path} is damaged: it holds the record of {record.key}; delete it and run again"
+        )
+    return record
+
+
+def _json_bytes(value: object, path: Path) -> bytes:
+    try:
+        return (
+            json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain).encode()
+            + b"\n"
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"cannot write {path.name}: {error}; results hold plain JSON with finite numbers only"
+        ) from error
+
+
+def _plain(value: object) -> object:
+    """numpy and torch scalars as Python numbers; anything else is refused."""
+    item = getattr(value, "item", None)
+    if item is None:
+        raise TypeError(f"{type(value).__name__} is not a JSON type")
+    return item()
+
+
+def _read_json(path: Path, what: str) -> dict[str, Any]:
+    try:
+        return read_object(path, "delete it and run again")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no {what} {path}; run the stage first") from error
+    except ValueError as error:
+        raise ValueError(f"the {what} {error}") from error
+
+
+def _check_schema(content: Mapping[str, Any], path: Path) -> None:
+    schema = content.get("schema")
+    if not isinstance(schema, int) or schema < 1:
+        raise ValueError(
+            f"{path} is damaged: its schema is {schema!r}, expected a number from 1 to {SCHEMA}; delete it and run again"
+        )
+    if schema > SCHEMA:
+        raise ValueError(
+            f"{path} has schema {schema}, but this uebench reads up to {SCHEMA}; update uebench to read it"
+        )
+
+
+def _refuse_pickle(head: bytes, path: Path, advice: str) -> None:
+    """safetensors begins with the length of its JSON header; torch.save begins as a zip archive or a pickle."""
+    if (
+        head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
+        and int.from_bytes(head, "little") > 1 << 27
+    ):
+        kind = "a zip archive, as torch.save writes" if head.startswith(b"PK") else "a pickle"
+        raise ValueError(
+            f"{path} is {kind}, expected safetensors; it was not opened, since unpickling runs foreign code; {advice}"
+        )

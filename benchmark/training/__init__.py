@@ -1,0 +1,1 @@
+"""Everything that decides a number: training, loading, surrogates, gradients, image operations."""

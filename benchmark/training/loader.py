@@ -1,0 +1,88 @@
+"""Batches of a device-resident uint8 set: shuffled, cropped and mirrored without a loop over images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.data import ImageSet
+
+
+class Batches:
+    """Yields ``(x, y, index)``: float32 [0, 1] (B, C, H, W) in channels-last memory, int64 (B,), int64 (B,).
+
+    ``index`` is the position in the set, never the position in the loader. Each pass draws a new order from
+    ``generator``; without one the order is the set's own.
+
+    Args:
+        data: the images.
+        batch_size: images a batch.
+        device: where the set lives for as long as this object does. If it is there already, nothing is copied: do not change it meanwhile.
+        generator: source of order, crops and flips; on the CPU.
+        crop: zero padding of the random crop in pixels.
+        flip: mirror each image with probability 1/2.
+        drop_last: leave out an incomplete last batch, unless it is the only one.
+    """
+
+    def __init__(
+        self,
+        data: ImageSet,
+        batch_size: int,
+        device: torch.device,
+        generator: torch.Generator | None = None,
+        crop: int = 0,
+        flip: bool = False,
+        drop_last: bool = False,
+    ) -> None:
+        self.n = len(data)
+        if self.n == 0:
+            raise ValueError("the set holds no images")
+        self.batch_size = min(batch_size, self.n)
+        self.generator = generator
+        self.crop, self.flip, self.drop_last = crop, flip, drop_last
+        self.height, self.width = data.info.height, data.info.width
+        self.x = data.x.to(device).permute(
+            0, 2, 3, 1
+        )  # (N, H, W, C), a view: of a large set there is no room for a further copy
+        self.y = data.y.to(device)
+        self.device = device
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.n, self.batch_size)
+        return full + (1 if rest and not self.drop_last else 0)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        order = (
+            torch.arange(self.n)
+            if self.generator is None
+            else torch.randperm(self.n, generator=self.generator)
+        )
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            index = order[start : start + self.batch_size]
+            here = index.to(
+                self.device, non_blocking=True
+            )  # a GPU goes on with the last step meanwhile
+            yield self._images(here, len(index)), self.y[here], here
+
+    def _images(self, index: Tensor, count: int) -> Tensor:
+        rows = self.x[index].contiguous()  # (B, H, W, C)
+        if self.crop:
+            rows = nn.functional.pad(rows, (0, 0, *[self.crop] * 4))
+            top, left = self._draw(2 * self.crop + 1, count), self._draw(2 * self.crop + 1, count)
+            down = (top[:, None] + torch.arange(self.height, device=self.device))[:, :, None]
+            along = left[:, None] + torch.arange(self.width, device=self.device)
+            if self.flip:
+                along = torch.where(self._draw(2, count)[:, None] == 1, along.flip(1), along)
+            rows = rows[
+                torch.arange(count, device=self.device)[:, None, None], down, along[:, None, :]
+            ]
+        elif self.flip:
+            rows = torch.where(self._draw(2, count)[:, None, None, None] == 1, rows.flip(2), rows)
+        return rows.to(torch.float32).div_(255).permute(0, 3, 1, 2)
+
+    def _draw(self, high: int, count: int) -> Tensor:
+        return torch.randint(high, (count,), generator=self.generator).to(
+            self.device, non_blocking=True
+        )

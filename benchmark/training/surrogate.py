@@ -1,0 +1,152 @@
+"""Trained surrogates: the networks that an attack looks through, which are victims trained on the clean images by ``fit``.
+
+An attack asks for one with the class variable ``trained_surrogate``, which names those of its parameters that decide the training.
+The planner makes a stage of it, which attacks with the same values share.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import Attack, Context, Defense
+from benchmark.catalogue.protocol import Protocol, get_protocol
+from benchmark.data import ImageSet
+from benchmark.training.train import build_victim, fit
+
+LEARNED = 0.1  # of the way from chance to knowing all; a surrogate below it has learned nothing to look for
+
+
+class _Augmented(Defense):
+    """Training under an attack's own augmentation."""
+
+    def __init__(self, attack: Attack) -> None:
+        self._attack = attack
+
+    def augment(self, x: Tensor, y: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
+        return self._attack.augment_surrogate(x, ctx), y
+
+
+def train_surrogate(attack: Attack, data: ImageSet, ctx: Context) -> list[dict[str, Tensor]]:
+    """Trains the surrogate of ``attack`` on clean images.
+
+    Returns:
+        The state of the network at ``checkpoints`` equally spaced epochs, the last epoch among them; one for attacks without
+        that parameter.
+
+    Raises:
+        ValueError: if the network has learned nothing, or there are more checkpoints than epochs.
+    """
+    victim = str(getattr(attack, "surrogate"))  # noqa: B009  the base class has none
+    protocol, count = training_of(attack)
+    wanted = {round((i + 1) * protocol.epochs / count) for i in range(count)}
+    states: list[dict[str, Tensor]] = []
+
+    def after_epoch(epoch: int, model: nn.Module) -> None:
+        if epoch + 1 in wanted:
+            states.append(
+                {
+                    key: value.detach().to("cpu", copy=True)
+                    for key, value in model.state_dict().items()
+                }
+            )
+
+    result = fit(
+        victim,
+        protocol,
+        data,
+        ctx,
+        _Augmented(attack),
+        registry=ctx.registry,
+        after_epoch=after_epoch,
+    )
+    chance, reached = chance_accuracy(data), result.train_acc[-1]
+    check_learned(
+        victim,
+        (reached - chance) / (1 - chance),
+        f"{reached:.1%} of its training images after {protocol.epochs} epochs of {protocol.name}, where chance is {chance:.1%}",
+        "raise surrogate_epochs, or choose another surrogate or surrogate_protocol",
+    )
+    ctx.note(surrogate_train_acc=reached)
+    return states
+
+
+def training_of(attack: Attack) -> tuple[Protocol, int]:
+    """The protocol that trains the surrogate of ``attack``, and the number of its checkpoints.
+
+    Raises:
+        ValueError: if there are more checkpoints than epochs.
+    """
+    epochs = int(getattr(attack, "surrogate_epochs", 0))
+    name = str(getattr(attack, "surrogate_protocol"))  # noqa: B009  not every attack has one
+    protocol = get_protocol(name).with_values({"epochs": epochs} if epochs else {})
+    count = int(getattr(attack, "checkpoints", 1))
+    if not 1 <= count <= protocol.epochs:
+        raise ValueError(
+            f"checkpoints={count} of a surrogate that is trained for {protocol.epochs} epochs; raise surrogate_epochs"
+        )
+    return protocol, count
+
+
+def chance_accuracy(data: ImageSet) -> float:
+    """The accuracy of always naming the largest class, in [0, 1]."""
+    return float(data.y.bincount().max()) / len(data)
+
+
+def chance_loss(data: ImageSet) -> float:
+    """The cross-entropy of always naming the shares of the classes, in nats."""
+    shares = data.y.bincount().double() / len(data)
+    return float(torch.special.entr(shares).sum())
+
+
+def check_learned(victim: str, way: float, found: str, advice: str) -> None:
+    """Refuses a surrogate that has learned nothing: noise that was made with its help would be noise alone.
+
+    Args:
+        victim: its name.
+        way: how far it has come from chance, 0, to all that it was trained for, 1.
+        found: how far that is, in words.
+        advice: what to change.
+
+    Raises:
+        ValueError: if it is not a tenth of the way.
+    """
+    if not way >= LEARNED:
+        raise ValueError(f"the surrogate {victim} did not learn: {found}; {advice}")
+
+
+def surrogates(attack: Attack, data: ImageSet, ctx: Context) -> list[nn.Module]:
+    """The trained networks of ``attack``, in the order of their epochs, on the device, in eval mode, with frozen weights.
+
+    They come from the stage that the planner made; where there was none, as in a test, they are trained now.
+    """
+    states = train_surrogate(attack, data, ctx) if ctx.surrogates is None else ctx.surrogates
+    models = []
+    for state in states:
+        model = build_victim(str(getattr(attack, "surrogate")), data.info, 0, ctx.registry)  # noqa: B009
+        model.load_state_dict(dict(state))
+        models.append(model.to(ctx.device).eval().requires_grad_(False))
+    return models
+
+
+def features(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What enters the last linear layer of ``model``, float (B, F), and the logits.
+
+    Raises:
+        ValueError: if the network has no linear layer.
+    """
+    last = next(
+        (module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)),
+        None,
+    )
+    if last is None:
+        raise ValueError(
+            f"{type(model).__name__} has no linear layer, before which features could be taken; choose another surrogate"
+        )
+    seen: list[Tensor] = []
+    handle = last.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    try:
+        logits: Tensor = model(x)
+    finally:
+        handle.remove()
+    return torch.flatten(seen[-1], 1), logits

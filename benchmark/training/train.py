@@ -1,0 +1,177 @@
+"""Training and evaluating a victim. Everything that decides a number is on this page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.api import Context, Defense
+from benchmark.catalogue.protocol import Protocol
+from benchmark.catalogue.registry import Registry
+from benchmark.data import DatasetInfo, ImageSet, chunks
+from benchmark.training.loader import Batches
+
+TEST_BATCH = 64  # images; so many small ones stay in a CPU's cache
+TRAIN_SAMPLE = 1000  # training images whose accuracy is measured at the end
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained victim. Accuracies are in [0, 1], one a finished epoch; the last one counts.
+
+    ``train_acc`` has one value: the accuracy on at most ``TRAIN_SAMPLE`` training images after the last epoch.
+    """
+
+    model: nn.Module
+    test_acc: list[float]
+    train_acc: list[float]
+    train_loss: list[float]
+
+
+def build_victim(
+    name: str, info: DatasetInfo, seed: int, registry: Registry | None = None
+) -> nn.Module:
+    """An untrained victim in channels-last memory, with weights that depend on ``seed`` alone.
+
+    Raises:
+        ValueError: for an unknown victim.
+    """
+    module = (registry or Registry()).load("victim", name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: nn.Module = module.build(info)
+    return model.to(memory_format=torch.channels_last)
+
+
+def learning_rate(protocol: Protocol, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of one step."""
+    if protocol.schedule == "cosine":  # constant within an epoch, as in the papers' code
+        return (
+            protocol.lr
+            * 0.5
+            * (1 + math.cos(math.pi * (step // steps_per_epoch) / protocol.epochs))
+        )
+    done = (step + 1) / (protocol.epochs * steps_per_epoch)
+    return protocol.lr * min(done / protocol.warmup, (1 - done) / (1 - protocol.warmup) + 1e-3)
+
+
+def smoothed(y: Tensor, num_classes: int, share: float) -> Tensor:
+    """Labels, int64 (B,) or float (B, K), as float (B, K) of which ``share`` is spread evenly over all classes."""
+    sure = F.one_hot(y, num_classes).float() if y.dim() == 1 else y
+    return sure * (1 - share) + share / num_classes
+
+
+def fit(
+    victim: str,
+    protocol: Protocol,
+    train: ImageSet,
+    ctx: Context,
+    defense: Defense | None = None,
+    test: ImageSet | None = None,
+    registry: Registry | None = None,
+    after_epoch: Callable[[int, nn.Module], None] | None = None,
+) -> Fit:
+    """Trains a victim on ``train`` and evaluates it on ``test`` after each epoch.
+
+    Initial weights and batch order come from ``ctx`` alone, so that defenses are compared in pairs.
+
+    Raises:
+        FloatingPointError: if the loss, or a weight at the end, is no longer finite; the message names epoch and step.
+        ValueError: for an unknown victim.
+    """
+    defense = defense or Defense()
+    model = build_victim(victim, train.info, ctx.seed("init"), registry).to(ctx.device)
+    batches = Batches(
+        train,
+        protocol.batch_size,
+        ctx.device,
+        ctx.generator("batches"),
+        crop=protocol.crop,
+        flip=protocol.flip and train.info.hflip,
+        drop_last=True,
+    )
+    decayed = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.SGD(
+        decayed,
+        protocol.lr,
+        protocol.momentum,
+        weight_decay=protocol.weight_decay,
+        nesterov=protocol.nesterov,
+        fused=True,
+    )
+    result = Fit(model, [], [], [])
+    step, steps = 0, protocol.epochs * len(batches)
+    for epoch in range(protocol.epochs):
+        model.train()
+        loss_sum = torch.zeros((), device=ctx.device)
+        for x, y, _ in batches:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(protocol, step, len(batches))
+            x, y = defense.augment(x, y, ctx)
+            if protocol.label_smoothing:
+                y = smoothed(y, train.info.num_classes, protocol.label_smoothing)
+            loss = defense.loss(model, x, y, ctx)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if protocol.clip:
+                nn.utils.clip_grad_norm_(decayed, protocol.clip)
+            optimizer.step()
+            loss_sum += loss.detach()
+            step += 1
+            if step % 8 == 0:
+                ctx.progress(step / steps, f"epoch {epoch + 1}/{protocol.epochs}")
+        mean_loss = float(loss_sum) / len(batches)
+        if not math.isfinite(mean_loss):
+            raise FloatingPointError(
+                f"the training loss is {mean_loss} in epoch {epoch + 1} of {protocol.epochs} (step {step}); "
+                "the defense's loss diverged or lr is too high"
+            )
+        result.train_loss.append(mean_loss)
+        if test is not None:
+            result.test_acc.append(evaluate(model, test, ctx, defense.at_test))
+        if after_epoch is not None:
+            after_epoch(epoch, model)
+    check_finite(model, f"after the last step ({step})")
+    part = torch.linspace(
+        0, len(train) - 1, min(len(train), TRAIN_SAMPLE)
+    ).long()  # even steps, so that sorted classes all occur
+    result.train_acc.append(evaluate(model, train.select(part), ctx))
+    return result
+
+
+def check_finite(model: nn.Module, when: str) -> None:
+    """Refuses a network with NaN or infinite weights or buffers; the last step's are not seen by any loss.
+
+    Raises:
+        FloatingPointError: naming the first such tensor.
+    """
+    for name, value in model.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise FloatingPointError(
+                f"{name} of the network is not finite {when}; the training diverged, lower lr"
+            )
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    data: ImageSet,
+    ctx: Context,
+    at_test: Callable[[Tensor], Tensor] | None = None,
+) -> float:
+    """Accuracy in [0, 1] on ``data``, in eval mode, after ``at_test`` where given."""
+    was_training = model.training
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=ctx.device)
+    for part in chunks(len(data), TEST_BATCH):
+        x, y = data.batch(part, ctx.device)
+        with ctx.autocast():
+            logits = model(at_test(x) if at_test is not None else x)
+        correct += (logits.argmax(1) == y).sum()
+    model.train(was_training)
+    return int(correct) / max(len(data), 1)

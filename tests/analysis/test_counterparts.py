@@ -1,0 +1,154 @@
+"""Which measured cell a published number stands beside, what differs between the two, and whether both order defenses alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmark.analysis.counterparts import Beside, beside
+from benchmark.analysis.naming import shown_value
+from benchmark.analysis.table import to_table
+from benchmark.catalogue.registry import Registry
+from benchmark.report.published import agreement
+from support.published_numbers import ROWS, measured, only, published, records
+from support.reports import record
+
+
+def test_pairs_are_of_the_same_methods_and_nothing_is_averaged() -> None:
+    found = only(beside(to_table(records()), ROWS, "src2020"))
+    pairs = [
+        (pair.attack, pair.defense, pair.published.mean, pair.n, pair.failed)
+        for pair in found.pairs
+    ]
+    assert pairs == [
+        ("none", "none", 0.95, 1, 0),
+        ("em", "none", 0.2, 2, 0),
+        ("em", "none", 0.22, 2, 0),  # printed twice: stands twice
+        ("em", "dvae", 0.9, 0, 1),
+        ("em", "jpeg", 0.8, 1, 0),  # quality 10, and not 30
+    ]
+    assert found.pairs[1].mean == pytest.approx(0.11)
+    assert found.differences == ()
+    assert {pair.differs for pair in found.pairs} == {()}
+
+
+def test_differences_of_protocol_are_told_in_words(registry: Registry) -> None:
+    other: dict[str, Any] = {
+        "victim": "small",
+        "ratio": 0.8,
+        "protocol_spec": {"epochs": 4},
+        "dataset": "mine",
+        "dataset_spec": {"name": "folder", "train_per_class": 100},
+        "attack_spec": {
+            "name": "em",
+            "params": {"granularity": "sample", "eps": 4 / 255, "max_rounds": 3, "step": 10 / 255},
+        },
+        "defense_spec": {"name": "dvae", "params": {"width": 16, "lr": 0.005}},
+    }
+    cards = {kind: registry.cards(kind) for kind in ("attack", "defense")}
+    rows = [published("em", "dvae", 0.9, epochs=None), published("em", "dvae", 0.5, victim="rare")]
+    rows.append(published("em", "none", 0.3))  # so that "net" is the victim with the most numbers
+    found = only(
+        beside(to_table([record("em", "dvae", 0.5, **other)]), rows, "src2020[dataset=toy]", cards)
+    )
+    assert [pair.published.victim for pair in found.pairs] == ["net"]
+    assert found.pairs[0].differs == (
+        "data set",
+        "victim",
+        "epochs",
+        "poison ratio",
+        "budget",
+        "attack",
+        "defense",
+    )
+    rounds, step = (
+        shown_value(registry.card("attack", "em").params[name].default)
+        for name in ("max_rounds", "step")
+    )
+    assert "/255" in step
+    assert found.differences == (
+        "data set: published toy, ours mine, 100 training images a class",
+        "victim: published net, ours small",
+        "epochs: published not printed, ours 4",
+        "poison ratio: published 1, ours 0.8",
+        f"attack em: ours has max_rounds=3 (default {rounds}), step=10/255 (default {step})",
+        "defense dvae: ours has width=16 (default 64)",
+        "budget of em: published 8/255, ours 4/255",
+    )
+
+
+def test_our_victim_and_ratio_are_taken_where_the_source_has_them() -> None:
+    big = only(beside(to_table(measured("em", "none", 0.1, victim="big")), ROWS, "src2020"))
+    assert [pair.published.mean for pair in big.pairs] == [0.6]
+    half = only(beside(to_table(measured("em", "none", 0.1, ratio=0.5)), ROWS, "src2020"))
+    assert [(pair.published.mean, pair.differs) for pair in half.pairs] == [(0.5, ())]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("src2002", 'unknown source "src2002" of published results; did you mean "src2020"?'),
+        ("src2020[dataset=tyo]", 'src2020 has no data set "tyo"; did you mean "toy"?'),
+        ("src2020[victim=net]", r"expected src2020, or src2020\[dataset=NAME\] with one of toy"),
+    ],
+)
+def test_an_unknown_source_is_told_what_there_is(wanted: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        beside(to_table(records()), ROWS, wanted)
+
+
+def test_nothing_in_common_is_an_error_that_says_what_to_do() -> None:
+    table = to_table(measured("em", "none", 0.1, dataset_spec={"name": "folder"}))
+    with pytest.raises(
+        ValueError,
+        match=r"has the data sets toy and the attacks em, em_classwise, none, rem; src2020\[dataset=NAME\]",
+    ):
+        beside(table, ROWS, "src2020")
+
+
+def order(
+    defenses: tuple[str, ...], attacks: int, ours: dict[str, float], theirs: dict[str, float]
+) -> Beside:
+    """The same accuracies on every attack; attacks are one method whose identifiers the source has."""
+    names = ["em", "rem", "sem", "tap", "ntga"][:attacks]
+    specs = {
+        "jpeg10": ("jpeg", {"quality": 10, "test": False}),
+        "bdr2": ("bdr", {"bits": 2, "test": False}),
+        "dvae": ("dvae", {}),
+    }
+    params = {"em": {"granularity": "sample"}, "tap": {"targeted": True}}
+    made, rows = [], []
+    for attack in names:
+        for name in defenses:
+            method, settings = specs[name]
+            spec: dict[str, Any] = {
+                "attack_spec": {"name": attack, "params": params.get(attack, {})},
+                "defense_spec": {"name": method, "params": settings},
+            }
+            made.append(record(attack, method, ours[name], dataset_spec={"name": "toy"}, **spec))
+            rows.append(published(attack, name, theirs[name]))
+    return only(beside(to_table(made), rows, "src2020"))
+
+
+def test_agreement_of_orders() -> None:
+    ours = {"jpeg10": 0.5, "bdr2": 0.4, "dvae": 0.3}
+    same = order(("jpeg10", "bdr2", "dvae"), 5, ours, {"jpeg10": 0.9, "bdr2": 0.8, "dvae": 0.7})
+    assert (same.within.value, same.within.interval, same.over.value, same.over.interval) == (
+        1,
+        (1, 1),
+        1,
+        (1, 1),
+    )
+    swapped = order(("jpeg10", "bdr2", "dvae"), 4, ours, {"jpeg10": 0.8, "bdr2": 0.9, "dvae": 0.7})
+    assert swapped.within.value == pytest.approx(1 / 3)
+    assert swapped.within.interval is None
+    assert agreement(swapped)[0] == (
+        "Order of the defenses within an attack: Kendall's τ-b 0.33 without an interval (fewer than 5 attacks give no interval), "
+        "over 4 attacks and 3 defenses."
+    )
+    few = order(("jpeg10", "bdr2"), 5, ours, ours)
+    assert (
+        "no rank agreement can be given, since no attack has 3 defenses in both"
+        in agreement(few)[0]
+    )

@@ -1,0 +1,359 @@
+"""Suites: the shipped ones, reading and overriding axes, and mistakes, all of them at once with their paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.catalogue.protocol import get_protocol
+from benchmark.catalogue.registry import Registry
+from benchmark.planning.plan import make_plan
+from benchmark.planning.suite import (
+    SuiteError,
+    load_suite,
+    method_parameters,
+    read_suite,
+    resolve,
+    suite_names,
+    without_presets,
+)
+
+SMALL = """
+datasets: embedded
+attacks: [none, em]
+defenses: [none, "jpeg[quality=30]"]
+victims: resnet10_w16
+protocols: quick
+parameters:
+  em: {surrogate: resnet10_w16, step: 1/255, max_rounds: 3}
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    return write(tmp_path, SMALL)
+
+
+def write(folder: Path, text: str, name: str = "small.yaml") -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder / name)
+
+
+def problems(
+    name: str,
+    registry: Registry,
+    axes: dict[str, Any] | None = None,
+    settings: tuple[str, ...] = (),
+) -> tuple[str, ...]:
+    with pytest.raises(SuiteError) as caught:
+        load_suite(name, registry, axes, settings)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_shipped_suites_can_be_planned(name: str, registry: Registry) -> None:
+    suite = load_suite(name, registry)
+    assert suite.name == name
+    assert suite.about.endswith(".")
+    assert "none" in suite.defenses
+    plan = make_plan(suite, registry, str, "fp32")
+    assert not plan.skips
+    assert len(plan.cells) == len(suite.attacks) * len(suite.defenses) * len(suite.seeds)
+
+
+def test_the_suites_of_the_first_issue_are_there(registry: Registry) -> None:
+    assert {"quick", "cifar10-lite"} <= set(suite_names())
+    for name in ("quick", "cifar10-lite"):
+        suite = load_suite(name, registry)
+        assert {"none", "lsp", "em"} <= set(suite.attacks)
+        assert any(attack.startswith("em[granularity=class") for attack in suite.attacks)
+        assert {"none", "grayscale", "jpeg", "bdr", "vae", "dvae", "at"} <= set(suite.defenses)
+        assert suite.victims == (
+            {"quick": "resnet10_w24_s4", "cifar10-lite": "resnet10_w16"}[name],
+        )
+
+
+def test_one_value_stands_for_a_list_of_one_and_defaults_fill_in(
+    small: str, registry: Registry
+) -> None:
+    suite = load_suite(small, registry)
+    assert (suite.name, suite.datasets, suite.protocols) == ("small", ("embedded",), ("quick",))
+    assert (suite.seeds, suite.ratios, suite.craft_seed, suite.precision) == (
+        (0,),
+        (1.0,),
+        0,
+        "auto",
+    )
+
+
+def test_parameters_of_the_suite_replace_a_methods_defaults(small: str, registry: Registry) -> None:
+    suite = load_suite(small, registry)
+    spec = resolve(suite, "attack", "em[max_rounds=5]", registry)
+    assert (spec.params["surrogate"], spec.params["max_rounds"], spec.params["eps"]) == (
+        "resnet10_w16",
+        5,
+        8 / 255,
+    )
+    assert spec.params["step"] == 1 / 255  # a fraction written as text is a number
+    assert str(spec) == "em[max_rounds=5]"
+    assert method_parameters(suite, "lsp") == {}
+
+
+def test_fractions_are_numbers_everywhere(tmp_path: Path, registry: Registry) -> None:
+    suite = load_suite(
+        write(tmp_path, SMALL + "protocol_values: {lr: 1/10, schedule: cosine}\n"),
+        registry,
+        None,
+        ["em.eps=4/255"],
+    )
+    assert suite.protocol_values == {"lr": 0.1, "schedule": "cosine"}
+    assert method_parameters(suite, "em")["eps"] == 4 / 255
+    assert resolve(suite, "attack", "em[step=2/255]", registry).params["step"] == 2 / 255
+
+
+def test_axes_given_by_hand_replace_those_of_the_file(small: str, registry: Registry) -> None:
+    suite = load_suite(
+        small, registry, {"attacks": ["lsp"], "seeds": [0, 1], "victims": ["resnet18"]}
+    )
+    assert (suite.attacks, suite.seeds, suite.victims) == (("lsp",), (0, 1), ("resnet18",))
+    assert suite.defenses == ("none", "jpeg[quality=30]")
+    assert load_suite(small, registry).attacks == ("none", "em")
+
+
+def test_settings(small: str, registry: Registry) -> None:
+    texts = [
+        "em.max_rounds=20",
+        "jpeg.quality=50",
+        "protocol.epochs=3",
+        "protocol.lr=0.05",
+        "seeds=0-2",
+        "precision=fp32",
+        "craft_seed=4",
+    ]
+    suite = load_suite(
+        small,
+        registry,
+        None,
+        [*texts, "attacks=em[granularity=class,eps=4/255],lsp", "ratios=0.2,1"],
+    )
+    assert suite.parameters["em"] == {
+        "surrogate": "resnet10_w16",
+        "step": "1/255",
+        "max_rounds": 20,
+    }
+    assert suite.parameters["jpeg"] == {"quality": 50}
+    assert suite.protocol_values == {"epochs": 3, "lr": 0.05}
+    assert (suite.seeds, suite.precision, suite.craft_seed, suite.ratios) == (
+        (0, 1, 2),
+        "fp32",
+        4,
+        (0.2, 1.0),
+    )
+    assert suite.attacks == ("em[granularity=class,eps=4/255]", "lsp")
+    assert get_protocol("quick").with_values(suite.protocol_values).epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("em.max_rounds", "expected key=value, for example --set em.max_rounds=20"),
+        ("=3", "expected key=value"),
+        ("colour=red", r'a suite has no "colour"'),
+        ("seed=1", 'a suite has no "seed"; did you mean "seeds"'),
+        ("em.eps=8/0", "divides by zero"),
+        ("em.esp=8/255", 'attack "em" has no parameter "esp"; did you mean "eps"'),
+        ("em.eps=big", "eps=big is not of type float"),
+        (
+            "em.surrogate=resnet10_w61",
+            'attack em: surrogate=resnet10_w61: unknown victim "resnet10_w61"; did you mean "resnet10_w16"',
+        ),
+        ("emm.eps=8/255", 'parameters.emm: nothing is called "emm"; did you mean "em"'),
+        ("protocol.epoch=3", 'a protocol has no setting "epoch"; did you mean "epochs"'),
+        ("protocol.epochs=many", "epochs='many' is not of type int"),
+        ("protocol.epochs=0", "epochs=0, expected at least 1"),
+        ("seeds=2,2", r"seeds \[2, 2\] must be different and not negative"),
+        ("seeds=one", 'cannot read the seeds "one"; write 0,1,2 or 0-4'),
+        ("ratios=1.5", r"poison ratios \[1\.5\] must be from 0 to 1"),
+        ("precision=fp16", 'precision "fp16" is unknown; expected auto, fp32 or bf16'),
+        ("name=../elsewhere", r'"\.\./elsewhere" cannot be the name of a folder of results'),
+    ],
+)
+def test_a_wrong_setting_says_what_is_wrong(
+    setting: str, message: str, small: str, registry: Registry
+) -> None:
+    with pytest.raises(SuiteError, match=message) as caught:
+        load_suite(small, registry, None, [setting])
+    assert len(caught.value.problems) == 1
+
+
+def test_five_mistakes_are_reported_at_once_with_their_paths(
+    tmp_path: Path, registry: Registry
+) -> None:
+    file = write(
+        tmp_path,
+        """
+datasets: embedded
+attacks: [none, emm]
+defenses: [none, "jpeg[qualty=10]"]
+protocols: quik
+seeds: [0, -1]
+colour: red
+""",
+        "five.yaml",
+    )
+    with pytest.raises(SuiteError) as caught:
+        load_suite(file, registry)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{file}: 5 problems"
+    found = dict(line.strip().split(": ", 1) for line in lines[1:])
+    assert set(found) == {"attacks[1]", "defenses[1]", "protocols[0]", "seeds", "colour"}
+    assert found["attacks[1]"].startswith('unknown attack "emm"; did you mean "em"?')
+    assert found["defenses[1]"].startswith(
+        'defense "jpeg" has no parameter "qualty"; did you mean "quality"?'
+    )
+    assert found["protocols[0]"].startswith('unknown protocol "quik"; did you mean "quick"?')
+    assert found["seeds"] == "seeds [0, -1] must be different and not negative"
+    assert found["colour"].startswith('a suite has no "colour"')
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "message"),
+    [
+        ("attacks: []", "attacks", "at least 1"),
+        ("attacks:", "attacks[0]", "valid string"),
+        ("attacks: [none, 5]", "attacks[1]", "valid string"),
+        ("attacks: [none, {em: 1}]", "attacks[1]", "valid string"),
+        ('attacks: ["em[eps"]', "attacks[0]", r"expected name or name\[key=value"),
+        ("datasets: embeded", "datasets[0]", 'unknown dataset "embeded"; did you mean "embedded"'),
+        ("datasets: folder", "datasets[0]", r"folder\[path=...\]"),
+        ("victims: resnet81", "victims[0]", 'unknown victim "resnet81"; did you mean "resnet18"'),
+        ("seeds: [0.5]", "seeds[0]", "valid integer"),
+        ("seeds: [yes]", "seeds[0]", "valid integer"),
+        (
+            "craft_seed: many",
+            "craft_seed",
+            "'many' is no craft seed; expected a whole number, or \"seed\"",
+        ),
+        ("craft_seed: yes", "craft_seed", "True is no craft seed"),
+        ("parameters: 5", "parameters", "dictionary"),
+        ("parameters: {em: 5}", "parameters.em", "dictionary"),
+        ("parameters: {nothing: {a: 1}}", "parameters.nothing", 'nothing is called "nothing"'),
+        ("protocol_values: fast", "protocol_values", "dictionary"),
+        ("name: store", "name", '"store" cannot be the name'),
+        ("name: a/b", "name", "expected a plain name"),
+        ("3: 4", "[3]", "string"),
+    ],
+)
+def test_a_mistake_is_one_problem_with_its_path(
+    text: str, path: str, message: str, tmp_path: Path, registry: Registry
+) -> None:
+    key = text.partition(":")[0]
+    kept = [
+        line for line in SMALL.splitlines() if not line.startswith((f"{key}:", "parameters", "  "))
+    ]
+    file = write(tmp_path, "\n".join([*kept, text]))
+    with pytest.raises(SuiteError, match=message) as caught:
+        load_suite(file, registry)
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == [path]
+
+
+def test_a_value_that_is_a_list_is_named_once(tmp_path: Path, registry: Registry) -> None:
+    found = problems(write(tmp_path, SMALL + "  lsp: {patch: [1, 2]}\n"), registry)
+    assert found == (
+        "parameters.lsp.patch: [1, 2] is a list; expected a number, a text, true, false or none",
+    )
+    found = problems(write(tmp_path, SMALL + "protocol_values: {lr: {}}\n"), registry)
+    assert (
+        found[0]
+        == "protocol_values.lr: {} is a dict; expected a number, a text, true, false or none"
+    )
+
+
+def test_a_wrong_table_is_reported_even_if_a_setting_goes_into_it(
+    tmp_path: Path, registry: Registry
+) -> None:
+    file = write(
+        tmp_path, SMALL.partition("parameters")[0] + "parameters: {em: 5}\nprotocol_values: fast\n"
+    )
+    found = problems(file, registry, None, ("em.eps=4/255", "protocol.epochs=2"))
+    assert [problem.partition(":")[0] for problem in found] == ["parameters.em", "protocol_values"]
+
+
+def test_parameters_of_methods_that_do_not_run_are_checked_too(
+    small: str, registry: Registry
+) -> None:
+    found = problems(small, registry, None, ("dvae.epoks=2", "at.foo=1"))
+    assert [problem.partition("; ")[0] for problem in found] == [
+        'parameters.dvae: defense "dvae" has no parameter "epoks"',
+        'parameters.at: defense "at" has no parameter "foo"',
+    ]
+
+
+def test_missing_axes_are_named(tmp_path: Path, registry: Registry) -> None:
+    found = problems(write(tmp_path, "about: nothing else\n"), registry)
+    assert sorted(found) == [
+        f"{axis}: missing; name at least one" for axis in ("attacks", "defenses")
+    ]  # datasets have a default
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("attacks: [none", "small.yaml is not YAML: "),
+        ("- none\n- em\n", r"holds a list, expected the axes of a suite \(attacks, defenses"),
+        ("", "holds a NoneType, expected the axes"),
+        (
+            "a: !!python/object/apply:os.system ['true']",
+            "is not YAML: could not determine a constructor",
+        ),
+    ],
+)
+def test_files_that_are_no_suite(
+    text: str, message: str, tmp_path: Path, registry: Registry
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_suite(write(tmp_path, text), registry)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "photo.yaml").write_bytes(b"\xff\xd8\xff\xe0 a photograph")
+    with pytest.raises(ValueError, match=r"photo\.yaml is not YAML: "):
+        read_suite(str(tmp_path / "photo.yaml"))
+
+
+def test_an_unknown_suite_names_the_nearest() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r'unknown suite "qick"; did you mean "quick"\? available: .*; or give the path of a YAML file',
+    ):
+        read_suite("qick")
+    with pytest.raises(ValueError, match="unknown suite"):
+        read_suite("nowhere/absent.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", ["../suites/quick", "sub/quick", "/etc/passwd", "..", "", "quick/", "quick\0"]
+)
+def test_a_suites_name_is_no_path(name: str) -> None:
+    with pytest.raises(ValueError, match="unknown suite"):
+        read_suite(name)
+
+
+def test_which_attacks_have_no_presets(registry: Registry) -> None:
+    free = without_presets(registry)
+    assert {"lsp", "ops", "ar", "none"} <= free
+    assert not {"em", "rem", "sem", "sep", "ntga"} & free
+
+
+def test_presets_are_not_mixed_in_one_table(registry: Registry) -> None:
+    (problem,) = problems("quick", registry, {"attacks": ["lsp", "em", "rem[preset=official]+ops"]})
+    assert problem.startswith(
+        "attacks: em (clean), rem[preset=official]+ops (official): a table would average"
+    )
+    (problem,) = problems("quick", registry, {"attacks": ["lsp", "em", "ntga[mode=official]"]})
+    assert problem.startswith("attacks: em (clean), ntga[mode=official] (official)")
+    assert load_suite(
+        "quick", registry, {"attacks": ["lsp", "em[preset=official]", "rem[preset=official]"]}
+    ).attacks

@@ -1,0 +1,365 @@
+"""The report's further figures: what they show, by hand, and where they are not drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib import rc_context
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+
+from benchmark.analysis.table import to_table
+from benchmark.report import figures, plots
+from benchmark.report.sections import Row, sections
+from benchmark.report.svg import pareto
+from benchmark.report.write import write_report
+from benchmark.storage.record import Record
+from benchmark.storage.store import Store
+from support.command_line import Call
+from support.made_up_records import NASTY
+from support.reports import cell, record
+
+
+def section(records: list[Record]) -> Any:
+    return sections(to_table(records))[0]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts] + [
+        text.get_text() for text in figure.texts
+    ]
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "files", lambda figure, pdf=True: {"png": b"-", "pdf": b"-"})
+
+
+def swept(values: list[float], attacks: tuple[str, ...] = ("em",)) -> list[Record]:
+    return [
+        one
+        for value in values
+        for attack in attacks
+        for one in cell(
+            attack,
+            f"rate[kd={value}]",
+            0.5 + value / 100,
+            defense_spec={
+                "name": "rate",
+                "version": 1,
+                "params": {"kd": value, "w": 8, "on": True},
+            },
+        )
+    ]
+
+
+def test_each_is_drawn_only_where_its_data_are(undrawn: None) -> None:
+    one = to_table(cell("em", "soft", 0.5))
+    drawn, left_out = figures.figures(one, sections(one))
+    assert list(drawn) == ["bars"]
+    assert [reason.partition(":")[0] for reason in left_out] == ["cost", "ranks", "sweep", "ratios"]
+    assert (
+        "ranks: 1 attacks and 1 defenses that cover them, at least 5 and 3 are needed" in left_out
+    )
+    made = [
+        *swept([1.0, 2.0, 4.0]),
+        *cell("em", "none", 0.1),
+        *cell("em", "none", 0.4, ratio=0.5),
+        *cell("a", "none", 0.2, victim="other"),
+    ]
+    for attack in "abcde":
+        for name, acc in (("x", 0.5), ("y", 0.6), ("z", 0.7)):
+            made += cell(attack, name, acc, victim="other")
+    table = to_table(made)
+    drawn, left_out = figures.figures(table, sections(table))
+    expected = {
+        "bars",
+        "bars-2",
+        "cost-2",
+        "sweep-2",
+        "bars-3",
+        "cost-3",
+        "ranks-3",
+        "ratios",
+    }  # ratio 0.5; ratio 1; the other victim
+    assert set(drawn) == expected
+    assert [reason.partition(":")[0] for reason in left_out] == [
+        "cost",
+        "ranks",
+        "sweep",
+        "ranks-2",
+        "sweep-3",
+    ]
+
+
+def test_bars_show_spread_failures_and_gaps() -> None:
+    made = [
+        *cell("em", "none", 0.1, 0.2),
+        *cell("em", "soft", 0.6, None),
+        *cell("em", "bad", None),
+        *cell("lsp", "none", 0.3),
+    ]
+    with rc_context(plots.STYLE):
+        figure = figures.draw_bars(section(made))
+    shown = texts(figure)
+    assert {"15.0 ± 7.1", "60.0*", "failed", "-", "* some seeds failed"} <= set(shown)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["em", "lsp"]
+    spreads = [
+        sum(isinstance(drawn, ErrorbarContainer) for drawn in axes.containers)
+        for axes in figure.axes
+    ]
+    assert spreads == [
+        1,
+        0,
+    ]  # of the one cell with two seeds: a cap on a bar of one seed would say that it has no spread
+
+
+def row(name: str, cost: float, mean: float, needs: str = "") -> Row:
+    return Row(
+        1, name, False, mean, math.nan, 1, mean, "", math.nan, math.nan, cost, 1, 1, "", needs, ()
+    )
+
+
+def test_the_pareto_front_by_hand() -> None:
+    rows = [
+        row("a", 1.0, 0.2),
+        row("b", 1.0, 0.5),
+        row("c", 2.0, 0.4),
+        row("d", 3.0, 0.7),
+        row("e", 4.0, 0.7),
+        row("f", 3.0, 0.7),
+    ]
+    assert [one.defense for one in pareto(rows)] == ["b", "d", "f"]
+
+
+def test_cost_marks_the_front_and_leaves_out_what_has_no_mean() -> None:
+    made = [
+        record("em", name, acc, seconds={"train": 10.0, "purify": extra})
+        for name, acc, extra in (("none", 0.1, 0.0), ("soft", 0.6, 20.0))
+    ]
+    made += [
+        record("em", "rich", 0.9, needs=("clean:5",), seconds={"train": 10.0}),
+        record("em", "bad", None),
+    ]
+    with rc_context(plots.STYLE):
+        figure = figures.draw_cost(section(made))
+    assert isinstance(figure, Figure)
+    assert {"none (undefended)", "soft", "rich †"} <= set(texts(figure))
+    assert "bad" not in texts(figure)
+    assert (
+        figures.draw_cost(section([record("em", "soft", 0.5)]))
+        == "0 defenses with a mean over attacks and a cost, at least 2 are needed"
+    )
+
+
+def test_names_of_points_do_not_cover_each_other() -> None:
+    made = [
+        record("em", f"defense{i}", 0.5 + 0.001 * i, seconds={"train": 10.0 + 0.1 * i})
+        for i in range(6)
+    ]
+    made += [record("em", "none", 0.5, seconds={"train": 10.0})]
+    with rc_context(plots.STYLE):
+        figure = figures.draw_cost(section(made))
+        assert isinstance(figure, Figure)
+        figure.savefig("/dev/null", format="png")
+    axes = figure.axes[0]
+    places = [
+        text.get_window_extent() for text in axes.texts if text.get_text().startswith("defense")
+    ]
+    assert not any(a.overlaps(b) for i, a in enumerate(places) for b in places[:i])
+
+
+def test_ranks_are_of_the_defenses_that_cover_all_attacks() -> None:
+    made = [
+        one
+        for attack in "abcdef"
+        for name, acc in (("x", 0.5), ("y", 0.6), ("z", 0.7), ("none", 0.1))
+        for one in cell(attack, name, acc)
+    ]
+    made += [
+        *cell("a", "partial", 0.99),
+        *[one for attack in "abcdef" for one in cell(attack, "rich", 0.9, needs=("clean:5",))],
+    ]
+    with rc_context(plots.STYLE):
+        figure = figures.draw_ranks(section(made))
+    assert isinstance(figure, Figure)
+    shown = texts(figure)
+    assert {"z  1.00", "y  2.00", "3.00  x"} <= set(shown)
+    assert "mean rank over 6 attacks, 1 is best; Friedman p < 0.0001: they differ" in shown
+    assert not any("partial" in text or "rich" in text or "none" in text for text in shown)
+
+
+def test_ratios_begin_with_clean_data_and_have_gaps() -> None:
+    made = [
+        *cell("none", "soft", 0.9),
+        *cell("em", "soft", 0.8, 0.6, ratio=0.2),
+        *cell("em", "soft", None, ratio=0.5),
+        *cell("em", "soft", 0.5),
+    ]
+    made += cell("lsp", "soft", 0.4)  # at one ratio only: no curve
+    ((title, panels, anchors),) = figures.by_ratio(to_table(made))
+    assert (title, anchors) == ("toy · net · quick", set())
+    (panel,) = panels
+    (line,) = panel.lines
+    assert list(line.x) == [0.0, 0.2, 0.5, 1.0]
+    assert line.mean == pytest.approx([90, 70, math.nan, 50], nan_ok=True)
+    assert line.std[1] == pytest.approx(100 * math.sqrt(0.02))
+    assert list(figures.by_ratio(to_table(cell("em", "soft", 0.5)))) == []
+
+
+def test_a_sweep_is_of_one_numeric_parameter_alone() -> None:
+    ((panel,),) = figures.sweeps(
+        to_table([*swept([1.0, 4.0, 16.0], ("none", "em")), *cell("em", "soft", 0.5)])
+    )
+    assert panel.title == "rate: kd"
+    assert panel.log
+    assert [line.name for line in panel.lines] == ["clean data", "em"]
+    assert panel.lines[1].mean == pytest.approx([51, 54, 66])
+    assert list(panel.lines[1].x) == [1, 4, 16]
+    assert figures.sweeps(to_table(swept([1.0, 4.0]))) == [[]]
+    two = swept([1.0, 2.0, 3.0])
+    two[2] = Record(
+        **{
+            **vars(two[2]),
+            "defense_spec": {
+                "name": "rate",
+                "version": 1,
+                "params": {"kd": 3.0, "w": 9, "on": True},
+            },
+        }
+    )
+    assert figures.sweeps(to_table(two)) == [[]]  # two parameters differ
+    ((linear,),) = figures.sweeps(to_table(swept([0.0, 1.0, 2.0])))
+    assert not linear.log
+
+
+def test_hostile_names_are_drawn_as_they_are() -> None:
+    made = [
+        record(attack, name, 0.5, dataset=NASTY)
+        for attack in ("none", NASTY)
+        for name in ("none", NASTY, "$\\frac{")
+    ]
+    with rc_context(plots.STYLE):
+        figure = figures.draw_bars(section(made))
+        assert plots.files(figure)["png"].startswith(b"\x89PNG")
+        cost = figures.draw_cost(section(made))
+        assert isinstance(cost, Figure)
+        assert plots.files(cost)["pdf"].startswith(b"%PDF")
+
+
+# Of many cells
+
+
+def many(
+    defenses: int = 15,
+    attacks: int = 8,
+    victims: tuple[str, ...] = ("a", "b", "c"),
+    step: float = 0.035,
+) -> list[Record]:
+    """More cells than are drawn one by one. Defense 0 does nothing, attack 0 leaves data clean; of the others the last is best."""
+    return [
+        record(
+            f"attack{attack}" if attack else "none",
+            f"defense{defense}" if defense else "none",
+            0.1 + step * defense + 0.001 * attack,
+            victim=victim,
+        )
+        for victim in victims
+        for attack in range(attacks)
+        for defense in range(defenses)
+    ]
+
+
+def test_of_many_cells_there_is_an_overview_that_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+
+    def keep(figure: Figure, pdf: bool = True) -> dict[str, bytes]:
+        drawn.append(figure)
+        return {"png": b"-"} | ({"pdf": b"-"} if pdf else {})
+
+    monkeypatch.setattr(plots, "files", keep)
+    table = to_table(many())
+    report = write_report(table, tmp_path, "t")
+    names = {file.name for file in report.files if file.suffix in (".png", ".pdf")}
+    assert names == {f"{name}.png" for name in ("heatmap", "bars", "cost", "ranks")}
+    assert report.overview == (
+        "360 cells are too many to draw one by one: there is an overview of the first of 3 groups, without curves over epochs, ratios or "
+        "parameters and without PDF files. report --figures draws everything, in about 1 min"
+    )
+    for name in ("leaderboard.html", "leaderboard.md", "report.json"):
+        assert report.overview in (tmp_path / name).read_text(encoding="utf-8")
+    assert (tmp_path / "leaderboard.html").read_text(encoding="utf-8").count(
+        "<summary>Heat map"
+    ) == 1
+    heatmap, bars = drawn[0], drawn[1]
+    assert "toy · a · quick · 12 of 15 defenses" in texts(heatmap)
+    assert "defense14" in texts(heatmap)
+    assert "none (undefended)" in texts(heatmap)  # the anchor is always among those shown
+    assert not [text for text in texts(heatmap) if text in ("defense1", "defense2", "defense3")]
+    assert "59.1" in texts(heatmap)  # of 96 cells; more are colours alone
+    assert "toy · a · quick · 12 of 15 defenses" in texts(bars)
+    assert [axes.get_title(loc="left") for axes in bars.axes] == ["mean over attacks", "clean data"]
+    assert texts(bars)[0] == "59.4"  # defense14 over attacks 1 to 7
+
+    again = write_report(table, tmp_path, "t")
+    assert (again.rewritten, again.overview) == (False, report.overview)
+    every = write_report(table, tmp_path, "t", every_figure=True)
+    assert every.overview == ""
+    assert {"curves-3.pdf", "heatmap-3.pdf", "bars.pdf"} <= {file.name for file in every.files}
+
+
+def test_an_overview_of_many_attacks_shows_some_and_says_how_many() -> None:
+    wide = figures._best(section(many(3, 40, ("a",))))
+    assert len(wide.columns) == len(wide.rows[0].cells) == figures.COLUMNS
+    assert wide.title == "toy · a · quick · 23 of 39 attacks"
+    small = section(many(3, 4, ("a",)))
+    assert figures._best(small).title == small.title
+
+
+def test_ranks_among_all_defenses_where_the_best_are_drawn() -> None:
+    made = section(many(9, 8, ("a",)))
+    whole, part = figures.draw_ranks(made), figures.draw_ranks(made, 3)
+    assert isinstance(whole, Figure)
+    assert isinstance(part, Figure)
+    assert "toy · a · quick · best 3 of 8" in texts(part)
+    assert {"defense8  1.00", "defense7  2.00", "3.00  defense6"} < set(texts(part))
+    assert not [text for text in texts(part) if "defense5" in text]
+    critical = [text for text in texts(whole) if text.startswith("critical difference")]
+    assert critical == [text for text in texts(part) if text.startswith("critical difference")]
+
+
+def test_the_choice_to_draw_everything_is_remembered(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "FULL", 1)
+    monkeypatch.setattr(plots, "files", lambda figure, pdf=True: {"png": b"-"})
+    store = Store(tmp_path / "results" / "store")
+    for index, one in enumerate(many(2, 2, ("a",))):
+        store.publish_record(replace(one, key=f"{index:064x}"))
+    assert "4 cells are too many to draw one by one" in call("report", "--all").out
+    assert not (tmp_path / "results" / "all" / "heatmap.pdf").exists()
+    for options in (["--figures"], []):
+        assert "too many" not in call("report", "--all", *options).out
+        assert (tmp_path / "results" / "all" / "heatmap.pdf").exists()
+    assert "too many" in call("report", "--all", "--no-figures").out
+    assert "too many" in call("report", "--all").out
+
+
+def test_names_without_room_are_left_out_and_counted() -> None:
+    crowded = figures.draw_cost(section(many(25, 3, ("a",), 0.004)))  # of equal cost
+    assert isinstance(crowded, Figure)
+    shown = texts(crowded)
+    named = [text for text in shown if text.startswith("defense") or "undefended" in text]
+    (note,) = (text for text in shown if "no room for" in text)
+    assert (
+        note
+        == f"line: no other is both cheaper and better; no room for {25 - len(named)} of 25 names"
+    )
+    assert "defense24" in named
+    assert 5 < len(named) < 25

@@ -1,0 +1,432 @@
+"""What the leaderboard page shows beyond the tables: cells, drawings, pictures. Its behaviour is tested in test_page_browser.py."""
+
+from __future__ import annotations
+
+import io
+import math
+import random
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmark import ImageSet, report
+from benchmark.analysis.table import to_table
+from benchmark.report import figures, plots
+from benchmark.report.page import page
+from benchmark.report.runs import cell_runs
+from benchmark.report.sections import Section, sections
+from benchmark.report.strips import GAP, Key, Strips
+from benchmark.report.svg import curve, pareto, scatter
+from benchmark.report.write import write_report
+from benchmark.storage.record import Record
+from benchmark.storage.store import Store
+from support.command_line import Call, run_tiny
+from support.made_up_records import NASTY
+from support.reports import Page, record, records
+from support.sets import random_set
+
+PNG = (
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (100).to_bytes(4, "big") + (66).to_bytes(4, "big")
+)  # as much of one as is read
+
+
+def rendered(made: Sequence[Record], pictures: Mapping[Key, bytes] | None = None) -> str:
+    table = to_table(made)
+    groups = sections(table)
+    return page(table, groups, "t", {}, [{"heatmap": PNG} for _ in groups], pictures or {})
+
+
+def section(made: Sequence[Record] | None = None) -> Section:
+    return sections(to_table(made or records()))[0]
+
+
+# Cells
+
+
+def test_a_cell_lists_its_runs_and_one_command_for_all_its_seeds() -> None:
+    full = {
+        "dataset_spec": {"name": "toy", "fingerprint": "f"},
+        "attack_spec": {"name": "em", "params": {"eps": 0.5}},
+        "protocol": "lite",
+    }
+    full |= {
+        "defense_spec": {"name": "soft", "params": {}},
+        "facts": {"poison": {"psnr_mean": 31.93, "rounds": 4}},
+    }
+    made = [
+        record("em", "soft", 0.5, seed=seed, craft_seed=craft, **full)
+        for craft in (0, 3)
+        for seed in (2, 0)
+    ]
+    made.append(record("em", "soft", None, seed=4, **full))
+    (cell,) = cell_runs(to_table(made)).values()
+    assert [run.title for run in cell.runs] == [
+        "seed 0",
+        "seed 2",
+        "seed 4",
+        "seed 0, craft seed 3",
+        "seed 2, craft seed 3",
+    ]
+    assert [command.partition("--results")[2] for command in cell.commands] == [
+        " reproduced --seeds 0,2,4",
+        " reproduced --seeds 0,2",
+    ]
+    assert "--set craft_seed=3" in cell.commands[1]
+    assert "em[eps=0.5]" in cell.commands[0]
+    first, failed = dict(cell.runs[0].record), dict(cell.runs[2].record)
+    assert first["poison"] == "psnr mean 31.93, rounds 4"
+    assert first["seconds"] == "purify 0.0, train 10.0"
+    assert (first["test accuracy"], first["precision"], first["made with"]) == (
+        "50.0 %",
+        "fp32",
+        "torch 2.9.1",
+    )
+    assert failed["test accuracy"].startswith("failed: FloatingPointError")
+
+
+def test_every_cell_stands_on_the_page() -> None:
+    text = rendered(records())
+    assert text.count('<article class="cell card"') == sum(
+        len(group.rows) * len(group.columns) for group in sections(to_table(records()))
+    )
+    shown = Page(text).text
+    assert "there is no command" in shown  # these records hold no specs
+    assert "2 failed" in shown
+    assert "There are no pictures" in shown
+
+
+def test_a_filter_of_one_choice_is_left_out() -> None:
+    one = rendered([record("em", "soft", 0.5)])
+    assert [
+        name for name in ("data-set", "victim", "attack", "needs") if f'<select id="{name}"' in one
+    ] == []
+    assert '<select id="victim"' in rendered(records())
+
+
+# Drawings
+
+
+def test_a_curve_by_hand() -> None:
+    drawn = curve([(0.0, 0.25, 1.0)])
+    assert '<polyline class="line" points="26,78.0 121,60.0 216,6.0"/>' in drawn
+    assert "band" not in drawn
+    assert (
+        'aria-label="Test accuracy over 3 epochs: 0.0 % after the first, 100.0 % after the last"'
+        in drawn
+    )
+    both = curve([(0.2, 0.4), (0.4, 0.4), (0.6,)])  # the third ended early
+    assert '<polyline class="line" points="26,49.2 216,49.2"/>' in both
+    assert '<polygon class="band" points="26,34.8 216,49.2 216,49.2 26,63.6"/>' in both
+    assert '<circle class="dot" cx="121" cy="42.0" r="3"/>' in curve([(0.5,)])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_curve_leaves_out_what_is_no_number() -> None:
+    nan = math.nan
+    gap = curve([(0.2, nan, 0.4), (0.4, nan)])  # the second ended early: one value has no spread
+    assert "nan" not in gap
+    assert '<polyline class="line" points="26,56.4 216,49.2"/>' in gap
+    assert '<polygon class="band" points="26,46.2 216,49.2 216,49.2 26,66.6"/>' in gap
+    assert "3 epochs: 30.0 % after the first, 40.0 % after the last" in gap
+    last = curve([(0.5, nan, math.inf)])
+    assert "nan" not in last
+    assert '<circle class="dot" cx="26" cy="42.0" r="3"/>' in last
+    assert "50.0 % after the first, no number after the last" in last
+    for lost in (curve([(nan, nan)]), curve([(nan,), (nan, nan)])):
+        assert "nan" not in lost
+        assert re.search("polyline|polygon|circle", lost) is None
+
+
+def test_the_front_is_what_no_other_dominates() -> None:
+    rng = random.Random(0)
+    row = section().rows[0]
+    for _ in range(50):
+        rows = [
+            replace(row, defense=str(i), cost=rng.randint(1, 5), worst=rng.randint(0, 5) / 5)
+            for i in range(7)
+        ]
+        expected = [
+            a
+            for a in rows
+            if not any(
+                b.cost <= a.cost and b.worst >= a.worst and (b.cost, b.worst) != (a.cost, a.worst)
+                for b in rows
+            )
+        ]
+        found = pareto(rows, "worst")
+        assert {item.defense for item in found} == {item.defense for item in expected}
+        assert [item.cost for item in found] == sorted(item.cost for item in found)
+
+
+def test_the_scatter_tells_the_front_and_what_is_left_out() -> None:
+    found = scatter(section(), "mean")
+    assert found is not None
+    assert [row.defense for row in found.front] == [
+        "soft",
+        "slow",
+    ]  # the undefended costs as much as soft; rich has privileges
+    assert {row.defense for row in found.left_out} == {"broken", "partial"}
+    assert "<title>rich: 80.0 % at 1.00×, needs clean:500</title>" in found.drawing
+    assert "<title>slow: 71.0 % at 1.50×, on the front</title>" in found.drawing
+    worst = scatter(section(), "worst")
+    assert worst is not None
+    assert "slow: 66.0 % at 1.50×, on the front" in worst.drawing
+    assert (
+        scatter(section([record("em", "soft", 0.5)]), "mean") is None
+    )  # without an undefended training there is no cost
+
+
+def boxes(drawing: str) -> Iterator[tuple[float, float, float, float]]:
+    for x, y, name in re.findall(
+        r'<text class="name[^>]*x="([\d.]+)" y="([\d.]+)">([^<]*)<', drawing
+    ):
+        yield float(x), float(y) - 11, float(x) + 5.5 * len(name), float(y)
+
+
+def test_names_in_the_scatter_do_not_overlap() -> None:
+    def defended(name: str, acc: float, seconds: float) -> Record:
+        return record("em", name, acc, seconds={"train": seconds})
+
+    made = [
+        defended("none", 0.1, 10.0),
+        *(defended(f"a defense called {i}", 0.7 + i / 500, 10.0 + i / 5) for i in range(12)),
+    ]
+    found = scatter(section(made), "mean")
+    assert found is not None
+    places = list(boxes(found.drawing))
+    assert len(places) >= 3
+    for i, a in enumerate(places):
+        assert not any(
+            a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in places[:i]
+        )
+
+
+def test_names_in_drawings_are_escaped() -> None:
+    made = [
+        record("em", name, acc, seconds={"train": 1.0})
+        for name, acc in (("none", 0.1), (NASTY, 0.5), ('"><script>', 0.6))
+    ]
+    found = scatter(section(made), "mean")
+    assert found is not None
+    assert "<b>" not in found.drawing
+    assert "<script" not in found.drawing
+
+
+# Colours
+
+
+def luminance(colour: str) -> float:
+    values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [
+        value / 12.92 if value <= 0.03928 else ((value + 0.055) / 1.055) ** 2.4 for value in values
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_texts_and_controls_have_enough_contrast(theme: int) -> None:
+    """WCAG 2.2: 4.5 to 1 for texts, 3 to 1 for the edges of controls and for what a drawing says."""
+    style = (Path(report.__file__).parent / "leaderboard.css").read_text(encoding="utf-8")
+    colours = {
+        name: pair[theme]
+        for name, *pair in re.findall(r"--(\w+): light-dark\((#\w+), (#\w+)\)", style)
+    }
+    colours["bar"] = "#4690ba"
+    assert "--bar: #4690ba" in style
+
+    def contrast(a: str, b: str) -> float:
+        low, high = sorted((luminance(colours[a]), luminance(colours[b])))
+        return (high + 0.05) / (low + 0.05)
+
+    for text in ("ink", "muted", "accent", "bad"):
+        assert min(contrast(text, ground) for ground in ("page", "card", "hover", "none")) >= 4.5, (
+            text
+        )
+    for mark in ("edge", "bar"):
+        assert contrast(mark, "card") >= 3, mark
+
+
+# Pictures
+
+
+def pixels(png: bytes) -> NDArray[np.int64]:
+    return np.asarray(Image.open(io.BytesIO(png))).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A store with the images of a clean set, of it poisoned, and of both purified; and the records of these four cells."""
+
+    store: Store
+    sets: Mapping[str, ImageSet]
+    records: list[Record]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(Strips(to_table(self.records), self.store))
+
+
+@pytest.fixture
+def shown(store: Store) -> Shown:
+    def moved(data: ImageSet, level: int) -> ImageSet:
+        return data.with_x((data.x.int() + level).clamp(0, 255).to(data.x.dtype))
+
+    clean = random_set(20, 2, channels=1, height=16, width=12)
+    sets = {
+        "none": clean,
+        "em": moved(clean, 9),
+        "none+soft": moved(clean, 20),
+        "em+soft": moved(clean, 30),
+    }
+    shas = {}
+    for name, images in sets.items():
+        store.publish_images(f"key-{name.replace('+', '-')}", images, {})
+        shas[name] = store.manifest(f"key-{name.replace('+', '-')}")["files"]["images.safetensors"][
+            "sha256"
+        ]
+    made = [
+        record(
+            attack,
+            defense,
+            0.5,
+            artifacts={"poison": shas[attack]}
+            | ({"purify": shas[f"{attack}+soft"]} if defense == "soft" else {}),
+        )
+        for attack in ("none", "em")
+        for defense in ("none", "soft")
+    ]
+    return Shown(store, sets, made)
+
+
+def test_strips_show_the_images_of_the_store(shown: Shown) -> None:
+    strips = Strips(to_table(shown.records), shown.store)
+    assert (
+        list(strips)
+        == list(shown)
+        == [("toy", attack, defense) for attack in ("em", "none") for defense in ("", "soft")]
+    )
+    clean, poisoned, purified = (
+        shown.sets[name].x.squeeze(1).numpy().astype(np.int64) for name in ("none", "em", "em+soft")
+    )
+    drawn, after = pixels(strips["toy", "em", ""]), pixels(strips["toy", "em", "soft"])
+    count = 3 * 32 * 32 // (16 * 12)
+    assert drawn.shape == (count * (16 + GAP) - GAP, 3 * 12 + 2 * GAP, 4)
+    for row in range(count):
+        top, image = row * (16 + GAP), 20 * row // count
+        columns = [
+            drawn[top : top + 16, left : left + 12, :3] for left in (0, 12 + GAP, 2 * (12 + GAP))
+        ]
+        columns.append(after[top : top + 16, :, :3])
+        change = 128 + 10 * (poisoned - clean)
+        for column, images in zip(columns, (clean, poisoned, change, purified), strict=True):
+            np.testing.assert_array_equal(column, np.repeat(images[image][..., None], 3, axis=2))
+    assert (drawn[16, :, 3] == 0).all()  # the gaps are transparent
+    with pytest.raises(KeyError):
+        strips["toy", "em", "none"]
+
+
+def test_large_images_are_shown_small(store: Store) -> None:
+    store.publish_images("key", random_set(3, 2, height=130, width=100), {})
+    sha = store.manifest("key")["files"]["images.safetensors"]["sha256"]
+    strips = Strips(to_table([record("none", "none", 0.5, artifacts={"poison": sha})]), store)
+    assert pixels(strips["toy", "none", ""]).shape == (
+        2 * 44 + GAP,
+        3 * 34 + 2 * GAP,
+        4,
+    )  # two images, every third pixel
+
+
+def test_where_images_are_missing_there_are_no_strips(shown: Shown) -> None:
+    attacked = [item for item in shown.records if item.attack == "em"]
+    assert list(Strips(to_table(attacked), shown.store)) == []  # the clean images are not known
+    assert list(
+        Strips(
+            to_table([replace(item, ratio=0.5) for item in attacked] + shown.records[:2]),
+            shown.store,
+        )
+    ) == [
+        ("toy", "none", ""),
+        ("toy", "none", "soft"),
+    ]
+    filtering = [
+        replace(item, facts={"purify": {"kept": 0.9}}) for item in shown.records
+    ]  # then image i is not image i
+    assert {defense for _, _, defense in Strips(to_table(filtering), shown.store)} == {""}
+    file = shown.store.root / "artifacts" / "ke" / "key-em" / "images.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert list(shown) == [("toy", "none", ""), ("toy", "none", "soft")]
+    shutil.rmtree(shown.store.root / "artifacts")
+    assert list(shown) == []
+
+
+def test_damaged_images_are_told(shown: Shown) -> None:
+    strips = Strips(to_table(shown.records), shown.store)
+    for file in shown.store.root.glob("artifacts/*/*/images.safetensors"):
+        file.write_bytes(b"\xff" * file.stat().st_size)
+    with pytest.raises(ValueError, match=r"images\.safetensors is damaged: .*; delete the folder"):
+        strips["toy", "em", ""]
+
+
+@pytest.mark.e2e
+def test_run_and_report_show_pictures_while_the_images_are_there(
+    call: Call, tiny: str, tmp_path: Path
+) -> None:
+    def pictures() -> int:
+        return (
+            (tmp_path / "results" / "tiny" / "leaderboard.html")
+            .read_text(encoding="utf-8")
+            .count('<image id="picture-')
+        )
+
+    assert run_tiny(call, tiny).code == 0
+    assert pictures() == 4  # of two attacks, and purified by grayscale
+    shutil.rmtree(tmp_path / "results" / "store" / "artifacts")
+    assert call("report", tiny).code == 0
+    assert pictures() == 0
+
+
+class Undrawn(dict[Key, bytes]):
+    """Pictures that must not be looked at."""
+
+    def __getitem__(self, key: Key) -> bytes:
+        raise AssertionError("drawn for a report that stands")
+
+
+def test_pictures_are_drawn_only_for_a_report_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for plot in ("heatmap", "curves"):
+        monkeypatch.setattr(plots, plot, lambda section: {"png": PNG})
+    monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
+    table, places = to_table(records()), [("toy", "em", ""), ("toy", "em", "slow")]
+    assert write_report(table, tmp_path, "t", pictures=dict.fromkeys(places, PNG)).rewritten
+    assert not write_report(table, tmp_path, "t", pictures=Undrawn.fromkeys(places, b"")).rewritten
+    assert write_report(table, tmp_path, "t").rewritten  # there are none any more
+
+
+def test_a_picture_is_in_the_page_once_and_used_by_its_cells() -> None:
+    text = rendered(
+        records(), {("toy", "em", ""): PNG, ("toy", "em", "slow"): PNG, ("toy", "gone", ""): PNG}
+    )
+    assert text.count("data:image/png;base64,") == 3 + 2  # and a heat map for each section
+    used = re.findall(r'<use href="#(picture-\d)"(?: x="(\d+)")?/>', text)
+    em = [
+        row
+        for group in sections(to_table(records()))
+        for row in group.rows
+        for cell in row.cells
+        if cell.column == "em" and cell.n
+    ]
+    assert sorted(used) == [("picture-0", "")] * len(em) + [
+        ("picture-1", "102")
+    ]  # three images and gaps of 2 before it
+    assert "There are no pictures" not in text
+    assert "Pictures are shown at poison ratio 1 only" in rendered(
+        [record("em", "soft", 0.5, ratio=0.5)], {("toy", "em", ""): PNG}
+    )

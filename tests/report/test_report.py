@@ -1,0 +1,352 @@
+"""The report's files: golden texts, a page that loads nothing, deterministic plots, and a terminal table that cuts no number."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from benchmark.analysis.table import to_table
+from benchmark.report import figures, plots
+from benchmark.report.sections import number, percent, sections, shade, times
+from benchmark.report.terminal import print_leaderboard
+from benchmark.report.write import is_current, write_report
+from benchmark.storage.record import Record
+from support.made_up_records import NASTY
+from support.reports import Page, record, records
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture
+def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coarse PNG files, no PDF, no further figures, where a test is about something else: embedding fonts takes a while."""
+
+    def coarse(figure: Figure) -> dict[str, bytes]:
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=30)
+        return {"png": png.getvalue()}
+
+    monkeypatch.setattr(plots, "files", coarse)
+    monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_report(
+        to_table(records()), folder, "toy report", context={"command": "run_benchmark.py run toy"}
+    )
+    return folder
+
+
+@pytest.mark.parametrize("name", ["leaderboard.md", "leaderboard.csv", "cells.csv"])
+def test_texts_equal_the_golden_files(name: str, written: Path) -> None:
+    """``UEBENCH_REGENERATE=1 pytest tests/report/test_report.py`` writes them anew; look at the difference before committing it."""
+    text = (written / name).read_text(encoding="utf-8")
+    if os.environ.get("UEBENCH_REGENERATE") == "1":
+        (GOLDEN / name).write_text(text, encoding="utf-8")
+    assert text == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_the_report_is_complete(written: Path) -> None:
+    names = ("heatmap", "curves", "bars", "cost")
+    plotted = {
+        f"{name}{number}.{ending}"
+        for name in names
+        for number in ("", "-2")
+        for ending in ("png", "pdf")
+    }
+    tables = {
+        f"table-{name}.{ending}"
+        for name in ("attacks", "attacks-2", "victims")
+        for ending in ("tex", "md", "csv")
+    }
+    texts = {"leaderboard.md", "leaderboard.csv", "leaderboard.html", "cells.csv", "report.json"}
+    assert {path.name for path in written.iterdir()} == plotted | tables | texts
+    assert (written / "heatmap.png").read_bytes().startswith(b"\x89PNG")
+    assert (written / "curves-2.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_page_is_whole_and_loads_nothing(written: Path) -> None:
+    text = (written / "leaderboard.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.addresses
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "@import" not in text
+    # a header and a row a defense: toy/net without needs, with needs, its cells; toy/other, its cells
+    assert page.rows == [6, 2, 7, 3, 3]
+    assert set(page.sorts) == {"none"}
+    for shown in (
+        "71.0 ± 1.4",
+        "mean over attacks",
+        "worst attack",
+        "price on clean data",
+        "failed",
+        "run_benchmark.py run toy",
+        "the loss is nan",
+    ):
+        assert shown in page.text
+    assert "default-src 'none'" in text
+
+
+def test_names_are_escaped_everywhere(tmp_path: Path, quick_plots: None) -> None:
+    made = [
+        record(attack, name, 0.5, dataset=NASTY, error=NASTY)
+        for attack in ("none", NASTY)
+        for name in ("none", NASTY)
+    ]
+    made.append(record("lsp", NASTY, None, dataset=NASTY, error=NASTY))
+    write_report(to_table(made), tmp_path, NASTY, context={NASTY: NASTY})
+    html = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert NASTY not in html
+    assert "<b>&#34;" not in html
+    assert Page(html).text.count(NASTY) > 8
+    markdown = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    assert "<b>" not in markdown
+    assert "\\|" in markdown
+    widths = {
+        line.replace("\\|", "").count("|")
+        for line in markdown.splitlines()
+        if line.startswith("| ")
+    }
+    assert widths == {10, 5}
+
+
+def test_the_same_table_gives_the_same_bytes(written: Path, tmp_path: Path) -> None:
+    write_report(
+        to_table(reversed(records())),
+        tmp_path,
+        "toy report",
+        context={"command": "run_benchmark.py run toy"},
+    )
+    for path in written.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_current_report_is_left_alone_and_a_stale_one_written_anew(
+    tmp_path: Path, quick_plots: None
+) -> None:
+    made = [record("em", "none", 0.1), record("em", "soft", 0.5, victim="other")]
+    report = write_report(to_table(made), tmp_path, "t")
+    assert report.rewritten
+    assert report.html in report.files
+    again = write_report(to_table(reversed(made)), tmp_path, "t")
+    assert not again.rewritten
+    assert again.files == report.files
+    (tmp_path / "heatmap-2.png").write_bytes(b"cut")
+    assert write_report(to_table(made), tmp_path, "t").rewritten
+    assert write_report(to_table(made), tmp_path, "another title").rewritten
+    fewer = write_report(
+        to_table(made[:1]), tmp_path, "t"
+    )  # one group: the second one's plots are gone
+    assert fewer.rewritten
+    assert sorted(path.name for path in tmp_path.glob("*-2.*")) == []
+
+
+def test_labels_that_are_not_those_of_the_records_make_a_report_stale(
+    tmp_path: Path, quick_plots: None
+) -> None:
+    specs = [{"name": "x", "params": {"width": width}} for width in (8, 16)]
+    made = [
+        record("em", f"x[width={spec['params']['width']}]", 0.5, defense_spec=spec)
+        for spec in specs
+    ]
+    made.append(record("em", "x", 0.6, defense_spec={"name": "x", "params": {"width": 4}}))
+    assert write_report(to_table(made), tmp_path, "t").rewritten
+    assert write_report(
+        to_table(made, mixed=True), tmp_path, "t"
+    ).rewritten  # now it is x (width=4)
+    assert "x (width=4)" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    presets = to_table(made, mixed=True, without_presets=["em"])
+    assert [write_report(presets, tmp_path, "t").rewritten for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"digest": "x"}', '{"digest": "x", "files": {"a": null}}']
+)
+def test_a_damaged_state_file_means_not_current(content: str, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(content)
+    assert not is_current("x", tmp_path)
+
+
+def test_a_state_file_cannot_remove_what_lies_elsewhere(tmp_path: Path, quick_plots: None) -> None:
+    (tmp_path / "keep.txt").write_text("mine")
+    folder = tmp_path / "report"
+    folder.mkdir()
+    (folder / "report.json").write_text(json.dumps({"digest": "x", "files": {"../keep.txt": 4}}))
+    write_report(to_table([record("em", "none", 0.1, curve=())]), folder, "t")
+    assert (tmp_path / "keep.txt").exists()
+    assert not (folder / "curves.png").exists()  # no record holds a curve
+
+
+def test_asking_whether_a_report_is_current_loads_no_pandas_or_matplotlib() -> None:
+    code = (
+        "import sys; from pathlib import Path; from benchmark.report.write import is_current;"
+        "is_current('x', Path('.')); print([m for m in ('pandas', 'matplotlib', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_records_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no records to report; run a suite first"):
+        write_report(to_table([]), tmp_path, "t")
+    with pytest.raises(ValueError, match="no records to report"):
+        print_leaderboard(to_table([]), Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        [record("none", "none", 0.9)],
+        [record("em", "soft", 0.5)],
+        [record("em", "soft", None)],
+        [record("none", "soft", 0.9), record("none", "none", math.nan)],
+        [record("em", f"defense number {i}", i / 20, curve=(0.1,)) for i in range(20)],
+    ],
+    ids=[
+        "clean and undefended only",
+        "one cell",
+        "one failed cell",
+        "clean only, one NaN",
+        "twenty defenses, one epoch",
+    ],
+)
+def test_small_and_odd_tables_are_reported(
+    made: list[Record], tmp_path: Path, quick_plots: None
+) -> None:
+    table = to_table(made)
+    write_report(table, tmp_path, "t")
+    assert (
+        Page((tmp_path / "leaderboard.html").read_text(encoding="utf-8")).rows[0] == len(made) + 1
+    )
+    print_leaderboard(table, Console(file=io.StringIO()))
+
+
+def test_the_summary_names_the_leader_and_the_anchors() -> None:
+    section = sections(to_table(records()))[0]
+    assert (
+        section.summary
+        == "Best mean over 2 attacks: slow, 71.0 %; undefended 21.0 %; undefended on clean data 91.0 %."
+    )
+    assert (
+        section.seeds
+        == "1 to 2 seeds a cell, which share poisons and purified sets: mean ± standard deviation over seeds where there are two or more"
+    )
+    assert sections(to_table([record("em", "soft", 0.5)]))[0].seeds == "one seed: no interval"
+    assert "partial: no rank; lacks lsp[a=1] (absent)" in section.notes
+    assert section.failures[0].where == "em + broken, seed 0"
+
+
+def printed(width: int | None, terminal: bool = True) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
+    print_leaderboard(to_table(records()), console)
+    return file.getvalue()
+
+
+def test_a_wide_terminal_shows_every_column() -> None:
+    text = printed(160)
+    lines = text.splitlines()
+    head = next(line for line in lines if line.startswith("rank"))
+    assert head.split() == [
+        "rank",
+        "defense",
+        "mean",
+        "n",
+        "worst",
+        "clean",
+        "price",
+        "cost",
+        "coverage",
+        "clean",
+        "data",
+        "em",
+        "lsp[a=1]",
+    ]
+    slow = next(line for line in lines if " slow " in line)
+    expected = "1 slow 71.0 ± 1.4 2 66.0 (lsp[a=1]) 5.0 1.50× 2/2 86.0 ± 1.4 76.0 ± 1.4 66.0 ± 1.4"
+    assert slow.split() == expected.split()
+    assert "left out" not in text
+    assert "failed: em + broken, seed 0: FloatingPointError: the loss is nan in epoch 3" in text
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_a_narrow_terminal_drops_columns_and_cuts_no_number(width: int) -> None:
+    text = printed(width)
+    assert max(map(len, text.splitlines())) <= width
+    assert f"left out, since the terminal is {width} columns wide" in " ".join(text.split())
+    assert "71.0 ± 1.4" in text or width == 20
+    assert "…" not in text
+
+
+def test_a_file_gets_every_column_whatever_its_width() -> None:
+    text = printed(40, terminal=False)
+    assert "left out" not in text
+    assert "terminal" not in text
+    assert "lsp[a=1]" in next(line for line in text.splitlines() if "rank" in line)
+
+
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    print_leaderboard(to_table(records()), Console(file=file, width=200))
+    assert b"71.0 +- 1.4" in raw.getvalue()
+    assert b"1.50x" in raw.getvalue()
+
+
+def test_the_best_ranked_value_of_a_column_is_bold() -> None:
+    file = io.StringIO()
+    print_leaderboard(
+        to_table(records()),
+        Console(file=file, width=200, force_terminal=True, color_system="standard"),
+    )
+    slow = next(line for line in file.getvalue().splitlines() if " slow " in line)
+    assert "\x1b[1m71.0 ± 1.4\x1b[0m" in slow
+
+
+def test_number_formats() -> None:
+    assert [percent(0.7414), percent(0.5, 0.0123), percent(math.nan)] == ["74.1", "50.0 ± 1.2", "-"]
+    assert [number(-0.04), number(2.25), number(math.nan)] == ["0.0", "2.2", "-"]
+    assert [times(1.0), times(3.94), times(123.4), times(math.nan)] == [
+        "1.00×",
+        "3.9×",
+        "123×",
+        "-",
+    ]
+
+
+def test_cell_texts_have_enough_contrast() -> None:
+    def luminance(colour: str) -> float:
+        values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [
+            value / 12.92 if value <= 0.03928 else ((value + 0.055) / 1.055) ** 2.4
+            for value in values
+        ]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for share in (i / 2000 for i in range(2001)):
+        low, high = sorted(luminance(colour) for colour in shade(share))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, share
+        assert luminance(shade(share)[0]) >= luminance(shade(share + 0.05)[0])
+
+
+def test_labels_at_line_ends_do_not_overlap() -> None:
+    made = [record("em", f"d{i}", 0.98 + 0.001 * i) for i in range(12)]
+    figure = plots._draw_curves(sections(to_table(made))[0])
+    heights = sorted(text.get_position()[1] for text in figure.axes[0].texts)
+    gaps = [above - below for below, above in itertools.pairwise(heights)]
+    assert min(gaps) > 5
+    assert heights[-1] <= 100

@@ -1,0 +1,94 @@
+"""Records that the report's tests show, and a parser of the page they make."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from typing import Any
+
+from benchmark.storage.record import Record
+from support.made_up_records import plain
+
+
+def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **values: Any) -> Record:
+    own = {
+        "seconds": {"purify": 5.0 if defense == "slow" else 0.0, "train": 10.0},
+        "error": "FloatingPointError: the loss is nan\n  in epoch 3" if acc is None else "",
+        "curve": () if acc is None else (acc / 2, acc),
+        "environment": {"torch": "2.9.1", "threads": 1},
+        "date": "2025-11-22T12:00:00+00:00",
+    }
+    return plain(attack, defense, acc, seed, values, **own)
+
+
+def records() -> list[Record]:
+    """Two seeds; a failed cell, an absent cell, a privileged defense and a second victim."""
+    accs: dict[str, tuple[float | None, ...]] = {
+        "none": (0.9, 0.1, 0.3),
+        "soft": (0.8, 0.6, 0.4),
+        "slow": (0.85, 0.75, 0.65),
+        "broken": (0.7, None, 0.5),
+    }
+    made = [
+        record(attack, name, None if acc is None else acc + 0.02 * seed, seed=seed)
+        for name, row in accs.items()
+        for attack, acc in zip(("none", "em", "lsp[a=1]"), row, strict=True)
+        for seed in (0, 1)
+    ]
+    made += [record("em", "partial", 0.9), record("none", "partial", 0.9)]
+    made += [
+        record(attack, "rich", 0.8, needs=("clean:500",)) for attack in ("none", "em", "lsp[a=1]")
+    ]
+    return [
+        *made,
+        record("em", "none", 0.1, victim="other"),
+        record("em", "soft", 0.5, victim="other"),
+    ]
+
+
+def cell(attack: str, defense: str, *accs: float | None, **values: Any) -> list[Record]:
+    """One record a seed, None for a failed one."""
+    specs = {
+        "attack_spec": {"name": attack, "params": {}},
+        "defense_spec": {"name": defense, "params": {}},
+    }
+    return [
+        record(attack, defense, acc, seed=seed, **(specs | values)) for seed, acc in enumerate(accs)
+    ]
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask of a page, and fails on a tag that closes another."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.rows: list[int] = []
+        self.sorts: list[str | None] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.addresses += [
+            given[name] or ""
+            for name in ("src", "href", "srcset", "action", "data")
+            if name in given
+        ]
+        if tag == "table":
+            self.rows.append(0)
+        if tag == "tr" and given.get("class") != "detail":  # which belongs to the row above it
+            self.rows[-1] += 1
+        if "aria-sort" in given:
+            self.sorts.append(given["aria-sort"])
+        if tag not in ("meta", "link", "img", "input", "br", "wbr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += data
