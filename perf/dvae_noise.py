@@ -22,7 +22,7 @@ from torch import Tensor
 from benchmark import Context
 from benchmark.catalogue.registry import Registry
 from benchmark.catalogue.spec import Spec
-from benchmark.planning.suite import load_suite, resolve
+from benchmark.planning.suite import load_suite
 from benchmark.running.hardware import native_precision
 from benchmark.running.stages import set_up_torch
 from defenses._rate_vae import fit_network, seeded
@@ -51,7 +51,8 @@ def method(size: str, batch: int) -> DVAE:
     """
     registry = Registry()
     if size == "lite":
-        spec = resolve(load_suite("cifar10-lite", registry), "defense", "dvae", registry)
+        defenses = load_suite("cifar10-lite", registry).defenses
+        spec = next(defense for defense in defenses if defense.name == "dvae")
     elif size == "published":
         spec = registry.resolve("defense", Spec("dvae"))
     else:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from benchmark.catalogue.registry import Registry
 from benchmark.catalogue.spec import Spec, Value
 from benchmark.datasets._open import fingerprint
+from benchmark.planning.jobs import PoisonJob
 from benchmark.planning.plan import make_plan
 from benchmark.planning.stage import Stage
 from benchmark.planning.suite import load_suite
@@ -96,7 +97,8 @@ def measured_stage(
     from benchmark.training import surrogate
 
     surrogate.LEARNED = -math.inf  # a network of one layer need not learn in order to be measured
-    if stage.payload.get("attack", {}).get("params", {}).get("kernel") == "cnn":
+    job = stage.job
+    if isinstance(job, PoisonJob) and job.attack.spec.params.get("kernel") == "cnn":
         _few_tiles()
     run_stage(stage, store, machine, on_progress, on_log)
     with (store.root / PEAKS).open("a", encoding="utf-8") as file:

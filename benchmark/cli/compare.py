@@ -6,13 +6,14 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from benchmark.catalogue.spec import ANCHOR, parse_spec
+from benchmark.catalogue.spec import ANCHOR, Spec
 from benchmark.cli.console import console, errors
 from benchmark.cli.options import (
     Axis,
@@ -36,7 +37,7 @@ from benchmark.keys import digest
 
 if TYPE_CHECKING:
     from benchmark.catalogue.registry import Registry
-    from benchmark.planning.suite import Suite
+    from benchmark.planning.suite import ResolvedSuite
     from benchmark.storage.record import Record
 
 
@@ -115,28 +116,30 @@ def _reduced(
     axes: dict[str, object],
     settings: Sequence[str],
     registry: Registry,
-) -> Suite:
+) -> ResolvedSuite:
     """The suite with these two defenses, the undefended victims and the clean data.
 
     Raises:
         ValueError: if the two are one defense, or as ``load_suite`` does.
     """
-    from benchmark.planning.suite import load_suite, resolve
+    from benchmark.planning.suite import load_suite
 
     defenses = list(dict.fromkeys((ANCHOR, defense, against)))
     suite = load_suite(name, registry, {**axes, "defenses": defenses}, settings)
-    if list(suite.defenses) != defenses:
+    if [str(spec) for spec in suite.defenses] != [text.strip() for text in defenses]:
         raise ValueError(
             "--set defenses=...: compare takes the two defenses that it is given, and no others; leave it out"
         )
-    ours, reference = (resolve(suite, "defense", text, registry) for text in (defense, against))
+    resolved = {str(spec): spec for spec in suite.defenses}
+    ours, reference = (resolved[text.strip()] for text in (defense, against))
     if (ours.name, ours.params) == (reference.name, reference.params):
         raise ValueError(
             f'"{defense}" and "{against}" are one defense with the same parameters; name two that differ'
         )
-    if any(parse_spec(attack).name == ANCHOR for attack in suite.attacks):
+    if any(attack.name == ANCHOR for attack in suite.attacks):
         return suite
-    return suite.model_copy(update={"attacks": (ANCHOR, *suite.attacks)})
+    anchor = registry.resolve("attack", Spec(ANCHOR))
+    return replace(suite, attacks=(anchor, *suite.attacks))
 
 
 def _show(

@@ -132,7 +132,8 @@ def make_and_write(
         ValueError, OSError: for anything that is wrong with these, before the work.
     """
     from benchmark.datasets._open import known, open_dataset
-    from benchmark.planning.suite import Suite, check_sets, check_values, resolve
+    from benchmark.planning.resolve import resolve_spec
+    from benchmark.planning.suite import ResolvedSuite, check_sets, check_values
     from benchmark.running.scheduler.run import run_plan
     from benchmark.storage.export import check_new, export
 
@@ -140,10 +141,14 @@ def make_and_write(
     check_new(out)
     tell_broken(registry, errors)
     attack, defense = (method, ANCHOR) if kind == "attack" else (ANCHOR, method)
-    suite = Suite(
-        name="export", datasets=(dataset,), attacks=(attack,), defenses=(defense,), craft_seed=seed
+    suite = ResolvedSuite(
+        name="export",
+        datasets=(resolve_spec("dataset", dataset, registry),),
+        attacks=(resolve_spec("attack", attack, registry),),
+        defenses=(resolve_spec("defense", defense, registry),),
+        craft_seed=seed,
     )
-    spec = resolve(suite, kind, method, registry)
+    (spec,) = suite.attacks if kind == "attack" else suite.defenses
     card = registry.card(kind, spec.name)
     if kind == "defense" and not card.purifies:
         raise ValueError(
@@ -171,9 +176,9 @@ def make_and_write(
     about = {
         kind: _about(spec, kind, registry),
         "dataset": str(plan.cells[0].dataset),
-        "fingerprint": wanted.payload["dataset"]["fingerprint"],
+        "fingerprint": wanted.job.data.fingerprint,
         "craft_seed": seed,
-        "precision": wanted.payload["precision"],
+        "precision": wanted.job.precision,
         "facts": facts,
     }
     source, made = (

@@ -179,7 +179,7 @@ def regress(
             highlight=False,
         )
         other = plan_suite(
-            plan.suite.model_copy(update={"seeds": tuple(others)}),
+            replace(plan.suite, seeds=tuple(others)),
             registry,
             data,
             device,
@@ -206,22 +206,25 @@ def regress(
 
 def _runs(cells: Collection[PlannedCell], plan: Plan, store: Store) -> Iterator[Record]:
     """A record for each of these cells, labelled as the plan labels it: finished, ``failed`` at the last attempt, or ``missing``."""
-    from benchmark.storage.record import SCHEMA, Record
+    from benchmark.planning.jobs import TrainJob
 
-    planned = {stage.key: stage.payload["cell"] for stage in plan.stages if stage.kind == "train"}
+    jobs = {stage.key: stage.job for stage in plan.stages if isinstance(stage.job, TrainJob)}
     for cell in cells:
-        known = planned[cell.key]
+        known = jobs[cell.key].record(cell.key)
         failure = store.failure(cell.key)
         if failure is None and store.has_record(cell.key):
             yield replace(
                 store.record(cell.key),
-                **{name: known[name] for name in ("dataset", "protocol", "attack", "defense")},
+                dataset=known.dataset,
+                protocol=known.protocol,
+                attack=known.attack,
+                defense=known.defense,
             )
         else:
             status, error = (
                 ("missing", "") if failure is None else ("failed", str(failure.get("error", "")))
             )
-            yield Record.from_json({**known, "schema": SCHEMA, "status": status, "error": error})
+            yield replace(known, status=status, error=error)
 
 
 def _labels(cell: PlannedCell) -> Cell:

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from benchmark.catalogue.registry import Registry
     from benchmark.catalogue.spec import Spec
     from benchmark.planning.plan import Plan
-    from benchmark.planning.suite import Suite
+    from benchmark.planning.suite import ResolvedSuite
     from benchmark.running.scheduler.outcome import Machine
     from benchmark.storage.store import Store
 
 
 def plan_suite(
-    suite: Suite, registry: Registry, data: Path, device: str, download: bool, errors: Console
+    suite: ResolvedSuite,
+    registry: Registry,
+    data: Path,
+    device: str,
+    download: bool,
+    errors: Console,
 ) -> Plan:
     """The plan of a suite. A data set that is not cached yet is read first, with a progress bar on ``errors``.
 

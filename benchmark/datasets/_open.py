@@ -90,16 +90,17 @@ def _entry(full: Spec, root: Path, registry: Registry) -> _Entry:
     params = {name: value for name, value in full.params.items() if name not in SUBSET_PARAMS}
     whole = full.with_params(params)
     source = _source(whole, root, registry)
-    version = registry.card("dataset", full.name).version
-    name = digest(
-        {
-            "name": full.name,
-            "version": version,
-            "params": params,
-            "source": source,
-            "layout": _cache.LAYOUT,
-        }
-    )
+    card = registry.card("dataset", full.name)
+    identity = {
+        "name": full.name,
+        "version": card.version,
+        "params": params,
+        "source": source,
+        "layout": _cache.LAYOUT,
+    }
+    if card.content:  # of a plugin, whose author need not raise the version with each change
+        identity["content"] = card.content
+    name = digest(identity)
     return _Entry(whole, source, root / "cache" / f"{full.name}-{name[:16]}.safetensors")
 
 

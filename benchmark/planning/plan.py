@@ -6,24 +6,32 @@ What the content of data sets and files is, it asks two functions that it is giv
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Any
 
 from benchmark.catalogue.protocol import Protocol, get_protocol
 from benchmark.catalogue.registry import Card, Registry
 from benchmark.catalogue.spec import ANCHOR, Spec
 from benchmark.keys import digest
+from benchmark.planning.jobs import (
+    Data,
+    Job,
+    Method,
+    PoisonJob,
+    PurifyJob,
+    SurrogateJob,
+    TrainJob,
+    Victim,
+)
 from benchmark.planning.stage import Stage
-from benchmark.planning.suite import Suite, resolve
+from benchmark.planning.suite import ResolvedSuite
 from benchmark.storage.files import sha256
 
-# Part of every key. Raise it when train.py, loader.py or data.py may change numbers.
-CORE_VERSION = 1
+LEAST_COST = 0.05  # of a poison or a purification, in passes of the victim over the training set
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One point of the grid, with the key of its record and the keys of the stages behind it."""
 
@@ -58,361 +66,277 @@ class Skip:
 
 
 @dataclass(frozen=True)
-class _Images:
-    """What a cell's images are made from: the data set, and how chance and numbers enter."""
-
-    dataset: Spec
-    data: Mapping[str, Any]  # the content of the data set and the subset taken, as they enter keys
-    craft_seed: int
-    precision: str
-
-    def text(self) -> dict[str, Any]:
-        return {**_text(self.dataset), "fingerprint": self.data["fingerprint"]}
-
-
-@dataclass(frozen=True)
 class Plan:
     """All cells of a suite and the stages that make them, inputs before what reads them."""
 
-    suite: Suite
+    suite: ResolvedSuite
     cells: tuple[Cell, ...]
     stages: tuple[Stage, ...]
     skips: tuple[Skip, ...]
 
 
 def make_plan(
-    suite: Suite,
+    suite: ResolvedSuite,
     registry: Registry,
     fingerprint: Callable[[Spec], str],
     precision: str,
     content: Callable[[str], str] = sha256,
 ) -> Plan:
-    """Expands a suite.
+    """Multiply the axes of a suite.
 
     Args:
         suite: the axes.
-        registry: knows the methods.
+        registry: knows the methods' versions and costs.
         fingerprint: maps a data set's spec to the sha256 of its content.
         precision: what ``auto`` means on the machine that will run, ``fp32`` or ``bf16``.
         content: maps the path of a file that an attack reads to the sha256 of its content.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for names or parameters that ``load_suite`` would have refused.
     """
-    builder = _Builder(suite, registry, precision, cache(content))
-    for dataset_text in suite.datasets:
-        dataset = resolve(suite, "dataset", dataset_text, registry)
-        data = {"fingerprint": fingerprint(dataset), "subset": _subset(dataset)}
-        for attack_text, ratio, defense_text, victim, protocol_name, seed in product(
-            suite.attacks, suite.ratios, suite.defenses, suite.victims, suite.protocols, suite.seeds
-        ):
-            attack = resolve(suite, "attack", attack_text, registry)
-            defense = resolve(suite, "defense", defense_text, registry)
-            protocol = get_protocol(protocol_name).with_values(suite.protocol_values)
-            images = _Images(
-                dataset, data, suite.craft_seed_of(seed), builder.resolved(suite.precision)
-            )
-            builder.add(images, attack, ratio, defense, victim, protocol, seed)
-    return Plan(suite, tuple(builder.cells), tuple(builder.stages.values()), tuple(builder.skips))
+    planner = _Planner(suite, registry, precision, cache(content))
+    for dataset in suite.datasets:
+        planner.add(Data(dataset, fingerprint(dataset)))
+    stages, cells = planner.stages.values(), planner.cells.values()
+    return Plan(suite, tuple(cells), tuple(stages), tuple(planner.skips))
 
 
-class _Builder:
-    """Collects cells and the stages they share."""
+@dataclass(frozen=True)
+class _Attack:
+    """An attack of the suite, or several that are applied one after the other."""
+
+    spec: Spec
+    methods: tuple[Method, ...]
+
+
+@dataclass(frozen=True)
+class _Defense:
+    method: Method
+    card: Card
+
+
+@dataclass(frozen=True)
+class _Poison:
+    """The stage whose images are poisoned, and the keys of all stages up to it."""
+
+    stage: Stage
+    chain: tuple[str, ...]
+
+
+class _Planner:
+    """Collects cells and the stages they share. Each method is looked up once."""
 
     def __init__(
-        self, suite: Suite, registry: Registry, precision: str, content: Callable[[str], str]
+        self,
+        suite: ResolvedSuite,
+        registry: Registry,
+        precision: str,
+        content: Callable[[str], str],
     ) -> None:
-        self.suite, self.registry, self.precision, self.content = (
-            suite,
-            registry,
-            precision,
-            content,
-        )
-        self.cells: list[Cell] = []
+        self.suite, self.registry, self.precision = suite, registry, precision
+        self.cells: dict[str, Cell] = {}
         self.stages: dict[str, Stage] = {}
         self.skips: list[Skip] = []
+        self._content = content
+        self._attacks = [
+            _Attack(spec, tuple(self._method("attack", part) for part in spec.parts()))
+            for spec in suite.attacks
+        ]
+        self._defenses = [
+            _Defense(self._method("defense", spec), registry.card("defense", spec.name))
+            for spec in suite.defenses
+        ]
+        self._victims = [self._victim(name) for name in suite.victims]
 
-    def add(
-        self,
-        images: _Images,
-        attack: Spec,
-        ratio: float,
-        defense: Spec,
-        victim: str,
-        protocol: Protocol,
-        seed: int,
-    ) -> None:
-        what = f"{images.dataset} / {attack} at ratio {ratio:g} / {defense} / {victim} / {protocol.name} / seed {seed}"
-        if attack.name == ANCHOR and ratio != max(self.suite.ratios):
-            self.skips.append(
-                Skip(what, "clean data are the same at every poison ratio; they run once")
-            )
-            return
-        if attack.name != ANCHOR and ratio == 0:
-            self.skips.append(Skip(what, f'ratio 0 is clean data; the attack "{ANCHOR}" covers it'))
-            return
-        if attack.name == ANCHOR:
-            ratio = 1.0
-        poison = self._poison(images, attack)
-        before, stages = poison, [*self._behind(poison), poison.key]
-        card = self.registry.card("defense", defense.name)
-        if card.purifies:
-            before = self._purify(images, poison, attack, ratio, defense, card)
-            stages.append(before.key)
-        train = self._train(
-            images, before, poison, attack, ratio, defense, card, victim, protocol, seed
-        )
-        if any(cell.key == train.key for cell in self.cells):
-            self.skips.append(Skip(what, "the suite names this cell twice; it runs once"))
-            return
-        self.stages[train.key] = train
-        self.cells.append(
-            Cell(
-                images.dataset,
-                ratio,
-                attack,
-                defense,
+    def add(self, data: Data) -> None:
+        """Adds all cells of one data set."""
+        poisons: dict[tuple[str, int], _Poison] = {}
+        purified: dict[tuple[str, float, str], Stage] = {}
+        for attack, ratio, defense, victim, protocol, seed in product(
+            self._attacks,
+            self.suite.ratios,
+            self._defenses,
+            self._victims,
+            self.suite.protocols,
+            self.suite.seeds,
+        ):
+            names = (attack.spec, ratio, defense.method.spec, victim.name, protocol.name, seed)
+            if reason := self._reason_to_skip(attack.spec.name, ratio):
+                self._skip(data, *names, reason)
+                continue
+            share = 1.0 if attack.spec.name == ANCHOR else ratio
+            craft_seed = seed if self.suite.craft_seed is None else self.suite.craft_seed
+            place = str(attack.spec), craft_seed
+            if (poison := poisons.get(place)) is None:
+                poison = poisons[place] = self._poison(data, attack, craft_seed)
+            purify = None
+            if defense.card.purifies:
+                which = poison.stage.key, share, str(defense.method.spec)
+                if (purify := purified.get(which)) is None:
+                    purify = self._purify(data, poison, attack, share, defense, craft_seed)
+                    purified[which] = purify
+            job = TrainJob(
+                data,
+                attack.methods,
+                defense.method,
                 victim,
                 protocol,
+                poison.stage.key,
+                purify.key if purify is not None else None,
+                share,
                 seed,
-                train.key,
-                (*stages, train.key),
+                craft_seed,
+                self._resolved(protocol.precision),
+                defense.card.needs,
             )
-        )
+            if not self._train(job, attack.spec, poison, defense):
+                self._skip(data, *names, "the suite names this cell twice; it runs once")
 
-    def _behind(self, stage: Stage) -> list[str]:
-        """Keys of all stages that ``stage`` depends on, inputs before what reads them."""
-        return list(
-            dict.fromkeys(
-                key for other in stage.inputs for key in (*self._behind(self.stages[other]), other)
-            )
-        )
+    def _reason_to_skip(self, attack: str, ratio: float) -> str:
+        if attack == ANCHOR and ratio != max(self.suite.ratios):
+            return "clean data are the same at every poison ratio; they run once"
+        if attack != ANCHOR and ratio == 0:
+            return f'ratio 0 is clean data; the attack "{ANCHOR}" covers it'
+        return ""
 
-    def _poison(self, images: _Images, attack: Spec) -> Stage:
-        """The stage of an attack, or of the last of several; each changes what the one before it made."""
-        *before, last = attack.parts()
-        stage: Stage | None = None
-        for part in before:
-            stage = self._poison_once(images, part, stage)
-        return self._poison_once(images, last, stage)
-
-    def _poison_once(self, images: _Images, attack: Spec, before: Stage | None) -> Stage:
-        card = self.registry.card("attack", attack.name)
-        files = self._files(attack, card)
-        what = _method(
-            attack.with_params({**attack.params, **files}), card
-        )  # what a file holds counts, not where it lies
-        identity = {"stage": "poison", "core": CORE_VERSION, "data": images.data, "attack": what}
-        surrogate = self._surrogate(images, attack, card) if card.trained_surrogate else None
-        if surrogate is not None:
-            identity["surrogate"] = surrogate.key
-        if before is not None:
-            identity["on"] = before.key
-        return self._shared(
-            "poison",
-            {**identity, "seed": images.craft_seed, "precision": images.precision},
-            tuple(stage.key for stage in (surrogate, before) if stage is not None),
-            {
-                "dataset": images.text(),
-                "attack": _text(attack),
-                "files": files,
-                "surrogate": surrogate.key if surrogate is not None else None,
-                "on": before.key if before is not None else None,
-                "precision": images.precision,
-                "seed_axes": ["poison", images.data, attack.name, images.craft_seed],
-            },
-            f"poison {attack}"
-            + (f" on {before.payload['attack']['label']}" if before is not None else "")
-            + self._crafted(images),
-            0.05 + _effort(attack, card),
-        )
-
-    def _surrogate(self, images: _Images, attack: Spec, card: Card) -> Stage:
-        """The stage of an attack's trained surrogate. Attacks share it if all that decides it is the same."""
-        deciding = {name: attack.params[name] for name in card.trained_surrogate}
-        protocol = get_protocol(str(deciding["surrogate_protocol"]))
-        own = (
-            {"attack": _method(attack.with_params(deciding), card)}
-            if "augment_surrogate" in card.overrides
-            else {}
-        )
-        return self._shared(
-            "surrogate",
-            {
-                "stage": "surrogate",
-                "core": CORE_VERSION,
-                "data": images.data,
-                "params": deciding,
-                "protocol": protocol.settings(),
-                **own,
-                "seed": images.craft_seed,
-                "precision": images.precision,
-            },
-            (),
-            {
-                "dataset": images.text(),
-                "attack": _text(attack),
-                "precision": images.precision,
-                "seed_axes": ["surrogate", images.data, images.craft_seed],
-            },
-            f"surrogate {deciding['surrogate']} of {attack}" + self._crafted(images),
-            float(deciding.get("surrogate_epochs") or protocol.epochs),
-        )
-
-    def _purify(
-        self, images: _Images, poison: Stage, attack: Spec, ratio: float, defense: Spec, card: Card
-    ) -> Stage:
-        identity = {
-            "stage": "purify",
-            "core": CORE_VERSION,
-            "poison": poison.key,
-            "ratio": ratio,
-            "defense": _method(defense, card),
-        }
-        return self._shared(
-            "purify",
-            {**identity, "seed": images.craft_seed, "precision": images.precision},
-            (poison.key,),
-            {
-                "dataset": images.text(),
-                "defense": _text(defense),
-                "poison": poison.key,
-                "ratio": ratio,
-                "mix_axes": ["mix", images.data, images.craft_seed],
-                "precision": images.precision,
-                "seed_axes": ["purify", images.data, defense.name, images.craft_seed],
-            },
-            f"purify {attack} with {defense}" + self._crafted(images),
-            0.05 + _effort(defense, card),
-        )
-
-    def _train(
+    def _skip(
         self,
-        images: _Images,
-        before: Stage,
-        poison: Stage,
+        data: Data,
         attack: Spec,
         ratio: float,
         defense: Spec,
-        card: Card,
         victim: str,
-        protocol: Protocol,
+        protocol: str,
         seed: int,
+        reason: str,
+    ) -> None:
+        attacked = f"{attack} at ratio {ratio:g}"
+        what = f"{data.spec} / {attacked} / {defense} / {victim} / {protocol} / seed {seed}"
+        self.skips.append(Skip(what, reason))
+
+    def _poison(self, data: Data, attack: _Attack, craft_seed: int) -> _Poison:
+        """The stages of attacks, each of which changes what the one before it made."""
+        chain: dict[str, None] = {}
+        stage: Stage | None = None
+        for method in attack.methods:
+            stage = self._poison_once(data, method, stage, craft_seed)
+            chain.update(dict.fromkeys((*stage.inputs, stage.key)))
+        assert stage is not None  # a spec has at least one part
+        return _Poison(stage, tuple(chain))
+
+    def _poison_once(
+        self, data: Data, attack: Method, before: Stage | None, craft_seed: int
     ) -> Stage:
-        precision = self.resolved(protocol.precision)
-        settings = protocol.settings()
-        identity = {
-            "stage": "train",
-            "core": CORE_VERSION,
-            "data": images.data,
-            "input": before.key,
-            "ratio": ratio,
-            "defense": _method(defense, card),
-            "victim": victim,
-            "protocol": settings,
-            "seed": seed,
-            "precision": precision,
-        }
-        cell: dict[str, Any] = {
-            "key": digest(identity),
-            "dataset": str(images.dataset),
-            "attack": str(attack),
-            "defense": str(defense),
-            "victim": victim,
-            "protocol": protocol.name,
-            "ratio": ratio,
-            "seed": seed,
-            "craft_seed": images.craft_seed,
-            "precision": precision,
-            "needs": list(card.needs),
-            "dataset_spec": {
-                "name": images.dataset.name,
-                "fingerprint": images.data["fingerprint"],
-                **images.data["subset"],
-            },
-            "dataset_params": dict(images.dataset.params),
-            "attack_spec": self._attack_spec(attack),
-            "defense_spec": _method(defense, card),
-            "protocol_spec": settings,
-        }
-        payload = {
-            "cell": cell,
-            "dataset": images.text(),
-            "defense": _text(defense),
-            "victim": victim,
-            "protocol": asdict(protocol),
-            "precision": precision,
-            "poison": poison.key,
-            "purify": before.key if before is not poison else None,
-            "mix_axes": ["mix", images.data, images.craft_seed],
-            "ratio": ratio,
-            "seed_axes": ["train", images.data, seed],
-        }
-        extra = _effort(defense, card) if card.trains and not card.purifies else 0.0
-        label = f"train {attack} + {defense}" + (
-            f", seed {seed}" if len(self.suite.seeds) > 1 else ""
+        card = self.registry.card("attack", attack.spec.name)
+        surrogate = victim = None
+        if card.trained_surrogate:
+            surrogate = self._surrogate(data, attack, card, craft_seed)
+        elif isinstance(name := attack.spec.params.get("surrogate"), str):
+            victim = self._victim(name)
+        job = PoisonJob(
+            data,
+            attack,
+            surrogate.key if surrogate is not None else None,
+            victim,
+            before.key if before is not None else None,
+            craft_seed,
+            self._resolved(self.suite.precision),
         )
-        inputs = tuple(
-            dict.fromkeys((before.key, poison.key))
-        )  # the record holds the poison's facts, purified or not
-        return Stage("train", cell["key"], inputs, payload, label, protocol.epochs * (1 + extra))
+        inputs = tuple(stage.key for stage in (surrogate, before) if stage is not None)
+        on = ""
+        if before is not None and isinstance(before.job, PoisonJob):
+            on = f" on {before.job.attack.spec}"
+        label = f"poison {attack.spec}{on}{self._crafted(craft_seed)}"
+        return self._shared(job, inputs, label, LEAST_COST + _effort(attack.spec, card))
 
-    def _files(self, attack: Spec, card: Card) -> dict[str, str]:
-        """sha256 of each file that the attack reads, by parameter."""
-        return {
-            name: self.content(str(attack.params[name]))
-            for name in card.files
-            if attack.params[name]
-        }
+    def _surrogate(self, data: Data, attack: Method, card: Card, craft_seed: int) -> Stage:
+        """The stage of a trained surrogate. Attacks share it if all that decides it is the same."""
+        params = attack.spec.params
+        name, protocol = str(params["surrogate"]), get_protocol(str(params["surrogate_protocol"]))
+        job = SurrogateJob(
+            data,
+            attack,
+            card.trained_surrogate,
+            "augment_surrogate" in card.overrides,
+            self._victim(name),
+            protocol,
+            craft_seed,
+            self._resolved(self.suite.precision),
+        )
+        epochs = "surrogate_epochs" in card.trained_surrogate and params["surrogate_epochs"]
+        label = f"surrogate {name} of {attack.spec}{self._crafted(craft_seed)}"
+        return self._shared(job, (), label, float(epochs or protocol.epochs))
 
-    def _attack_spec(self, attack: Spec) -> dict[str, Any]:
-        card = self.registry.card("attack", attack.name)
-        files = self._files(attack, card)
-        own = {**_method(attack, card), **({"files": files} if files else {})}
-        return own if attack.then is None else {**own, "then": self._attack_spec(attack.then)}
-
-    def _shared(
+    def _purify(
         self,
-        kind: str,
-        identity: Mapping[str, Any],
-        inputs: tuple[str, ...],
-        payload: Mapping[str, Any],
-        label: str,
-        cost: float,
+        data: Data,
+        poison: _Poison,
+        attack: _Attack,
+        ratio: float,
+        defense: _Defense,
+        craft_seed: int,
     ) -> Stage:
-        key = digest(identity)
-        if key not in self.stages:
-            self.stages[key] = Stage(kind, key, inputs, payload, label, cost)
-        return self.stages[key]
+        spec = defense.method.spec
+        precision = self._resolved(self.suite.precision)
+        job = PurifyJob(data, defense.method, poison.stage.key, ratio, craft_seed, precision)
+        label = f"purify {attack.spec} with {spec}{self._crafted(craft_seed)}"
+        cost = LEAST_COST + _effort(spec, defense.card)
+        return self._shared(job, (poison.stage.key,), label, cost)
 
-    def _crafted(self, images: _Images) -> str:
-        """What tells the images of one victim seed from those of another, where they are not the same."""
-        return (
-            f", craft seed {images.craft_seed}"
-            if self.suite.craft_seed == "seed" and len(self.suite.seeds) > 1
-            else ""
+    def _train(self, job: TrainJob, attack: Spec, poison: _Poison, defense: _Defense) -> bool:
+        """Adds a cell and its last stage; False if the cell is there."""
+        key = digest(job.identity())
+        if key in self.cells:
+            return False
+        # the record holds the poison's facts, purified or not
+        inputs = (job.poison,) if job.purify is None else (job.purify, job.poison)
+        card, spec = defense.card, defense.method.spec
+        extra = _effort(spec, card) if card.trains and not card.purifies else 0.0
+        seed = f", seed {job.seed}" if len(self.suite.seeds) > 1 else ""
+        cost = job.protocol.epochs * (1 + extra)
+        self.stages[key] = Stage(key, inputs, job, f"train {attack} + {spec}{seed}", cost)
+        own = () if job.purify is None else (job.purify,)
+        self.cells[key] = Cell(
+            job.data.spec,
+            job.ratio,
+            attack,
+            spec,
+            job.victim.name,
+            job.protocol,
+            job.seed,
+            key,
+            (*poison.chain, *own, key),
         )
+        return True
 
-    def resolved(self, wanted: str) -> str:
+    def _shared(self, job: Job, inputs: tuple[str, ...], label: str, cost: float) -> Stage:
+        """The stage of a job; of several that come to the same, the first."""
+        key = digest(job.identity())
+        return self.stages.setdefault(key, Stage(key, inputs, job, label, cost))
+
+    def _method(self, kind: str, spec: Spec) -> Method:
+        card = self.registry.card(kind, spec.name)
+        return Method(spec, card.version, card.content, self._files(spec, card))
+
+    def _files(self, spec: Spec, card: Card) -> Mapping[str, str]:
+        """sha256 of each file that a method reads, by parameter."""
+        given = {name: str(spec.params[name]) for name in card.files if spec.params[name]}
+        return {name: self._content(path) for name, path in given.items()}
+
+    def _victim(self, name: str) -> Victim:
+        card = self.registry.card("victim", name)
+        return Victim(name, card.version, card.content)
+
+    def _crafted(self, craft_seed: int) -> str:
+        """What tells images of one victim seed from those of another, where they differ."""
+        varies = self.suite.craft_seed is None and len(self.suite.seeds) > 1
+        return f", craft seed {craft_seed}" if varies else ""
+
+    def _resolved(self, wanted: str) -> str:
         """What a precision means for this suite on this machine."""
         if self.suite.precision != "auto":
             wanted = self.suite.precision
         return self.precision if wanted == "auto" else wanted
-
-
-def _subset(dataset: Spec) -> dict[str, Any]:
-    return {
-        name: dataset.params[name] for name in ("train_per_class", "test_per_class", "subset_seed")
-    }
-
-
-def _method(spec: Spec, card: Card) -> dict[str, Any]:
-    return {"name": spec.name, "version": card.version, "params": dict(spec.params)}
-
-
-def _text(spec: Spec) -> dict[str, Any]:
-    return {"name": spec.name, "params": dict(spec.params), "label": str(spec)}
 
 
 def _effort(spec: Spec, card: Card) -> float:

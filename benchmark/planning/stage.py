@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from benchmark.planning.jobs import Job
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stage:
-    """One unit of work: train the surrogate of an attack, make a poison, purify it, or train a victim.
+    """One unit of work: train the surrogate of an attack, poison, purify, or train a victim.
 
     Attributes:
-        kind: ``surrogate``, ``poison``, ``purify`` or ``train``.
-        key: sha256 that names the result.
+        key: sha256 that names the result: the digest of ``job.identity()``.
         inputs: keys of the stages whose results it reads.
-        payload: plain JSON with everything ``run_stage`` needs. A train stage's ``payload["cell"]`` holds the fields of
-            its ``Record`` that are known beforehand.
-        label: what people read, such as ``purify dvae on em``.
-        cost: estimated passes of the victim over the training set, for ordering and for the time left.
+        job: what to do.
+        label: what people read, such as ``purify em with dvae``.
+        cost: estimated passes of the victim over the training set, for ordering and for the time
+            left.
     """
 
-    kind: str
     key: str
     inputs: tuple[str, ...]
-    payload: Mapping[str, Any]
+    job: Job
     label: str
     cost: float = 1.0
+
+    @property
+    def kind(self) -> str:
+        """``surrogate``, ``poison``, ``purify`` or ``train``."""
+        return self.job.kind

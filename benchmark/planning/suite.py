@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,50 +20,32 @@ from pydantic import (
 )
 
 from benchmark.catalogue.presets import preset_of
-from benchmark.catalogue.protocol import PROTOCOLS, get_protocol
+from benchmark.catalogue.protocol import Protocol, get_protocol
 from benchmark.catalogue.registry import Registry
 from benchmark.catalogue.spec import (
     Spec,
     Value,
     did_you_mean,
     parse_seeds,
-    parse_spec,
     parse_value,
     split_list,
 )
+from benchmark.planning.resolve import as_list, numbers, resolve_axes
 
 if TYPE_CHECKING:
     from benchmark.data import DatasetInfo
 
 FOLDER = Path(__file__).resolve().parent.parent / "suites"
-SECTIONS = ("attacks", "defenses", "datasets", "victims")
-TAKEN = (
-    "store",
-    "all",
-    ".",
-    "..",
-)  # names of folders that a suite's own folder of results must not have
-
-
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, (list, tuple)) else [value]
+TAKEN = ("store", "all", ".", "..")  # a suite's folder of results must not be called so
+VICTIM, PROTOCOL = "resnet18", "std60"  # where a suite names none
+DEFAULT_AXES = ("datasets", "victims", "protocols")
 
 
 def _seed_list(value: Any) -> Any:
-    return parse_seeds(value) if isinstance(value, str) else _as_list(value)
+    return parse_seeds(value) if isinstance(value, str) else as_list(value)
 
 
-def _numbers(values: Any) -> Any:
-    """A mapping with texts such as ``8/255`` read as numbers; anything else is left for pydantic to refuse."""
-    if not isinstance(values, Mapping):
-        return values
-    return {
-        key: parse_value(value) if isinstance(value, str) else value
-        for key, value in values.items()
-    }
-
-
-Many = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Many = Annotated[tuple[str, ...], BeforeValidator(as_list), Field(min_length=1)]
 
 
 class Suite(BaseModel):
@@ -81,14 +63,14 @@ class Suite(BaseModel):
     datasets: Many = ("embedded",)
     attacks: Many
     defenses: Many
-    victims: Many = ("resnet18",)
-    protocols: Many = ("std60",)
+    victims: Many = (VICTIM,)
+    protocols: Many = (PROTOCOL,)
     seeds: Annotated[tuple[StrictInt, ...], BeforeValidator(_seed_list), Field(min_length=1)] = (0,)
-    ratios: Annotated[tuple[float, ...], BeforeValidator(_as_list), Field(min_length=1)] = (1.0,)
+    ratios: Annotated[tuple[float, ...], BeforeValidator(as_list), Field(min_length=1)] = (1.0,)
     craft_seed: int | Literal["seed"] = 0
     precision: str = "auto"
     parameters: Mapping[str, Mapping[str, Value]] = {}
-    protocol_values: Annotated[Mapping[str, Value], BeforeValidator(_numbers)] = {}
+    protocol_values: Annotated[Mapping[str, Value], BeforeValidator(numbers)] = {}
 
     @field_validator("name")
     @classmethod
@@ -129,9 +111,25 @@ class Suite(BaseModel):
             raise ValueError(f'precision "{precision}" is unknown; expected auto, fp32 or bf16')
         return precision
 
-    def craft_seed_of(self, seed: int) -> int:
-        """The craft seed of the images that the victims of a seed train on."""
-        return seed if self.craft_seed == "seed" else self.craft_seed
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedSuite:
+    """A suite with every name looked up, every parameter filled in, and every value checked.
+
+    ``make_plan`` only multiplies its axes. ``craft_seed`` is None where each victim seed has
+    poisons and purified sets of its own.
+    """
+
+    name: str
+    datasets: tuple[Spec, ...]
+    attacks: tuple[Spec, ...]
+    defenses: tuple[Spec, ...]
+    victims: tuple[str, ...] = (VICTIM,)
+    protocols: tuple[Protocol, ...] = (get_protocol(PROTOCOL),)
+    seeds: tuple[int, ...] = (0,)
+    ratios: tuple[float, ...] = (1.0,)
+    craft_seed: int | None = 0
+    precision: str = "auto"
 
 
 class SuiteError(ValueError):
@@ -179,13 +177,15 @@ def load_suite(
     registry: Registry,
     axes: Mapping[str, Any] | None = None,
     settings: Sequence[str] = (),
-) -> Suite:
-    """A checked suite.
+) -> ResolvedSuite:
+    """Read, check and resolve a suite.
 
     Args:
         name: of a shipped suite, or the path of a YAML file.
+        registry: knows the methods.
         axes: axes that replace those of the file, for example ``{"attacks": ["em"]}``.
-        settings: ``key=value`` texts: ``em.max_rounds=20`` for a method, ``protocol.epochs=3``, or an axis such as ``seeds=0``.
+        settings: ``key=value`` texts: ``em.max_rounds=20`` for a method, ``protocol.epochs=3``,
+            or an axis such as ``seeds=0``.
 
     Raises:
         SuiteError: with every problem found, each with its path.
@@ -193,17 +193,45 @@ def load_suite(
     raw, where = read_suite(name)
     raw.update(axes or {})
     problems = [problem for problem in (_apply(raw, setting) for setting in settings) if problem]
+    return _resolved(raw, where, registry, problems)
+
+
+def resolve_suite(suite: Suite, registry: Registry) -> ResolvedSuite:
+    """Resolve a suite that was made in Python.
+
+    Raises:
+        SuiteError: with every problem found, each with its path.
+    """
+    return _resolved(suite.model_dump(), suite.name, registry, [])
+
+
+def _resolved(
+    raw: Mapping[str, Any], where: str, registry: Registry, problems: Sequence[str]
+) -> ResolvedSuite:
+    found = list(problems)
+    suite = None
     try:
         suite = Suite.model_validate(raw)
-    except ValidationError as error:
-        problems += dict.fromkeys(
-            _problem(item) for item in error.errors()
-        )  # each once: a value tried as four types fails four times
-        suite = None
-    problems += _method_problems(raw, registry)
-    if problems or suite is None:
-        raise SuiteError(where, problems)
-    return suite
+    except ValidationError as error:  # a value tried as four types fails four times
+        found += dict.fromkeys(_problem(item) for item in error.errors())
+    defaults = {name: Suite.model_fields[name].default for name in DEFAULT_AXES}
+    given = {name: value for name, value in raw.items() if value}
+    axes = resolve_axes({**defaults, **given}, registry)
+    found += axes.problems
+    if found or suite is None:
+        raise SuiteError(where, found)
+    return ResolvedSuite(
+        name=suite.name,
+        datasets=axes.specs["datasets"],
+        attacks=axes.specs["attacks"],
+        defenses=axes.specs["defenses"],
+        victims=tuple(spec.name for spec in axes.specs["victims"]),
+        protocols=axes.protocols,
+        seeds=suite.seeds,
+        ratios=suite.ratios,
+        craft_seed=None if suite.craft_seed == "seed" else suite.craft_seed,
+        precision=suite.precision,
+    )
 
 
 def check_values(suite: str, specs: Iterable[tuple[str, Spec]], registry: Registry) -> None:
@@ -318,95 +346,8 @@ def _problem(item: Any) -> str:
     return f"{path}: {str(item['msg']).removeprefix('Value error, ')}"
 
 
-def _method_problems(raw: Mapping[str, Any], registry: Registry) -> list[str]:
-    """What is wrong with the names and parameters in a suite, each with its path."""
-    problems: list[str] = []
-    parameters = raw.get("parameters") or {}
-    used: set[str] = set()
-    presets: dict[str, str] = {}  # each preset of attacks -> the first entry that has it
-    for section in SECTIONS:
-        for position, text in enumerate(_as_list(raw.get(section) or [])):
-            if not isinstance(text, str):
-                continue  # pydantic says so
-            try:
-                spec = parse_spec(text)
-                used.update(part.name for part in spec.parts())
-                full = _resolve(section.removesuffix("s"), spec, parameters, registry)
-                for part in full.parts() if section == "attacks" else ():
-                    defaults = {
-                        param.name: param.default
-                        for param in registry.card("attack", part.name).params.values()
-                    }
-                    if (preset := preset_of({**defaults, **part.params})) is not None:
-                        presets.setdefault(preset, text)
-            except ValueError as error:
-                problems.append(f"{section}[{position}]: {error}")
-    if len(presets) > 1:
-        mixed = ", ".join(f"{text} ({preset})" for preset, text in presets.items())
-        problems.append(
-            f"attacks: {mixed}: a table would average attacks with the defects of released code and without; give each a suite"
-        )
-    for position, text in enumerate(
-        _as_list(raw.get("protocols") or Suite.model_fields["protocols"].default)
-    ):
-        if not isinstance(text, str):
-            continue
-        try:
-            get_protocol(text).with_values(_table(raw, "protocol_values"))
-        except ValueError as error:
-            problems.append(f"protocols[{position}]: {error}")
-    cards = [
-        card for section in SECTIONS for card in registry.cards(section.removesuffix("s")).values()
-    ]
-    known = {card.name for card in cards}
-    for name in parameters if isinstance(parameters, Mapping) else ():
-        if name not in known:
-            problems.append(
-                f'parameters.{name}: nothing is called "{name}"{did_you_mean(str(name), sorted(known | set(PROTOCOLS)))}'
-            )
-        elif name not in used:  # those in use were checked above, with their values
-            given = _table(parameters, name)
-            problems += [
-                f"parameters.{name}: {text}"
-                for card in cards
-                if card.name == name
-                for text in card.unknown(given)
-            ]
-    return problems
-
-
 def without_presets(registry: Registry) -> frozenset[str]:
     """The attacks that have no presets, so that they may stand beside those of any preset."""
     return frozenset(
         name for name, card in registry.cards("attack").items() if preset_of(card.params) is None
-    )
-
-
-def _table(owner: Any, name: str) -> Mapping[str, Value]:
-    """The mapping ``name`` of a mapping, its texts read as values; empty where there is none, or something else."""
-    values = owner.get(name) if isinstance(owner, Mapping) else None
-    return _numbers(values) if isinstance(values, Mapping) else {}
-
-
-def method_parameters(suite: Suite, name: str) -> Mapping[str, Value]:
-    """The suite's own defaults for a method, with texts such as ``8/255`` read as numbers."""
-    return _table(suite.parameters, name)
-
-
-def resolve(suite: Suite, kind: str, text: str, registry: Registry) -> Spec:
-    """A full spec of one entry of a suite, labelled as the suite writes it."""
-    return _resolve(kind, parse_spec(text), suite.parameters, registry)
-
-
-def _resolve(kind: str, spec: Spec, parameters: Any, registry: Registry) -> Spec:
-    """Every part of a spec with all its parameters. Only attacks can follow one another."""
-    if spec.then is not None and kind != "attack":
-        raise ValueError(
-            f'"{spec}" joins two {kind}s with +; only attacks can be applied one after the other'
-        )
-    full = registry.resolve(kind, replace(spec, then=None), _table(parameters, spec.name))
-    return (
-        full
-        if spec.then is None
-        else replace(full, then=_resolve(kind, spec.then, parameters, registry))
     )

@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmark.api import Attack, Context, Defense
-from benchmark.catalogue.protocol import Protocol
-from benchmark.catalogue.registry import ROOT, Registry
-from benchmark.catalogue.spec import Spec
+from benchmark.catalogue.registry import Registry
 from benchmark.data import ImageSet, Splits
 from benchmark.datasets._open import fingerprint, open_dataset
 from benchmark.keys import axis_seed
+from benchmark.planning.jobs import (
+    Data,
+    Job,
+    Method,
+    PoisonJob,
+    PurifyJob,
+    SurrogateJob,
+    TrainJob,
+    Victim,
+)
 from benchmark.planning.stage import Stage
 from benchmark.running.environment import _reset_peak_memory, environment, peak_memory_mb
 from benchmark.running.scheduler.outcome import Machine
+from benchmark.running.sources import sources
 from benchmark.running.verify import measure, unchanged, verify_poison, verify_purified
-from benchmark.storage.files import sha256, sha256_of
-from benchmark.storage.record import Record
+from benchmark.storage.files import sha256
 from benchmark.storage.store import Store
 from benchmark.training.surrogate import train_surrogate
 from benchmark.training.train import fit
-
-CORE_SOURCES = (
-    "benchmark/training/train.py",
-    "benchmark/training/loader.py",
-    "benchmark/data.py",
-    "benchmark/catalogue/protocol.py",
-)
 
 
 def run_stage(
@@ -48,24 +49,41 @@ def run_stage(
     Raises:
         Exception: whatever a method raises; nothing is published then.
     """
-    registry = Registry(tuple(Path(plugin) for plugin in machine.plugins))
+    registry, job = Registry(tuple(Path(plugin) for plugin in machine.plugins)), stage.job
+    _check_code(job, registry)
     set_up_torch()
     ctx = Context(
-        seed_axes=tuple(stage.payload["seed_axes"]),
+        seed_axes=job.seed_axes,
         device=torch.device(machine.device),
-        precision=stage.payload["precision"],
+        precision=job.precision,
         scratch=store.scratch(stage.key),
         workers=machine.workers,
         registry=registry,
         on_progress=on_progress,
         on_log=on_log,
     )
+    run = _Run(stage, store, machine, registry, ctx)
     _reset_peak_memory()
-    run = {"surrogate": _surrogate, "poison": _poison, "purify": _purify, "train": _train}[
-        stage.kind
-    ]
-    run(stage, store, machine, registry, ctx)
+    if isinstance(job, SurrogateJob):
+        _surrogate(job, run)
+    elif isinstance(job, PoisonJob):
+        _poison(job, run)
+    elif isinstance(job, PurifyJob):
+        _purify(job, run)
+    else:
+        _train(job, run)
     store.drop_scratch(stage.key)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the running of a stage has at hand."""
+
+    stage: Stage
+    store: Store
+    machine: Machine
+    registry: Registry
+    ctx: Context
 
 
 def set_up_torch(threads: int = 1) -> None:
@@ -75,41 +93,34 @@ def set_up_torch(threads: int = 1) -> None:
     torch.set_num_threads(threads)
 
 
-def _surrogate(
-    stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context
-) -> None:
-    attack: Attack = registry.build("attack", _spec(stage.payload["attack"]))
-    clean = _dataset(stage, machine, registry).train
+def _surrogate(job: SurrogateJob, run: _Run) -> None:
+    attack: Attack = run.registry.build("attack", job.attack.spec)
+    clean = _dataset(job.data, run).train
     attack.check(clean.info)
     started = time.perf_counter()
-    states = train_surrogate(attack, clean, ctx)
+    states = train_surrogate(attack, clean, run.ctx)
     seconds = time.perf_counter() - started
     tensors = {f"checkpoint{number}": state for number, state in enumerate(states)}
-    store.publish(
-        stage.key,
-        tensors,
-        _manifest(stage, seconds, {**ctx.notes, "checkpoints": len(states)}, registry, "attack"),
-    )
+    facts = {**run.ctx.notes, "checkpoints": len(states)}
+    run.store.publish(run.stage.key, tensors, _manifest(run, "attack", job.attack, seconds, facts))
 
 
-def _poison(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
-    splits = _dataset(stage, machine, registry)
-    on = stage.payload.get("on")
-    clean = (
-        splits.train if on is None else store.load_images(on)
-    )  # of several attacks, each changes what the one before it made
-    attack: Attack = registry.build("attack", _spec(stage.payload["attack"]))
-    for name, planned in stage.payload["files"].items():
-        if sha256(path := str(stage.payload["attack"]["params"][name])) != planned:
+def _poison(job: PoisonJob, run: _Run) -> None:
+    ctx, store = run.ctx, run.store
+    splits = _dataset(job.data, run)
+    # of several attacks, each changes what the one before it made
+    clean = splits.train if job.on is None else store.load_images(job.on)
+    attack: Attack = run.registry.build("attack", job.attack.spec)
+    for name, planned in job.attack.files.items():
+        if sha256(path := str(job.attack.spec.params[name])) != planned:
             raise ValueError(f"{path} changed since this run was planned; run again")
-    surrogate = stage.payload.get("surrogate")
-    if surrogate is not None:
-        facts = store.manifest(surrogate)["facts"]
+    if job.surrogate is not None:
+        about = store.manifest(job.surrogate)["facts"]
         ctx.surrogates = tuple(
-            store.load_kept(surrogate, f"checkpoint{number}")
-            for number in range(facts["checkpoints"])
+            store.load_kept(job.surrogate, f"checkpoint{number}")
+            for number in range(about["checkpoints"])
         )
-        ctx.note(surrogate_train_acc=facts["surrogate_train_acc"])
+        ctx.note(surrogate_train_acc=about["surrogate_train_acc"])
     with unchanged(clean, f'attack "{attack.name}"'):
         started = time.perf_counter()
         poisoned = attack.poison(clean, ctx)
@@ -119,77 +130,77 @@ def _poison(stage: Stage, store: Store, machine: Machine, registry: Registry, ct
         **ctx.notes,
         **({"dataset": splits.notes} if splits.notes else {}),
     }
-    if on is None:
+    if job.on is None:
         facts["norm"] = attack.norm  # this instance's: it may depend on parameters
-    else:
-        facts.update(
-            measure(splits.train, poisoned)
-        )  # the change by all attacks together, which has no one norm
-    store.publish_images(
-        stage.key, poisoned, _manifest(stage, seconds, facts, registry, "attack"), ctx.kept
-    )
+    else:  # the change by all attacks together, which has no one norm
+        facts.update(measure(splits.train, poisoned))
+    manifest = _manifest(run, "attack", job.attack, seconds, facts)
+    store.publish_images(run.stage.key, poisoned, manifest, ctx.kept)
 
 
-def _purify(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
-    defense: Defense = registry.build("defense", _spec(stage.payload["defense"]))
-    protected = _mixed(stage, store.load_images(stage.payload["poison"]), machine, registry)
+def _purify(job: PurifyJob, run: _Run) -> None:
+    defense: Defense = run.registry.build("defense", job.defense.spec)
+    protected = _mixed(job, run.store.load_images(job.poison), run)
     with unchanged(protected, f'defense "{defense.name}"'):
         started = time.perf_counter()
-        purified = defense.purify(protected, ctx)
+        purified = defense.purify(protected, run.ctx)
         seconds = time.perf_counter() - started
-    facts = {**verify_purified(protected, purified, defense), **ctx.notes}
-    store.publish_images(
-        stage.key, purified, _manifest(stage, seconds, facts, registry, "defense"), ctx.kept
-    )
+    facts = {**verify_purified(protected, purified, defense), **run.ctx.notes}
+    manifest = _manifest(run, "defense", job.defense, seconds, facts)
+    run.store.publish_images(run.stage.key, purified, manifest, run.ctx.kept)
 
 
-def _train(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
-    payload = stage.payload
-    splits = _dataset(stage, machine, registry)
-    defense: Defense = registry.build("defense", _spec(payload["defense"]))
-    purified = payload["purify"] is not None
-    _check_hooks(defense, purified)
-    images = store.load_images(payload["purify"] if purified else payload["poison"])
-    train = images if purified else _mixed(stage, images, machine, registry, splits)
+def _train(job: TrainJob, run: _Run) -> None:
+    store, registry = run.store, run.registry
+    splits = _dataset(job.data, run)
+    defense: Defense = registry.build("defense", job.defense.spec)
+    _check_hooks(defense, job.purify is not None)
+    images = store.load_images(job.purify or job.poison)
+    train = images if job.purify is not None else _mixed(job, images, run, splits)
     started = time.perf_counter()
-    result = fit(
-        payload["victim"],
-        Protocol(**payload["protocol"]),
-        train,
-        ctx,
-        defense,
-        splits.test,
-        registry,
-    )
+    result = fit(job.victim.name, job.protocol, train, run.ctx, defense, splits.test, registry)
     seconds = {"train": round(time.perf_counter() - started, 3)}
-    manifests = {
-        name: store.manifest(payload[name])
-        for name in ("poison", "purify")
-        if payload[name] is not None
-    }
+    manifests = {"poison": store.manifest(job.poison)}
+    if job.purify is not None:
+        manifests["purify"] = store.manifest(job.purify)
     seconds.update({name: manifest["seconds"] for name, manifest in manifests.items()})
+    facts = {name: manifest["facts"] for name, manifest in manifests.items()}
+    artifacts = {
+        name: manifest["files"]["images.safetensors"]["sha256"]
+        for name, manifest in manifests.items()
+    }
     store.publish_record(
-        Record(
-            **{**payload["cell"], "needs": tuple(payload["cell"]["needs"])},
+        replace(
+            job.record(run.stage.key),
             test_acc=result.test_acc[-1],
             train_acc=result.train_acc[-1],
             curve=tuple(result.test_acc),
             loss_curve=tuple(result.train_loss),
             seconds=seconds,
             peak_memory_mb=peak_memory_mb(),
-            facts={
-                **{name: manifest["facts"] for name, manifest in manifests.items()},
-                "train": dict(ctx.notes),
-            },
-            artifacts={
-                name: manifest["files"]["images.safetensors"]["sha256"]
-                for name, manifest in manifests.items()
-            },
-            environment=environment(machine),
-            sources=_sources(registry, payload["cell"]),
+            facts={**facts, "train": dict(run.ctx.notes)},
+            artifacts=artifacts,
+            environment=environment(run.machine),
+            sources=sources(job, registry),
             date=_now(),
         )
     )
+
+
+def _check_code(job: Job, registry: Registry) -> None:
+    """Refuses plugins that are no longer those that the key names."""
+    planned: list[tuple[str, Method | Victim | None]] = []
+    if isinstance(job, (SurrogateJob, PoisonJob)):
+        planned += [("attack", job.attack), ("victim", job.victim)]
+    else:
+        planned.append(("defense", job.defense))
+    if isinstance(job, TrainJob):
+        planned.append(("victim", job.victim))
+    for kind, method in planned:
+        if method is not None:
+            card = registry.card(kind, method.name)
+            if card.content != method.content:
+                raise ValueError(f"{card.file} changed since this run was planned; run again")
 
 
 def _check_hooks(defense: Defense, purified: bool) -> None:
@@ -201,29 +212,28 @@ def _check_hooks(defense: Defense, purified: bool) -> None:
         )
 
 
-def _dataset(stage: Stage, machine: Machine, registry: Registry) -> Splits:
-    spec, root = _spec(stage.payload["dataset"]), Path(machine.data_root)
-    found, planned = fingerprint(spec, root, registry), stage.payload["dataset"]["fingerprint"]
+def _dataset(data: Data, run: _Run) -> Splits:
+    spec, root = data.spec, Path(run.machine.data_root)
+    found, planned = fingerprint(spec, root, run.registry), data.fingerprint
     if found != planned:
         raise ValueError(
-            f'data set "{spec}" changed since this run was planned ({planned[:12]} then, {found[:12]} now); run again'
+            f'data set "{spec}" changed since this run was planned '
+            f"({planned[:12]} then, {found[:12]} now); run again"
         )
-    return open_dataset(spec, root, registry)
+    return open_dataset(spec, root, run.registry)
 
 
 def _mixed(
-    stage: Stage,
-    poisoned: ImageSet,
-    machine: Machine,
-    registry: Registry,
-    splits: Splits | None = None,
+    job: PurifyJob | TrainJob, poisoned: ImageSet, run: _Run, splits: Splits | None = None
 ) -> ImageSet:
-    """The poisoned set at the stage's poison ratio. One stored permutation, so smaller ratios nest in larger ones."""
-    ratio = stage.payload["ratio"]
-    if ratio == 1:
+    """The poisoned set at the job's poison ratio.
+
+    The order is one stored permutation, so that smaller ratios nest in larger ones.
+    """
+    if job.ratio == 1:
         return poisoned
-    clean = (splits or _dataset(stage, machine, registry)).train
-    return mix(clean, poisoned, ratio, axis_seed(*stage.payload["mix_axes"]))
+    clean = (splits or _dataset(job.data, run)).train
+    return mix(clean, poisoned, job.ratio, axis_seed(*job.mix_axes))
 
 
 def mix(clean: ImageSet, poisoned: ImageSet, ratio: float, seed: int) -> ImageSet:
@@ -235,49 +245,27 @@ def mix(clean: ImageSet, poisoned: ImageSet, ratio: float, seed: int) -> ImageSe
     return clean.with_x(x)
 
 
-def _spec(payload: Mapping[str, Any]) -> Spec:
-    return Spec(payload["name"], payload["params"], payload["label"])
-
-
 def _manifest(
-    stage: Stage, seconds: float, facts: Mapping[str, Any], registry: Registry, kind: str
+    run: _Run, kind: str, method: Method, seconds: float, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    method = stage.payload[kind]
-    card = registry.card(kind, method["name"])
+    stage = run.stage
     return {
         "kind": stage.kind,
         "label": stage.label,
+        "identity": stage.job.identity(),
         "method": {
             "kind": kind,
-            "name": method["name"],
-            "params": method["params"],
-            "version": card.version,
+            "name": method.name,
+            "params": method.spec.params,
+            "version": method.version,
         },
         "inputs": list(stage.inputs),
         "seconds": round(seconds, 3),
         "facts": dict(facts),
         "peak_memory_mb": peak_memory_mb(),
-        "source": {_shown(card.file): _sha256(card.file)},
+        "source": sources(stage.job, run.registry),
         "date": _now(),
     }
-
-
-def _sources(registry: Registry, cell: Mapping[str, Any]) -> dict[str, str]:
-    files = [ROOT / name for name in CORE_SOURCES]
-    files.append(registry.card("defense", cell["defense_spec"]["name"]).file)
-    attack: Mapping[str, Any] | None = cell["attack_spec"]
-    while attack is not None:
-        files.append(registry.card("attack", attack["name"]).file)
-        attack = attack.get("then")
-    files.append(registry.card("victim", cell["victim"]).file)
-    return {_shown(file): _sha256(file) for file in files}
-
-
-def _shown(file: Path) -> str:
-    return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else file.name
-
-
-_sha256 = cache(sha256_of)  # of sources, which stay as they are while a worker lives
 
 
 def _now() -> str:

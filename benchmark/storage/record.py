@@ -16,7 +16,8 @@ class Record:
     ``attack``, ``defense`` and ``dataset`` are the labels of tables; the ``*_spec`` dicts hold ``name``, ``version`` and every
     parameter. That of the data set says which images they are, by their fingerprint, and ``dataset_params`` how they were read.
     ``test_acc`` is the accuracy after the last epoch; ``curve`` holds one value an epoch. ``status`` is ``ok`` or ``failed``; a
-    failed record has no accuracy and says why in ``error``.
+    failed record has no accuracy and says why in ``error``. ``identity`` is what decides the result, the mapping whose digest is the
+    key; records from before there was this field have none.
     """
 
     schema: int = SCHEMA
@@ -53,12 +54,16 @@ class Record:
     )  # poison, purify -> sha256 of the images
     environment: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)  # file -> sha256
+    identity: Mapping[str, Any] = field(default_factory=dict)
     date: str = ""
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
+        """Plain JSON types. An empty ``identity`` is left out, as in the files of older records."""
+        values = asdict(self)
+        if not self.identity:
+            del values["identity"]
+        return values
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:

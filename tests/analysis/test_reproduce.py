@@ -15,8 +15,9 @@ from benchmark.analysis.reproduce import FOLDER, command
 from benchmark.catalogue.registry import ROOT, Registry
 from benchmark.cli import main as cli
 from benchmark.cli.options import axes_of
+from benchmark.planning.jobs import TrainJob
 from benchmark.planning.plan import Plan, make_plan
-from benchmark.planning.suite import Suite, load_suite
+from benchmark.planning.suite import Suite, load_suite, resolve_suite
 from benchmark.storage.record import Record
 from benchmark.storage.store import Store
 
@@ -54,21 +55,21 @@ def planned(registry: Registry, **axes: Any) -> Record:
         **axes,
     }
     plan = make_plan(
-        Suite.model_validate({"name": "s", **axes}),
+        resolve_suite(Suite.model_validate({"name": "s", **axes}), registry),
         registry,
         lambda spec: "f" * 64,
         "bf16",
         lambda path: "content",
     )
-    cell = plan.stages[-1].payload["cell"]
-    assert len(plan.cells) == 1
-    kinds = (("attack", cell["attack_spec"]), ("defense", cell["defense_spec"]))
+    (job,) = (stage.job for stage in plan.stages if isinstance(stage.job, TrainJob))
+    record = job.record(plan.cells[0].key)
+    kinds = (("attack", record.attack_spec), ("defense", record.defense_spec))
     files = [registry.card(kind, spec["name"]).file for kind, spec in kinds]
     sources = {
         str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else file.name: "sha"
         for file in files
     }
-    return Record(**{**cell, "needs": tuple(cell["needs"])}, sources=sources)
+    return replace(record, sources=sources)
 
 
 def plan_of_command(record: Record, registry: Registry) -> Plan:
@@ -140,9 +141,9 @@ def test_records_that_come_with_the_repository(registry: Registry) -> None:
     assert {bool(record.dataset_params) for record in records} == {True, False}
     for record in records:
         (made,) = (
-            stage.payload["cell"]
+            stage.job.record(stage.key).to_json()
             for stage in plan_of_command(record, registry).stages
-            if stage.kind == "train"
+            if isinstance(stage.job, TrainJob)
         )
         expected = json.loads(json.dumps(record.to_json()))
         for name in (

@@ -16,8 +16,9 @@ from benchmark.catalogue.spec import Spec
 from benchmark.contract import check_method
 from benchmark.data import Splits
 from benchmark.datasets._open import open_dataset
+from benchmark.planning.jobs import PoisonJob, TrainJob
 from benchmark.planning.plan import make_plan
-from benchmark.planning.suite import Suite
+from benchmark.planning.suite import Suite, resolve_suite
 from benchmark.running.scheduler.run import run_plan
 from benchmark.running.verify import verify_poison
 from benchmark.storage.export import export
@@ -142,11 +143,11 @@ def keys(registry: Registry, *attacks: str, **more: Any) -> dict[str, str]:
         defenses=("none", "grayscale"),
         protocols=("quick",),
     )
-    plan = make_plan(suite, registry, str, "fp32", **more)
+    plan = make_plan(resolve_suite(suite, registry), registry, str, "fp32", **more)
     return {
-        str(stage.payload["attack"]["label"]): stage.key
+        str(stage.job.attack.spec): stage.key
         for stage in plan.stages
-        if stage.kind == "poison"
+        if isinstance(stage.job, PoisonJob)
     }
 
 
@@ -187,16 +188,13 @@ def test_a_file_is_read_once_a_plan_and_named_in_the_record(registry: Registry) 
         defenses=("none", "grayscale"),
         protocols=("quick",),
     )
-    cells = [
-        cell
-        for cell in (
-            stage.payload.get("cell")
-            for stage in make_plan(suite, registry, str, "fp32", content).stages
-        )
-        if cell
-    ]
+    plan = make_plan(resolve_suite(suite, registry), registry, str, "fp32", content)
     assert asked == ["a.pt", "b.pt", "c"]
-    specs = [cell["attack_spec"] for cell in cells]
+    specs = [
+        stage.job.record(stage.key).attack_spec
+        for stage in plan.stages
+        if isinstance(stage.job, TrainJob)
+    ]
     assert len(specs) == 6
     assert specs[2]["files"] == {"path": "content of a.pt"}
     assert specs[2]["params"]["path"] == "a.pt"

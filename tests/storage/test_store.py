@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from benchmark.data import DatasetInfo, ImageSet
 from benchmark.planning.stage import Stage
 from benchmark.storage.record import SCHEMA, Record
 from benchmark.storage.store import Store
+from support.fake_runner import make
 
 KEY = "ab" * 32
 INFO = DatasetInfo("toy", 2, ("a", "b"), 1, 2, 2, False)
@@ -41,7 +43,7 @@ def record(key: str = KEY, **values: Any) -> Record:
 
 
 def stage(kind: str = "poison", key: str = KEY) -> Stage:
-    return Stage(kind, key, (), {}, f"{kind} {key[:4]}")
+    return replace(make(kind, key), label=f"{kind} {key[:4]}")
 
 
 def folder(store: Store) -> Path:

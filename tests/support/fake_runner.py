@@ -1,4 +1,7 @@
-"""Stages for the scheduler's tests, and their running: they do what their payload says, in plain files, without torch."""
+"""Stages for the scheduler's tests, and their running.
+
+They do what the parameters of their method say, in plain files, without torch.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +12,65 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmark.catalogue.protocol import get_protocol
+from benchmark.catalogue.spec import Spec, Value
+from benchmark.planning.jobs import (
+    SUBSET,
+    Data,
+    Job,
+    Method,
+    PoisonJob,
+    PurifyJob,
+    TrainJob,
+    Victim,
+)
 from benchmark.planning.stage import Stage
 from benchmark.running.scheduler.outcome import Machine, Outcome
 from benchmark.running.scheduler.run import run_plan
-from benchmark.storage.record import Record
 from benchmark.storage.store import Store
 
 RUNNER = "support.fake_runner:run"
 TWO = ("cpu", "cpu")
 
 
+DATA = Data(Spec("toy", dict.fromkeys(SUBSET, 0)), "f" * 64)
+EM = Method(Spec("em"), 1)
+
+
 def make(
-    kind: str, name: str, inputs: tuple[str, ...] = (), cost: float = 1.0, **payload: Any
+    kind: str, name: str, inputs: tuple[str, ...] = (), cost: float = 1.0, **does: Value
 ) -> Stage:
-    """A stage whose key is its name."""
-    if kind == "train":
-        payload["cell"] = {
-            "key": name,
-            "dataset": "toy",
-            "attack": "em",
-            "defense": "none",
-            "victim": "v",
-            "protocol": "quick",
-            "needs": [],
-        }
-    return Stage(kind, name, inputs, payload, f"{kind} {name}", cost)
+    """A stage whose key is its name. What it ``does`` are parameters of its method."""
+    method = Method(Spec("fake", does), 1)
+    read = inputs[0] if inputs else ""
+    jobs: dict[str, Job] = {
+        "poison": PoisonJob(DATA, method, None, None, None, 0, "fp32"),
+        "purify": PurifyJob(DATA, method, read, 1.0, 0, "fp32"),
+        "train": TrainJob(
+            DATA,
+            (EM,),
+            method,
+            Victim("v"),
+            get_protocol("quick"),
+            read,
+            None,
+            1.0,
+            0,
+            0,
+            "fp32",
+        ),
+    }
+    return Stage(name, inputs, jobs[kind], f"{kind} {name}", cost)
+
+
+def _does(stage: Stage) -> Mapping[str, Any]:
+    job = stage.job
+    return (job.defense if isinstance(job, (PurifyJob, TrainJob)) else job.attack).spec.params
 
 
 def runs(store: Store) -> list[str]:
@@ -56,48 +89,46 @@ def run(
     on_log: Callable[[str], None],
 ) -> None:
     """Does ``stage``; the runner's signature."""
-    payload = stage.payload
+    does = _does(stage)
     with (store.root / "journal").open("a") as journal:
         journal.write(f"{stage.key} {os.getpid()} {machine.device}\n")
     attempt = runs(store).count(stage.key)
     for key in stage.inputs:
-        assert store.is_done(Stage("poison", key, (), {}, "")), (
-            f"{stage.key} started before {key} was there"
-        )
-    if payload.get("print"):
-        print(payload["print"])
+        assert store.is_done(make("poison", key)), f"{stage.key} started before {key} was there"
+    if does.get("print"):
+        print(does["print"])
         print("to stderr", file=sys.stderr)
         on_log(f"threads {os.environ.get('OMP_NUM_THREADS')}")
     on_progress(0.5, "half way")
-    if payload.get("child"):  # a child process of the stage's own, such as a decoder
+    if does.get("child"):  # a child process of the stage's own, such as a decoder
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         (store.root / "child").write_text(str(child.pid))
-    end = time.monotonic() + payload.get("sleep", 0.0)
+    end = time.monotonic() + does.get("sleep", 0.0)
     while time.monotonic() < end:
         time.sleep(0.01)
-    if attempt <= payload.get("killed", 0):
+    if attempt <= does.get("killed", 0):
         print("the last words", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
-    if "exit" in payload:
-        sys.exit(payload["exit"])
-    if "os_exit" in payload:
-        os._exit(payload["os_exit"])
-    if attempt <= payload.get("raises", 0):
+    if "exit" in does:
+        sys.exit(does["exit"])
+    if "os_exit" in does:
+        os._exit(does["os_exit"])
+    if attempt <= does.get("raises", 0):
         raise ValueError("the plugin broke")
-    if attempt <= payload.get("full", 0):
+    if attempt <= does.get("full", 0):
         try:
             raise OSError(errno.ENOSPC, "cannot write to /the/store: the disk is full")
         except OSError as error:
             raise RuntimeError("wrapped by a library") from error
-    if not payload.get("publishes_nothing"):
+    if not does.get("publishes_nothing"):
         publish(stage, store, machine)
 
 
 def publish(stage: Stage, store: Store, machine: Machine) -> None:
     """A result that depends on nothing but the stage."""
-    if stage.kind == "train":
-        cell = {name: value for name, value in stage.payload["cell"].items() if name != "needs"}
-        store.publish_record(Record(**cell, test_acc=len(stage.key) / 10))
+    if isinstance(stage.job, TrainJob):
+        record = stage.job.record(stage.key)
+        store.publish_record(replace(record, test_acc=len(stage.key) / 10))
         return
     folder = store.root / "artifacts" / stage.key[:2] / stage.key
     folder.mkdir(parents=True, exist_ok=True)

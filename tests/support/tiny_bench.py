@@ -16,7 +16,7 @@ from benchmark.catalogue.registry import Registry
 from benchmark.contract import toy_set
 from benchmark.datasets._open import fingerprint
 from benchmark.planning.plan import Plan, make_plan
-from benchmark.planning.suite import Suite
+from benchmark.planning.suite import Suite, resolve_suite
 from benchmark.running.scheduler.outcome import Machine, Outcome
 from benchmark.running.scheduler.run import run_plan
 from benchmark.storage.record import Record
@@ -99,7 +99,7 @@ class Bench:
             "protocol_values": {"epochs": 2, "batch_size": 10, "lr": 0.05},
         }
         registry = self.registry
-        suite = Suite.model_validate({**base, **axes})
+        suite = resolve_suite(Suite.model_validate({**base, **axes}), registry)
         return make_plan(
             suite, registry, lambda spec: fingerprint(spec, self.data_root, registry), precision
         )

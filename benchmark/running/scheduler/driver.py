@@ -9,14 +9,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from benchmark.planning.jobs import TrainJob
 from benchmark.running.scheduler.outcome import Failure, Machine, Outcome
 from benchmark.running.scheduler.status import Running, Status
 from benchmark.storage.atomic import FULL_DISK
-from benchmark.storage.record import SCHEMA, Record
+from benchmark.storage.record import Record
 
 if TYPE_CHECKING:
     from benchmark.planning.stage import Stage
@@ -326,12 +327,9 @@ class Driver:
 
 def _failed_record(stage: Stage, error: str) -> Record | None:
     """The failed record of a train stage's cell; None for other stages."""
-    cell = stage.payload.get("cell")
-    if stage.kind != "train" or not isinstance(cell, Mapping):
+    if not isinstance(stage.job, TrainJob):
         return None
-    return Record.from_json(
-        {**cell, "schema": SCHEMA, "key": stage.key, "status": "failed", "error": error}
-    )
+    return replace(stage.job.record(stage.key), status="failed", error=error)
 
 
 def _cause_of_death(code: int) -> str:

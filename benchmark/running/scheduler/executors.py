@@ -14,12 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Pipe, wait
 from typing import IO, Any, Protocol
 
 from benchmark.planning.stage import Stage
 from benchmark.running.scheduler.outcome import Machine
-from benchmark.running.scheduler.worker import decode_task, encode_task, perform
+from benchmark.running.scheduler.task import Task
+from benchmark.running.scheduler.worker import perform
 from benchmark.storage.store import Store
 
 Listener = Callable[[int, Mapping[str, Any]], None]  # slot, report
@@ -90,15 +92,12 @@ class Inline:
         )
         if self._interrupted or self._waiting is None:
             return
-        (slot, given), self._waiting = self._waiting, None
-        stage, machine = decode_task(
-            encode_task(given, self._machine, self._slots[slot])
-        )  # exactly what a worker would see
+        (slot, stage), self._waiting = self._waiting, None
+        task = Task(stage, replace(self._machine, device=self._slots[slot]))
         try:
             report = perform(
-                stage,
+                Task.from_json(task.to_json()),  # exactly what a worker would see
                 self._store,
-                machine,
                 self._runner,
                 lambda message: self._listener(slot, message),
             )
@@ -124,12 +123,13 @@ class Local:
     def __init__(
         self, store: Store, machine: Machine, slots: Sequence[str], runner: str, listener: Listener
     ) -> None:
-        self._setup = {"store": str(store.root.absolute()), "runner": runner}
+        setup = {"store": str(store.root.absolute()), "runner": runner}
+        self._setup = json.dumps(setup).encode()
         self._machine, self._slots, self._listener = machine, slots, listener
         self._workers: dict[int, _Worker] = {}
 
     def start(self, slot: int, stage: Stage) -> None:
-        task = encode_task(stage, self._machine, self._slots[slot])
+        task = Task(stage, replace(self._machine, device=self._slots[slot])).to_json()
         worker = self._workers.get(slot)
         if worker is not None:
             try:
@@ -228,8 +228,8 @@ class _Worker:
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._partial = b""
 
-    def send(self, message: Mapping[str, object]) -> None:
-        self.pipe.send_bytes(json.dumps(message).encode())
+    def send(self, message: bytes) -> None:
+        self.pipe.send_bytes(message)
 
     def read_output(self) -> list[str]:
         """The lines printed since the last call; an unfinished line waits for its end."""

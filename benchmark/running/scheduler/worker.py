@@ -1,7 +1,7 @@
 """The worker process: takes stages from a pipe, does them one after another, and reports as JSON.
 
-Messages are JSON in bytes, never pickles. To the worker: first ``{store, runner}``, then one ``{stage, machine}`` a stage.
-From the worker: ``{kind: progress | log | done | failed, ...}``.
+Messages are JSON in bytes, never pickles. To the worker: first ``{store, runner}``, then a ``Task``
+for each stage. From the worker: ``{kind: progress | log | done | failed, ...}``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from benchmark.planning.stage import Stage
 from benchmark.running.scheduler.outcome import Machine
+from benchmark.running.scheduler.task import Task
 from benchmark.storage.atomic import FULL_DISK
 from benchmark.storage.store import Store
 
@@ -37,24 +36,21 @@ def main(descriptor: int) -> None:
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole terminal; the parent decides
     pipe = Connection(descriptor)
-    inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()
-    setup = inbox.get()
+    setup = json.loads(inbox.get())
     store = Store(Path(setup["store"]))
     while True:
-        task = inbox.get()
-        stage, machine = decode_task(task)
-        report = perform(
-            stage, store, machine, setup["runner"], lambda message: send(pipe, message)
-        )
+        task = Task.from_json(inbox.get())
+        report = perform(task, store, setup["runner"], lambda message: send(pipe, message))
         send(pipe, report)
 
 
-def _receive(pipe: Connection, inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
+def _receive(pipe: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
     """Passes messages on. When the parent goes, however it died, this process and its children go too."""
     try:
         while True:
-            inbox.put(json.loads(pipe.recv_bytes()))
+            inbox.put(pipe.recv_bytes())
     except (EOFError, OSError):
         if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)
@@ -70,9 +66,8 @@ def send(pipe: Connection, message: Mapping[str, object]) -> None:
 
 
 def perform(
-    stage: Stage,
+    task: Task,
     store: Store,
-    machine: Machine,
     runner: str,
     tell: Callable[[Mapping[str, object]], None],
 ) -> dict[str, object]:
@@ -80,7 +75,7 @@ def perform(
 
     KeyboardInterrupt passes through, everything else that the stage raises is reported: a plugin must not end the run.
     """
-    last = 0.0
+    stage, last = task.stage, 0.0
 
     def on_progress(share: float, note: str = "") -> None:
         nonlocal last
@@ -94,7 +89,7 @@ def perform(
 
     start = time.monotonic()
     try:
-        resolve(runner)(stage, store, machine, on_progress, on_log)
+        resolve(runner)(stage, store, task.machine, on_progress, on_log)
         if not store.is_done(stage):
             raise RuntimeError(
                 f'"{stage.label}" ended without an error but published nothing under {stage.key}'
@@ -117,22 +112,6 @@ def resolve(runner: str) -> Runner:
     module, _, name = runner.partition(":")
     function: Runner = getattr(importlib.import_module(module), name)
     return function
-
-
-def encode_task(stage: Stage, machine: Machine, device: str) -> dict[str, Any]:
-    """A stage with its machine on one device, in plain JSON."""
-    task: dict[str, Any] = json.loads(
-        json.dumps({"stage": asdict(stage), "machine": asdict(replace(machine, device=device))})
-    )
-    return task
-
-
-def decode_task(task: Mapping[str, Any]) -> tuple[Stage, Machine]:
-    """What ``encode_task`` was given."""
-    stage, machine = task["stage"], task["machine"]
-    return Stage(**{**stage, "inputs": tuple(stage["inputs"])}), Machine(
-        **{**machine, "plugins": tuple(machine["plugins"])}
-    )
 
 
 def describe(error: BaseException) -> str:

@@ -1,0 +1,153 @@
+"""Resolve the names and parameters of a suite, each once, and collect all that is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from benchmark.catalogue.presets import preset_of
+from benchmark.catalogue.protocol import PROTOCOLS, Protocol, get_protocol
+from benchmark.catalogue.registry import Registry
+from benchmark.catalogue.spec import Spec, Value, did_you_mean, parse_spec, parse_value
+
+SECTIONS = ("attacks", "defenses", "datasets", "victims")
+
+
+@dataclass
+class Axes:
+    """The axes of a suite whose entries are names: full specs and protocols, and all problems.
+
+    What cannot be resolved stands among the problems alone.
+    """
+
+    specs: dict[str, tuple[Spec, ...]] = field(default_factory=dict)  # by section
+    protocols: tuple[Protocol, ...] = ()
+    problems: list[str] = field(default_factory=list)
+
+
+def resolve_axes(raw: Mapping[str, Any], registry: Registry) -> Axes:
+    """Resolve every name and parameter of a suite.
+
+    Args:
+        raw: the suite as it was read. Entries of a wrong type are passed over.
+        registry: knows the methods.
+    """
+    axes, used = Axes(), set[str]()
+    for section in SECTIONS:
+        axes.specs[section] = tuple(_specs(section, raw, registry, used, axes.problems))
+    axes.problems += _mixed_presets(axes.specs["attacks"], registry)
+    axes.protocols = tuple(_protocols(raw, axes.problems))
+    axes.problems += _unused_parameters(raw.get("parameters") or {}, used, registry)
+    return axes
+
+
+def resolve_spec(
+    kind: str, text: str, registry: Registry, parameters: Mapping[str, Any] | None = None
+) -> Spec:
+    """The full spec of ``text``, labelled as it is written.
+
+    Args:
+        kind: ``attack``, ``defense``, ``dataset`` or ``victim``.
+        text: such as ``em[eps=4/255]``; attacks may follow one another with ``+``.
+        registry: knows the methods.
+        parameters: for a method's name, values that replace its defaults.
+
+    Raises:
+        ValueError: for another form, an unknown name, or parameters that the method refuses.
+    """
+    return _full(kind, parse_spec(text), registry, parameters or {})
+
+
+def _full(kind: str, spec: Spec, registry: Registry, parameters: Mapping[str, Any]) -> Spec:
+    if spec.then is not None and kind != "attack":
+        raise ValueError(
+            f'"{spec}" joins two {kind}s with +; only attacks can be applied one after the other'
+        )
+    own = registry.resolve(kind, replace(spec, then=None), table(parameters, spec.name))
+    if spec.then is None:
+        return own
+    return replace(own, then=_full(kind, spec.then, registry, parameters))
+
+
+def _specs(
+    section: str, raw: Mapping[str, Any], registry: Registry, used: set[str], problems: list[str]
+) -> Iterator[Spec]:
+    """The specs of a section; adds to ``used`` the names of methods, also of those in trouble."""
+    kind = section.removesuffix("s")
+    for position, text in enumerate(as_list(raw.get(section) or [])):
+        if not isinstance(text, str):
+            continue  # pydantic says so
+        try:
+            spec = parse_spec(text)
+            used.update(part.name for part in spec.parts())
+            yield _full(kind, spec, registry, raw.get("parameters") or {})
+        except ValueError as error:
+            problems.append(f"{section}[{position}]: {error}")
+
+
+def _protocols(raw: Mapping[str, Any], problems: list[str]) -> Iterator[Protocol]:
+    for position, text in enumerate(as_list(raw.get("protocols") or [])):
+        if not isinstance(text, str):
+            continue
+        try:
+            yield get_protocol(text).with_values(table(raw, "protocol_values"))
+        except ValueError as error:
+            problems.append(f"protocols[{position}]: {error}")
+
+
+def _mixed_presets(attacks: tuple[Spec, ...], registry: Registry) -> list[str]:
+    """One problem if the attacks have several presets."""
+    presets: dict[str, str] = {}  # each preset -> the first entry that has it
+    for spec in attacks:
+        for part in spec.parts():
+            params = registry.card("attack", part.name).params.values()
+            defaults = {param.name: param.default for param in params}
+            if (preset := preset_of({**defaults, **part.params})) is not None:
+                presets.setdefault(preset, str(spec))
+    if len(presets) < 2:
+        return []
+    mixed = ", ".join(f"{text} ({preset})" for preset, text in presets.items())
+    return [
+        f"attacks: {mixed}: a table would average attacks with the defects of released code "
+        "and without; give each a suite"
+    ]
+
+
+def _unused_parameters(parameters: Any, used: set[str], registry: Registry) -> Iterator[str]:
+    """What is wrong with parameters of methods that no axis names; the others are checked."""
+    if not isinstance(parameters, Mapping):
+        return  # pydantic says so
+    kinds = [section.removesuffix("s") for section in SECTIONS]
+    cards = [card for kind in kinds for card in registry.cards(kind).values()]
+    known = {card.name for card in cards}
+    for name in parameters:
+        if name not in known:
+            hint = did_you_mean(str(name), sorted(known | set(PROTOCOLS)))
+            yield f'parameters.{name}: nothing is called "{name}"{hint}'
+        elif name not in used:
+            given = table(parameters, name)
+            for card in cards:
+                if card.name == name:
+                    yield from (f"parameters.{name}: {text}" for text in card.unknown(given))
+
+
+def table(owner: Any, name: str) -> Mapping[str, Value]:
+    """The mapping ``name`` of a mapping with its texts read as values; empty where there is none."""
+    values = owner.get(name) if isinstance(owner, Mapping) else None
+    return numbers(values) if isinstance(values, Mapping) else {}
+
+
+def numbers(values: Any) -> Any:
+    """A mapping with texts such as ``8/255`` read as numbers; anything else as it is."""
+    if not isinstance(values, Mapping):
+        return values
+    return {
+        key: parse_value(value) if isinstance(value, str) else value
+        for key, value in values.items()
+    }
+
+
+def as_list(value: Any) -> Any:
+    """One value as a list of one; a list as it is."""
+    return value if isinstance(value, (list, tuple)) else [value]

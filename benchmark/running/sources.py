@@ -1,0 +1,129 @@
+"""Find the files that decide a result: the methods' own and, through imports, all they build on.
+
+Files are parsed and never run. Of the project's files only those count that turn images and seeds
+into numbers; what stores, plans, measures or shows them is left out, and imports are not followed
+into it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+from benchmark.catalogue.registry import ROOT, Card, Registry
+from benchmark.planning.jobs import Job, Method, PurifyJob, TrainJob
+from benchmark.storage.files import sha256_of
+
+CORE = "benchmark/running/stages.py"  # from here everything is reached that each stage runs
+DECIDING = (
+    "attacks/",
+    "defenses/",
+    "benchmark/api.py",
+    "benchmark/catalogue/protocol.py",
+    "benchmark/data.py",
+    "benchmark/datasets/",
+    "benchmark/keys.py",
+    "benchmark/planning/jobs.py",
+    "benchmark/running/global_random.py",
+    "benchmark/training/",
+    "benchmark/victims/",
+    CORE,
+)
+
+
+def sources(job: Job, registry: Registry) -> dict[str, str]:
+    """File -> sha256, for all files that decide the result of a job.
+
+    A file of the project is named by its path from the project's root, a plugin by its name alone.
+    """
+    cards = {card.file: card for card in _cards(job, registry)}
+    files = [*cards, *reached((ROOT / CORE, *cards))]
+    contents = {file: card.content for file, card in cards.items()}
+    found = {_shown(file): contents.get(file) or _sha256(file) for file in files}
+    return dict(sorted(found.items()))
+
+
+def reached(files: tuple[Path, ...]) -> frozenset[Path]:
+    """The project's deciding files among ``files`` and what they import, directly or not."""
+    found: set[Path] = set()
+    waiting = list(files)
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += _imports(file)
+    return frozenset(file for file in found if _decides(file))
+
+
+def _cards(job: Job, registry: Registry) -> Iterator[Card]:
+    """The cards of the data set, the methods and the networks that a job's result depends on."""
+    yield registry.card("dataset", job.data.spec.name)
+    attacks: tuple[Method, ...] = ()
+    if isinstance(job, TrainJob):
+        attacks = job.attacks
+    elif not isinstance(job, PurifyJob):
+        attacks = (job.attack,)
+    for attack in attacks:
+        yield registry.card("attack", attack.spec.name)
+        if isinstance(surrogate := attack.spec.params.get("surrogate"), str):
+            yield registry.card("victim", surrogate)
+    if isinstance(job, (PurifyJob, TrainJob)):
+        yield registry.card("defense", job.defense.spec.name)
+    if isinstance(job, TrainJob):
+        yield registry.card("victim", job.victim.name)
+
+
+def _decides(file: Path) -> bool:
+    return file.is_relative_to(ROOT) and file.relative_to(ROOT).as_posix().startswith(DECIDING)
+
+
+@cache
+def _imports(file: Path) -> tuple[Path, ...]:
+    """The project's deciding files that ``file`` imports, anywhere in it but for types alone."""
+    tree = ast.parse(file.read_bytes(), filename=str(file))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found = {file for node in ast.walk(tree) for file in _targets(node) if _decides(file)}
+    return tuple(sorted(found))
+
+
+def _targets(node: ast.AST) -> Iterator[Path]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield from _files(alias.name)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        for alias in node.names:
+            yield from _files(f"{node.module}.{alias.name}") or _homes(node.module, alias.name)
+
+
+def _files(module: str) -> list[Path]:
+    """The file of a module of the project; none for other modules."""
+    base = ROOT.joinpath(*module.split("."))
+    return [file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()]
+
+
+def _homes(module: str, name: str) -> Iterable[Path]:
+    """Where a name comes from: the module, or those from which a package imports it."""
+    for file in _files(module):
+        yield from _exports(file).get(name, ()) if file.name == "__init__.py" else (file,)
+
+
+@cache
+def _exports(package: Path) -> dict[str, list[Path]]:
+    """Name -> files of the modules from which a package's ``__init__.py`` imports it."""
+    found: dict[str, list[Path]] = {}
+    for node in ast.walk(ast.parse(package.read_bytes(), filename=str(package))):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                found.setdefault(alias.asname or alias.name, []).extend(_files(node.module))
+    return found
+
+
+def _shown(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
+
+
+_sha256 = cache(sha256_of)  # of the project's files, which stay as they are while a process lives
