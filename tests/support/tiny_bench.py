@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from benchmark.catalogue.registry import Registry
 from benchmark.contract import toy_set
 from benchmark.datasets._open import fingerprint
 from benchmark.planning.plan import Plan, make_plan
+from benchmark.planning.stage import Stage
 from benchmark.planning.suite import Suite, resolve_suite
 from benchmark.running.scheduler.outcome import Machine, Outcome
 from benchmark.running.scheduler.run import run_plan
@@ -88,6 +90,11 @@ class Bench:
         self.plugins.append(self.work / f"{name}.py")
         self.plugins[-1].write_text(source, encoding="utf-8")
 
+    def edit(self, name: str, source: str) -> None:
+        """Writes a plugin anew, as its author does between two runs."""
+        (self.work / f"{name}.py").write_text(source, encoding="utf-8")
+        sys.modules.pop(f"uebench_plugin_{name}", None)  # each run has processes of its own
+
     def plan(self, precision: str = "fp32", **axes: Any) -> Plan:
         base = {
             "name": "tiny",
@@ -105,9 +112,13 @@ class Bench:
         )
 
     def run(self, store: Store | None = None, executor: str = "inline", **axes: Any) -> Outcome:
-        plan = self.plan(**axes)
+        return self.run_stages(self.plan(**axes).stages, store, executor)
+
+    def run_stages(
+        self, stages: Sequence[Stage], store: Store | None = None, executor: str = "inline"
+    ) -> Outcome:
         return run_plan(
-            plan.stages,
+            stages,
             store or self.store,
             self.machine,
             executor=executor,
