@@ -19,7 +19,9 @@ from benchmark.data import ImageSet, Splits
 from benchmark.datasets._open import fingerprint, open_dataset
 from benchmark.keys import axis_seed
 from benchmark.planning.stage import Stage
+from benchmark.running.deterministic import deterministic
 from benchmark.running.environment import _reset_peak_memory, environment, peak_memory_mb
+from benchmark.running.global_random import seeded_stage, watch_hooks
 from benchmark.running.scheduler.outcome import Machine
 from benchmark.running.verify import measure, unchanged, verify_poison, verify_purified
 from benchmark.storage.files import sha256, sha256_of
@@ -49,7 +51,6 @@ def run_stage(
         Exception: whatever a method raises; nothing is published then.
     """
     registry = Registry(tuple(Path(plugin) for plugin in machine.plugins))
-    set_up_torch()
     ctx = Context(
         seed_axes=tuple(stage.payload["seed_axes"]),
         device=torch.device(machine.device),
@@ -64,21 +65,15 @@ def run_stage(
     run = {"surrogate": _surrogate, "poison": _poison, "purify": _purify, "train": _train}[
         stage.kind
     ]
-    run(stage, store, machine, registry, ctx)
+    with deterministic(), seeded_stage(ctx):
+        run(stage, store, machine, registry, ctx)
     store.drop_scratch(stage.key)
-
-
-def set_up_torch(threads: int = 1) -> None:
-    """Makes torch in this process repeatable. The order of sums, and with it the last bits, depends on the number of threads."""
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # for finding bugs; it writes every new tensor
-    torch.set_num_threads(threads)
 
 
 def _surrogate(
     stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context
 ) -> None:
-    attack: Attack = registry.build("attack", _spec(stage.payload["attack"]))
+    attack: Attack = watch_hooks(registry.build("attack", _spec(stage.payload["attack"])), ctx)
     clean = _dataset(stage, machine, registry).train
     attack.check(clean.info)
     started = time.perf_counter()
@@ -98,7 +93,7 @@ def _poison(stage: Stage, store: Store, machine: Machine, registry: Registry, ct
     clean = (
         splits.train if on is None else store.load_images(on)
     )  # of several attacks, each changes what the one before it made
-    attack: Attack = registry.build("attack", _spec(stage.payload["attack"]))
+    attack: Attack = watch_hooks(registry.build("attack", _spec(stage.payload["attack"])), ctx)
     for name, planned in stage.payload["files"].items():
         if sha256(path := str(stage.payload["attack"]["params"][name])) != planned:
             raise ValueError(f"{path} changed since this run was planned; run again")
@@ -110,6 +105,7 @@ def _poison(stage: Stage, store: Store, machine: Machine, registry: Registry, ct
             for number in range(facts["checkpoints"])
         )
         ctx.note(surrogate_train_acc=facts["surrogate_train_acc"])
+    ctx.info = clean.info
     with unchanged(clean, f'attack "{attack.name}"'):
         started = time.perf_counter()
         poisoned = attack.poison(clean, ctx)
@@ -131,8 +127,9 @@ def _poison(stage: Stage, store: Store, machine: Machine, registry: Registry, ct
 
 
 def _purify(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
-    defense: Defense = registry.build("defense", _spec(stage.payload["defense"]))
+    defense: Defense = watch_hooks(registry.build("defense", _spec(stage.payload["defense"])), ctx)
     protected = _mixed(stage, store.load_images(stage.payload["poison"]), machine, registry)
+    ctx.info = protected.info
     with unchanged(protected, f'defense "{defense.name}"'):
         started = time.perf_counter()
         purified = defense.purify(protected, ctx)
@@ -146,7 +143,7 @@ def _purify(stage: Stage, store: Store, machine: Machine, registry: Registry, ct
 def _train(stage: Stage, store: Store, machine: Machine, registry: Registry, ctx: Context) -> None:
     payload = stage.payload
     splits = _dataset(stage, machine, registry)
-    defense: Defense = registry.build("defense", _spec(payload["defense"]))
+    defense: Defense = watch_hooks(registry.build("defense", _spec(payload["defense"])), ctx)
     purified = payload["purify"] is not None
     _check_hooks(defense, purified)
     images = store.load_images(payload["purify"] if purified else payload["poison"])

@@ -1,7 +1,7 @@
 """The worker process: takes stages from a pipe, does them one after another, and reports as JSON.
 
 Messages are JSON in bytes, never pickles. To the worker: first ``{store, runner}``, then one ``{stage, machine}`` a stage.
-From the worker: ``{kind: progress | log | done | failed, ...}``.
+From the worker: ``{kind: progress | log | warning | done | failed, ...}``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.planning.stage import Stage
-from benchmark.running.scheduler.outcome import Machine
+from benchmark.running.crash import crash_line
+from benchmark.running.scheduler.outcome import WARNING, Machine
 from benchmark.storage.atomic import FULL_DISK
 from benchmark.storage.store import Store
 
@@ -90,7 +91,8 @@ def perform(
             tell({"kind": "progress", "share": min(max(float(share), 0.0), 1.0), "note": str(note)})
 
     def on_log(line: str) -> None:
-        tell({"kind": "log", "line": str(line)})
+        kind = "warning" if str(line).startswith(WARNING) else "log"
+        tell({"kind": kind, "line": str(line)})
 
     start = time.monotonic()
     try:
@@ -105,6 +107,7 @@ def perform(
         return {
             "kind": "failed",
             "error": describe(error),
+            "where": crash_line(error, map(Path, machine.plugins)),
             "traceback": traceback.format_exc(),
             "full_disk": is_full_disk(error),
             "seconds": time.monotonic() - start,
