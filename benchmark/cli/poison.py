@@ -138,12 +138,12 @@ def make_and_write(
 
     out = out.resolve()
     check_new(out)
-    tell_broken(registry, errors)
     attack, defense = (method, ANCHOR) if kind == "attack" else (ANCHOR, method)
     suite = Suite(
         name="export", datasets=(dataset,), attacks=(attack,), defenses=(defense,), craft_seed=seed
     )
     spec = resolve(suite, kind, method, registry)
+    tell_broken(registry, errors)
     card = registry.card(kind, spec.name)
     if kind == "defense" and not card.purifies:
         raise ValueError(

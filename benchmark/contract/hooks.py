@@ -78,6 +78,13 @@ class Subject:
         x = to_float(self.data.x[:BATCH]).to(memory_format=torch.channels_last)
         return x, self.data.y[:BATCH].clone()
 
+    def augmented(self) -> tuple[Tensor, Tensor]:
+        """The training batch after ``augment``, as the loss gets it."""
+        ctx = self.context(0)
+        ctx.epoch, ctx.epochs = 0, CALLS
+        x, y = self.build().augment(*self.batch(), ctx)
+        return x, y
+
     def calls(self, shared: int, call: Callable[[Any, Context], Any]) -> list[Any]:
         """What a hook of a fresh instance returns in each epoch of a short training.
 
@@ -202,7 +209,7 @@ def augment(subject: Subject) -> str:
 
 def loss(subject: Subject) -> str:
     """A finite scalar whose gradient reaches all weights; the network stays in training mode; the value repeats."""
-    x, y = subject.build().augment(*subject.batch(), subject.context(0))
+    x, y = subject.augmented()
 
     def series(shared: int) -> list[float]:
         model = _network(subject)
@@ -227,7 +234,7 @@ def loss(subject: Subject) -> str:
 
 def smoothed_labels(subject: Subject) -> str:
     """The loss takes float labels (B, K), which protocols that smooth labels give."""
-    x, y = subject.build().augment(*subject.batch(), subject.context(0))
+    x, y = subject.augmented()
     soft = smoothed(y, subject.data.info.num_classes, 0.1)
     model = _network(subject)
 
