@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -42,6 +43,8 @@ class Context:
         workers: threads that a method may use for work outside torch.
         registry: where surrogates are looked up, so that a plugin's victim can be one; None means the victims that uebench brings.
         surrogates: the states of the attack's trained surrogate, one a checkpoint; None if no stage trained it (``training.surrogate``).
+        epoch: the number of the epoch that a victim or a trained surrogate is in, from 0; None outside such a training.
+        epochs: how many epochs that training has; None outside.
     """
 
     seed_axes: tuple[object, ...] = ("default",)
@@ -51,11 +54,32 @@ class Context:
     workers: int = 1
     registry: Registry | None = None
     surrogates: tuple[Mapping[str, Tensor], ...] | None = None
+    epoch: int | None = None
+    epochs: int | None = None
     on_progress: Progress | None = None
     on_log: Callable[[str], None] | None = None
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     _streams: dict[str, torch.Generator] = field(default_factory=dict, repr=False)
+    _numpy_streams: dict[str, np.random.Generator] = field(default_factory=dict, repr=False)
+    _info: DatasetInfo | None = field(default=None, repr=False)
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What is known of the images: number of classes, channels, height, width, and whether mirroring keeps the class.
+
+        Raises:
+            RuntimeError: where there are no images, such as while a data set is read.
+        """
+        if self._info is None:
+            raise RuntimeError(
+                "ctx.info is not known here; outside a stage, set ctx.info = data.info first"
+            )
+        return self._info
+
+    @info.setter
+    def info(self, info: DatasetInfo) -> None:
+        self._info = info
 
     def seed(self, purpose: str) -> int:
         """The seed of one purpose, the same in every run and independent of every other purpose."""
@@ -73,6 +97,12 @@ class Context:
         if purpose not in self._streams:
             self._streams[purpose] = self.generator(purpose)
         return self._streams[purpose]
+
+    def numpy_stream(self, purpose: str) -> np.random.Generator:
+        """A NumPy generator that goes on from call to call, for what torch cannot draw from a generator, such as ``beta``."""
+        if purpose not in self._numpy_streams:
+            self._numpy_streams[purpose] = np.random.default_rng(self.seed(purpose))
+        return self._numpy_streams[purpose]
 
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision as the plan chose it; outside it, and in fp32, nothing changes."""

@@ -212,5 +212,5 @@ def in_parts(network: Callable[..., Tensor], *batch: Tensor) -> Tensor:
 def seeded(make: Callable[[], M], seed: int) -> M:
     """A module whose initial weights depend on ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's alone: a GPU's would not be put back
         return make()

@@ -25,7 +25,7 @@ from attacks.ar import AR, MARGIN, TILE, signal_map
 from attacks.em import NOISE_BATCH
 from attacks.ops import OPS
 from benchmark import Context, ImageSet
-from benchmark.running.stages import set_up_torch
+from benchmark.running.deterministic import set_up_torch
 from benchmark.training.gradients import frozen
 from benchmark.training.train import build_victim
 

@@ -23,8 +23,8 @@ from benchmark.catalogue.protocol import get_protocol
 from benchmark.catalogue.registry import Registry
 from benchmark.catalogue.spec import ANCHOR, parse_spec
 from benchmark.datasets._open import open_dataset
+from benchmark.running.deterministic import set_up_torch
 from benchmark.running.hardware import default_data_root
-from benchmark.running.stages import set_up_torch
 from benchmark.storage.store import Store
 from benchmark.training.images import psnr
 from benchmark.training.train import fit

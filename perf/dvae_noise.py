@@ -23,8 +23,8 @@ from benchmark import Context
 from benchmark.catalogue.registry import Registry
 from benchmark.catalogue.spec import Spec
 from benchmark.planning.suite import load_suite
+from benchmark.running.deterministic import set_up_torch
 from benchmark.running.hardware import native_precision
-from benchmark.running.stages import set_up_torch
 from defenses._rate_vae import fit_network, seeded
 from defenses.dvae import DVAE
 

@@ -71,8 +71,8 @@ def train_on_demand(threads: int, options: argparse.Namespace) -> None:
 
     from benchmark import Context
     from benchmark.catalogue.protocol import get_protocol
+    from benchmark.running.deterministic import set_up_torch
     from benchmark.running.hardware import native_precision
-    from benchmark.running.stages import set_up_torch
     from benchmark.training.train import fit
 
     set_up_torch(threads)

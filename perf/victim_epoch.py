@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from benchmark import Context, ImageSet
 from benchmark.catalogue.protocol import Protocol, get_protocol
+from benchmark.running.deterministic import set_up_torch
 from benchmark.running.hardware import native_precision
-from benchmark.running.stages import set_up_torch
 from benchmark.training.loader import Batches
 from benchmark.training.train import build_victim, fit
 

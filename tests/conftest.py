@@ -23,7 +23,7 @@ from benchmark.storage.store import Store
 from benchmark.training import surrogate, train
 from support.command_line import Call, Result
 from support.counting_net import build_counting_net, short_protocol
-from support.tiny_bench import Bench, save_images, torch_settings_kept
+from support.tiny_bench import Bench, save_images
 
 torch.set_num_threads(
     1
@@ -125,10 +125,9 @@ def data_root(tmp_path_factory: pytest.TempPathFactory, images: Path, registry: 
 
 
 @pytest.fixture
-def bench(images: Path, data_root: Path, tmp_path: Path) -> Iterator[Bench]:
+def bench(images: Path, data_root: Path, tmp_path: Path) -> Bench:
     """Runs real stages on ``images`` in this process, with plugins and a store of the test's own."""
-    with torch_settings_kept():
-        yield Bench(images, data_root, tmp_path, [])
+    return Bench(images, data_root, tmp_path, [])
 
 
 @pytest.fixture
@@ -159,7 +158,7 @@ def call(
     data_root: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> Iterator[Call]:
+) -> Call:
     """Calls the command line in this process; work happens below ``tmp_path``. Plots, which take longest, are left out."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UEBENCH_DATA", str(data_root))
@@ -177,5 +176,4 @@ def call(
         captured = capsys.readouterr()
         return Result(int(end.value.code or 0), captured.out, captured.err)
 
-    with torch_settings_kept():
-        yield called
+    return called

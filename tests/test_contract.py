@@ -258,19 +258,19 @@ RETURN = "return data.perturb((2 * noise - 1) * self.eps)"
             "poison",
             ', generator=ctx.generator("noise")',
             "",
-            "global generator of torch; take ctx.generator",
+            "poison draws from torch's global generator; take generator=ctx.generator",
         ),
         (
             "poison",
             RETURN,
             "import random; random.random()\n        return data",
-            "global generator of random",
+            r"poison draws from Python's global generator \(random\); take random.Random\(ctx.seed",
         ),
         (
             "poison",
             RETURN,
             "import numpy; numpy.random.rand()\n        return data",
-            "global generator of numpy",
+            r"poison draws from NumPy's global generator \(np.random\); take ctx.numpy_stream",
         ),
         ("poison", RETURN, "return data.x / 255 + noise", "returned a tensor of torch.float32"),
         ("poison", RETURN, "return data.select(torch.arange(59))", "returned 59 images for 60"),
@@ -383,7 +383,11 @@ def hook(name: str, *lines: str) -> str:
         ),
         (
             "at_test",
-            hook("at_test", "return (x + 0.1 * torch.rand_like(x)).clamp(0, 1)"),
+            hook(
+                "at_test",
+                "import os",
+                "return (x + os.urandom(1)[0] / 2550 + torch.tensor(list(os.urandom(8))).sum() * 1e-6).clamp(0, 1)",
+            ),
             "other images the second time",
         ),
         (
@@ -405,6 +409,122 @@ def test_a_defense_that_breaks_a_promise_fails(
     result = check("defense", GOOD_DEFENSE + added, tmp_path)[test]
     assert not result.passed
     assert re.search(message, result.detail)
+
+
+DRAWS = {
+    "random.random()": r"Python's global generator \(random\)",
+    "np.random.beta(1, 1)": r"NumPy's global generator \(np\.random\)",
+    "torch.randperm(2)": "torch's global generator",
+    "torch.randn_like(x)": "torch's global generator",
+    "torch.manual_seed(0)": "torch's global generator",
+}
+HOOKS = {
+    "augment": ("x, y, ctx", "return x, y"),
+    "loss": ("model, x, y, ctx", "return super().loss(model, x, y, ctx)"),
+    "at_test": ("x", "return x"),
+}
+
+
+def drawing(name: str, *lines: str) -> str:
+    """A defense whose hook ``name`` runs ``lines`` before it does what it would do anyway."""
+    arguments, end = HOOKS[name]
+    body = "".join(f"        {line}\n" for line in (*lines, end))
+    source = GOOD_DEFENSE.partition("    def augment")[0]
+    return (
+        f"import random\nimport numpy as np\n{source}\n    def {name}(self, {arguments}):\n{body}"
+    )
+
+
+@pytest.mark.parametrize("name", HOOKS)
+@pytest.mark.parametrize(("draw", "generator"), DRAWS.items())
+def test_a_hook_that_draws_from_a_global_generator_fails(
+    name: str, draw: str, generator: str, tmp_path: Path
+) -> None:
+    results = check("defense", drawing(name, draw), tmp_path)
+    assert re.match(f"{name} draws from {generator}; ", results[name].detail)
+    others = [one for one in results.values() if one.name not in (name, "smoothed labels")]
+    assert [one.name for one in others if not one.passed] == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("if ctx.epoch == 3:", "    np.random.rand()"),
+        ("if ctx.epoch == ctx.epochs - 1:", "    np.random.rand()"),
+    ],
+)
+def test_a_draw_late_in_the_training_is_seen(lines: tuple[str, ...], tmp_path: Path) -> None:
+    result = check("defense", drawing("augment", *lines), tmp_path)["augment"]
+    assert "augment draws from NumPy's global generator" in result.detail
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("with torch.random.fork_rng(devices=[]):", "    x = x * torch.rand(())"),
+        ("x = x * np.random.default_rng().uniform()",),
+        ("import time; x = x * (time.perf_counter_ns() % 1000 / 1000)",),
+    ],
+)
+@pytest.mark.parametrize("name", ["augment", "loss"])
+def test_a_draw_that_leaves_no_trace_fails_as_it_does_not_repeat(
+    name: str, lines: tuple[str, ...], tmp_path: Path
+) -> None:
+    result = check("defense", drawing(name, *lines), tmp_path)[name]
+    assert f"{name} gives other values the second time with the same seed" in result.detail
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = x * ctx.numpy_stream('share').beta(1, 1)",
+        "x = x * torch.rand((), generator=ctx.stream('share'))",
+        "x = x * random.Random(ctx.seed('share')).random()",
+    ],
+)
+def test_draws_from_the_context_pass(line: str, tmp_path: Path) -> None:
+    results = check("defense", drawing("augment", line), tmp_path)
+    assert [one.detail for one in results.values() if not one.passed] == []
+
+
+def test_layers_that_draw_for_themselves_pass_where_they_are_seeded(tmp_path: Path) -> None:
+    lines = (
+        "with torch.random.fork_rng(devices=[]):",
+        "    torch.default_generator.manual_seed(ctx.seed('dropout'))",
+        "    x = torch.nn.functional.dropout(x, 0.1).clamp(0, 1)",
+    )
+    results = check("defense", drawing("augment", *lines), tmp_path)
+    assert [one.detail for one in results.values() if not one.passed] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return x * np.random.rand()", "augment_surrogate draws from NumPy's global generator"),
+        ("return x * np.random.default_rng().uniform()", "other values the second time"),
+        ("return x[:3]", "augment_surrogate returned 3 images for 16 images"),
+        ("return 2 * x", r"expected \[0, 1\]; clamp them"),
+        ("return x.mul_(0.5)", "changes its input x in place"),
+    ],
+)
+def test_a_surrogates_augmentation_that_breaks_a_promise_fails(
+    body: str, message: str, tmp_path: Path
+) -> None:
+    source = f"import numpy as np\n{GOOD_ATTACK}\n    def augment_surrogate(self, x, ctx):\n        {body}\n"
+    result = check("attack", source, tmp_path)["augment_surrogate"]
+    assert not result.passed
+    assert re.search(message, result.detail)
+
+
+def test_a_crash_shows_the_line_of_the_method(tmp_path: Path) -> None:
+    results = check("defense", drawing("augment", "torch.stack([x, y])"), tmp_path)
+    crash = results["augment"]
+    assert "stack expects each tensor to be equal size" in crash.detail
+    assert re.search(r"mine\.py:\d+: torch\.stack\(\[x, y\]\)$", crash.where)
+    assert crash.traceback.startswith("Traceback")
+    (tmp_path / "other").mkdir()
+    refused = check("defense", drawing("augment", "x = x + 5"), tmp_path / "other")["augment"]
+    assert (refused.passed, refused.where, refused.traceback) == (False, "", "")
 
 
 def test_a_loss_that_takes_no_smoothed_labels_fails(tmp_path: Path) -> None:

@@ -97,7 +97,10 @@ class Card:
 
 @dataclass(frozen=True)
 class Broken:
-    """A method file that cannot be read, with the reason."""
+    """A method file that cannot be read, with the reason.
+
+    ``kind`` is ``plugin`` for a file given with ``--plugin`` of which nothing can be read.
+    """
 
     kind: str
     name: str
@@ -120,7 +123,13 @@ class Registry:
             for file, name, module in self._files(kind):
                 try:
                     card = read_card(kind, file, name, module)
-                except (SyntaxError, ValueError, TypeError, ArithmeticError, OSError) as error:
+                except (SyntaxError, UnicodeDecodeError, OSError) as error:
+                    # no kind can be read from a plugin's file then, and it is told once for all
+                    broken = Broken(kind if module else "plugin", name, file, _unreadable(error))
+                    if broken not in self.broken:
+                        self.broken.append(broken)
+                    continue
+                except (ValueError, TypeError, ArithmeticError) as error:
                     self.broken.append(Broken(kind, name, file, str(error)))
                     continue
                 if card is None:
@@ -156,7 +165,7 @@ class Registry:
         if name in cards:
             return cards[name]
         for broken in self.broken:
-            if (broken.kind, broken.name) == (kind, name):
+            if broken.name == name and broken.kind in (kind, "plugin"):
                 raise ValueError(
                     f'{kind} "{name}" cannot be read from {broken.file}: {broken.reason}'
                 )
@@ -271,6 +280,13 @@ class Registry:
                     f"--plugin {plugin}: no such file; give the path of one Python file"
                 )
             yield plugin.resolve(), plugin.stem, ""
+
+
+def _unreadable(error: SyntaxError | UnicodeDecodeError | OSError) -> str:
+    """Why a file cannot be read; for a syntax error ``line 7: invalid syntax: def f(:``."""
+    if not isinstance(error, SyntaxError) or error.lineno is None:
+        return str(error)
+    return f"line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
 
 
 def read_card(kind: str, file: Path, name: str, module: str = "") -> Card | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tempfile import NamedTemporaryFile
 from typing import Annotated
 
 import typer
@@ -35,11 +36,14 @@ def check(
         else [one for one in ("attack", "defense") if name in registry.cards(one)]
     )
     if not kinds:
+        for broken in registry.broken:
+            if broken.name == name:
+                raise ValueError(f'"{name}" cannot be read from {broken.file}: {broken.reason}')
         known = sorted({*registry.cards("attack"), *registry.cards("defense")})
         tell_broken(registry, errors)
         raise ValueError(f'unknown method "{name}"{did_you_mean(name, known)}')
 
-    failed = 0
+    failed, traces = 0, []
     for one in kinds:
         console.print(f"[bold]{one} {escape(name)}[/bold]")
         for result in check_method(one, name, registry):
@@ -50,7 +54,25 @@ def check(
                 + (f": {escape(result.detail)}" if result.detail else ""),
                 highlight=False,
             )
+            if result.traceback:
+                traces.append(f"{one} {name}, {result.name}\n{result.traceback}")
+                _plain(f"         at {result.where}")
+    if traces:
+        _plain(f"full tracebacks: {_kept(name, traces)}")
     console.print(
         f"[red]{failed} checks failed[/red]" if failed else "[green]all checks passed[/green]"
     )
     raise typer.Exit(1 if failed else 0)
+
+
+def _plain(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _kept(name: str, traces: list[str]) -> str:
+    """Writes tracebacks to a new file for temporary things; returns its path."""
+    with NamedTemporaryFile(
+        "w", encoding="utf-8", prefix=f"uebench-check-{name}-", suffix=".txt", delete=False
+    ) as file:
+        file.write("\n".join(traces))
+    return file.name

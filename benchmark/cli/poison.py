@@ -139,7 +139,6 @@ def make_and_write(
 
     out = out.resolve()
     check_new(out)
-    tell_broken(registry, errors)
     attack, defense = (method, ANCHOR) if kind == "attack" else (ANCHOR, method)
     suite = ResolvedSuite(
         name="export",
@@ -149,6 +148,7 @@ def make_and_write(
         craft_seed=seed,
     )
     (spec,) = suite.attacks if kind == "attack" else suite.defenses
+    tell_broken(registry, errors)
     card = registry.card(kind, spec.name)
     if kind == "defense" and not card.purifies:
         raise ValueError(

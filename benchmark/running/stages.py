@@ -27,7 +27,9 @@ from benchmark.planning.jobs import (
     Victim,
 )
 from benchmark.planning.stage import Stage
+from benchmark.running.deterministic import deterministic
 from benchmark.running.environment import _reset_peak_memory, environment, peak_memory_mb
+from benchmark.running.global_random import seeded_stage, watch_hooks
 from benchmark.running.scheduler.outcome import Machine
 from benchmark.running.sources import sources
 from benchmark.running.verify import measure, unchanged, verify_poison, verify_purified
@@ -51,7 +53,6 @@ def run_stage(
     """
     registry, job = Registry(tuple(Path(plugin) for plugin in machine.plugins)), stage.job
     _check_code(job, registry)
-    set_up_torch()
     ctx = Context(
         seed_axes=job.seed_axes,
         device=torch.device(machine.device),
@@ -64,14 +65,15 @@ def run_stage(
     )
     run = _Run(stage, store, machine, registry, ctx)
     _reset_peak_memory()
-    if isinstance(job, SurrogateJob):
-        _surrogate(job, run)
-    elif isinstance(job, PoisonJob):
-        _poison(job, run)
-    elif isinstance(job, PurifyJob):
-        _purify(job, run)
-    else:
-        _train(job, run)
+    with deterministic(), seeded_stage(ctx):
+        if isinstance(job, SurrogateJob):
+            _surrogate(job, run)
+        elif isinstance(job, PoisonJob):
+            _poison(job, run)
+        elif isinstance(job, PurifyJob):
+            _purify(job, run)
+        else:
+            _train(job, run)
     store.drop_scratch(stage.key)
 
 
@@ -85,16 +87,13 @@ class _Run:
     registry: Registry
     ctx: Context
 
-
-def set_up_torch(threads: int = 1) -> None:
-    """Makes torch in this process repeatable. The order of sums, and with it the last bits, depends on the number of threads."""
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # for finding bugs; it writes every new tensor
-    torch.set_num_threads(threads)
+    def build(self, kind: str, method: Method) -> Any:
+        """The attack or defense, whose hooks are watched for draws from global generators."""
+        return watch_hooks(self.registry.build(kind, method.spec), self.ctx)
 
 
 def _surrogate(job: SurrogateJob, run: _Run) -> None:
-    attack: Attack = run.registry.build("attack", job.attack.spec)
+    attack: Attack = run.build("attack", job.attack)
     clean = _dataset(job.data, run).train
     attack.check(clean.info)
     started = time.perf_counter()
@@ -110,7 +109,7 @@ def _poison(job: PoisonJob, run: _Run) -> None:
     splits = _dataset(job.data, run)
     # of several attacks, each changes what the one before it made
     clean = splits.train if job.on is None else store.load_images(job.on)
-    attack: Attack = run.registry.build("attack", job.attack.spec)
+    attack: Attack = run.build("attack", job.attack)
     for name, planned in job.attack.files.items():
         if sha256(path := str(job.attack.spec.params[name])) != planned:
             raise ValueError(f"{path} changed since this run was planned; run again")
@@ -121,6 +120,7 @@ def _poison(job: PoisonJob, run: _Run) -> None:
             for number in range(about["checkpoints"])
         )
         ctx.note(surrogate_train_acc=about["surrogate_train_acc"])
+    ctx.info = clean.info
     with unchanged(clean, f'attack "{attack.name}"'):
         started = time.perf_counter()
         poisoned = attack.poison(clean, ctx)
@@ -139,8 +139,9 @@ def _poison(job: PoisonJob, run: _Run) -> None:
 
 
 def _purify(job: PurifyJob, run: _Run) -> None:
-    defense: Defense = run.registry.build("defense", job.defense.spec)
+    defense: Defense = run.build("defense", job.defense)
     protected = _mixed(job, run.store.load_images(job.poison), run)
+    run.ctx.info = protected.info
     with unchanged(protected, f'defense "{defense.name}"'):
         started = time.perf_counter()
         purified = defense.purify(protected, run.ctx)
@@ -153,7 +154,7 @@ def _purify(job: PurifyJob, run: _Run) -> None:
 def _train(job: TrainJob, run: _Run) -> None:
     store, registry = run.store, run.registry
     splits = _dataset(job.data, run)
-    defense: Defense = registry.build("defense", job.defense.spec)
+    defense: Defense = run.build("defense", job.defense)
     _check_hooks(defense, job.purify is not None)
     images = store.load_images(job.purify or job.poison)
     train = images if job.purify is not None else _mixed(job, images, run, splits)

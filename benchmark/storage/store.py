@@ -320,7 +320,7 @@ class Store:
         self, key: str, label: str, error: str, traceback: str, record: Record | None
     ) -> None:
         """Keeps why a stage failed, with the failed record of its cell if it has one. It never counts as done."""
-        path = self._failure_file(key)
+        path = self.failure_file(key)
         content = {
             "schema": SCHEMA,
             "key": key,
@@ -334,7 +334,7 @@ class Store:
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """What ``publish_failure`` kept of ``key``, or None."""
-        path = self._failure_file(key)
+        path = self.failure_file(key)
         try:
             content = _read_json(path, "failure")
         except FileNotFoundError:
@@ -349,9 +349,13 @@ class Store:
             if content is not None:
                 yield content
 
+    def failure_file(self, key: str) -> Path:
+        """The file that ``publish_failure`` writes for ``key``."""
+        return self.root / "failures" / f"{_checked_key(key)}.json"
+
     def clear_failure(self, key: str) -> None:
         """Forgets the failure of ``key``, if there is one."""
-        self._failure_file(key).unlink(missing_ok=True)
+        self.failure_file(key).unlink(missing_ok=True)
 
     # Scratch and housekeeping
 
@@ -390,9 +394,6 @@ class Store:
 
     def _record_file(self, key: str) -> Path:
         return self.root / "records" / _checked_key(key)[:2] / f"{key}.json"
-
-    def _failure_file(self, key: str) -> Path:
-        return self.root / "failures" / f"{_checked_key(key)}.json"
 
 
 def _checked_key(key: str) -> str:

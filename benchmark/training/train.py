@@ -43,7 +43,7 @@ def build_victim(
     """
     module = (registry or Registry()).load("victim", name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's alone: a GPU's would not be put back
         model: nn.Module = module.build(info)
     return model.to(memory_format=torch.channels_last)
 
@@ -78,13 +78,16 @@ def fit(
 ) -> Fit:
     """Trains a victim on ``train`` and evaluates it on ``test`` after each epoch.
 
-    Initial weights and batch order come from ``ctx`` alone, so that defenses are compared in pairs.
+    Initial weights and batch order come from ``ctx`` alone, so that defenses are compared in pairs. Meanwhile ``ctx.epoch`` and
+    ``ctx.epochs`` tell the hooks how far the training is, and ``ctx.info`` what is known of the images.
 
     Raises:
         FloatingPointError: if the loss, or a weight at the end, is no longer finite; the message names epoch and step.
         ValueError: for an unknown victim.
     """
     defense = defense or Defense()
+    outer = ctx.epoch, ctx.epochs
+    ctx.info, ctx.epochs = train.info, protocol.epochs
     model = build_victim(victim, train.info, ctx.seed("init"), registry).to(ctx.device)
     batches = Batches(
         train,
@@ -107,6 +110,7 @@ def fit(
     result = Fit(model, [], [], [])
     step, steps = 0, protocol.epochs * len(batches)
     for epoch in range(protocol.epochs):
+        ctx.epoch = epoch
         model.train()
         loss_sum = torch.zeros((), device=ctx.device)
         for x, y, _ in batches:
@@ -136,6 +140,7 @@ def fit(
             result.test_acc.append(evaluate(model, test, ctx, defense.at_test))
         if after_epoch is not None:
             after_epoch(epoch, model)
+    ctx.epoch, ctx.epochs = outer
     check_finite(model, f"after the last step ({step})")
     part = torch.linspace(
         0, len(train) - 1, min(len(train), TRAIN_SAMPLE)

@@ -202,6 +202,21 @@ def test_a_plugin_is_loaded_from_its_file(tmp_path: Path) -> None:
     assert "jpeg" in registry.cards("defense")
 
 
+def test_a_file_that_is_not_python_is_reported_once_for_all_kinds(tmp_path: Path) -> None:
+    registry = Registry(plugins=(plugin(tmp_path, "mine", METHOD + "\n  nonsense"),))
+    for kind in ("attack", "defense", "dataset", "victim"):
+        assert "mine" not in registry.cards(kind)
+        with pytest.raises(
+            ValueError, match=rf'{kind} "mine" cannot be read from .*mine\.py: line'
+        ):
+            registry.card(kind, "mine")
+    (broken,) = registry.broken
+    line = METHOD.count("\n") + 2
+    assert (broken.kind, broken.name) == ("plugin", "mine")
+    assert broken.reason.startswith(f"line {line}: unindent does not match")
+    assert broken.reason.endswith(": nonsense")
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
@@ -213,7 +228,6 @@ def test_a_plugin_is_loaded_from_its_file(tmp_path: Path) -> None:
         (METHOD.replace("version=3, ", ""), "needs version=<int> and cite="),
         (METHOD.replace("8 / 255", "8 / 0"), "division by zero"),
         (METHOD.replace("8 / 255", "8 / 'a'"), "unsupported operand"),
-        (METHOD + "\n  nonsense", "unindent|indent"),
     ],
 )
 def test_a_broken_plugin_is_reported_and_hurts_nobody_else(

@@ -8,7 +8,7 @@ import pytest
 
 from benchmark import __version__
 from benchmark.planning.suite import suite_names
-from support.command_line import DIM, Call, Result, plugin, run_tiny, watch
+from support.command_line import DIM, FAILING, Call, Result, plugin, run_tiny, watch
 
 
 @pytest.mark.e2e
@@ -224,7 +224,58 @@ def test_check_of_good_and_broken_methods(call: Call, tmp_path: Path) -> None:
     assert "returned a tensor of torch.float32" in broken.out
     unreadable = call("check", "torn", "--plugin", plugin(tmp_path, "torn", DIM + "\n  nonsense"))
     assert unreadable.code == 2
-    assert "left out defense torn" in unreadable.err
+    lines = (DIM + "\n  nonsense").count("\n") + 1
+    assert unreadable.err == (
+        f'error: "torn" cannot be read from {tmp_path}/torn.py: '
+        f"line {lines}: unindent does not match any outer indentation level: nonsense\n"
+    )
+
+
+def test_check_shows_the_line_of_a_crash_and_keeps_the_traceback(
+    call: Call, tmp_path: Path
+) -> None:
+    result = call("check", "failing", "--plugin", plugin(tmp_path, "failing", FAILING))
+    assert result.code == 1
+    lines = result.out.splitlines()
+    crash = next(number for number, line in enumerate(lines) if "FAILED purify" in line)
+    assert lines[crash].endswith("RuntimeError: out of luck [really]")
+    assert lines[crash + 1].endswith("at failing.py:11: raise RuntimeError('out of luck [really]')")
+    (kept,) = [line for line in lines if line.startswith("full tracebacks: ")]
+    text = Path(kept.removeprefix("full tracebacks: ")).read_text(encoding="utf-8")
+    assert text.startswith("defense failing, purify\nTraceback (most recent call last)")
+    assert "RuntimeError: out of luck [really]" in text
+
+
+SYNTAX = DIM.replace("data, ctx", "data ctx")
+TOLD = "line 10: invalid syntax: def purify(self, data ctx):"
+
+
+def test_a_syntax_error_is_told_once_with_its_line(call: Call, tiny: str, tmp_path: Path) -> None:
+    file = plugin(tmp_path, "torn", SYNTAX)
+    listed = call("list", "defenses", "--plugin", file)
+    assert listed.err == f"left out plugin torn: {file}: {TOLD}\n"
+    planned = call("plan", tiny, "--plugin", file)
+    assert planned.err == f"left out plugin torn: {file}: {TOLD}\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["list", "defenses", "torn"],
+        ["check", "torn"],
+        ["plan", "TINY", "--defenses", "none,torn"],
+        ["run", "TINY", "--defenses", "torn[share=0.3]"],
+        ["poison", "torn", "--out", "out"],
+    ],
+)
+def test_who_asks_for_a_plugin_with_a_syntax_error_is_told_its_line_once(
+    args: list[str], call: Call, tiny: str, tmp_path: Path
+) -> None:
+    file = plugin(tmp_path, "torn", SYNTAX)
+    result = call(*(tiny if part == "TINY" else part for part in args), "--plugin", file)
+    assert result.code == 2
+    assert result.err.count("invalid syntax") == 1
+    assert f'torn" cannot be read from {file}: {TOLD}' in result.err
 
 
 def test_check_can_tell_two_methods_of_one_name_apart(call: Call) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -227,3 +228,49 @@ def test_a_network_that_the_last_step_ruins_is_no_result(bench: Bench) -> None:
     )
     assert outcome.failed == 1
     assert "of the network is not finite after the last step (1)" in outcome.failures[0].error
+
+
+CRASH = """def augment(self, x, y, ctx):
+        return self.halves(x), y
+
+    def halves(self, x):
+        return x.view(3, -1, 7)"""
+
+
+@pytest.mark.parametrize("executor", ["inline", "local"])
+def test_a_crash_shows_the_line_of_the_plugin_and_where_the_traceback_is(
+    executor: str, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.method("mine", one_method("defense", CRASH))
+    plan = bench.plan(defenses="mine")
+    outcome = run_plan(
+        plan.stages, bench.store, bench.machine, executor=executor, workers=1, display="plain"
+    )
+    (failure,) = outcome.failures
+    lines = bench.plugins[0].read_text().splitlines()
+    number = lines.index("        return x.view(3, -1, 7)") + 1
+    assert failure.where == f"{bench.plugins[0]}:{number}: return x.view(3, -1, 7)"
+    assert failure.file == bench.store.failure_file(failure.key)
+    kept = json.loads(failure.file.read_text())["traceback"]
+    assert kept.startswith("Traceback")
+    assert "in run_stage" in kept
+    told = capsys.readouterr().err.splitlines()
+    first = next(number for number, line in enumerate(told) if line.startswith("FAILED"))
+    assert "RuntimeError: shape '[3, -1, 7]' is invalid" in told[first]
+    assert told[first + 1 : first + 3] == [
+        f"        at {failure.where}",
+        f"        full traceback: {failure.file}",
+    ]
+
+
+def test_what_the_harness_refuses_needs_no_line(bench: Bench) -> None:
+    """The message says what is wrong; a line of the harness would lead astray."""
+    bench.method("floats", one_method("defense", DEFENSES["floats"][0]))
+    (failure,) = bench.run(defenses="floats").failures
+    assert (failure.where, failure.file) == ("", bench.store.failure_file(failure.key))
+
+
+def test_a_plugin_that_cannot_be_imported_shows_its_line(bench: Bench) -> None:
+    bench.method("mine", "import no_such_module\n" + one_method("defense", PURIFY + "return data"))
+    (failure,) = bench.run(defenses="mine").failures
+    assert failure.where == f"{bench.plugins[0]}:1: import no_such_module"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from benchmark.catalogue.registry import Registry
@@ -149,14 +147,3 @@ def one_method(kind: str, body: str) -> str:
         HEAD
         + f'\n@{kind}(version=1, cite="nobody")\nclass Mine({base}):\n    """Break a promise."""\n    {body}\n'
     )
-
-
-@contextmanager
-def torch_settings_kept() -> Iterator[None]:
-    """Stages that run in this process make torch deterministic and single-threaded; this puts back what was."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)

@@ -60,6 +60,7 @@ class Driver:
         self._ready: list[tuple[float, int, str]] = []
         self._deaths: Counter[str] = Counter()
         self._failures: list[Failure] = []
+        self._warnings: dict[str, None] = {}  # each text once, in order
         self._interrupted = False
         self._stopped = ""
 
@@ -184,8 +185,11 @@ class Driver:
         if kind == "progress":
             item.share, item.note = report["share"], report["note"]
             self._display.tick()
-        elif kind == "log":
+        elif kind in ("log", "warning"):
             self._stage_event("log", item.stage, slot=slot, line=report["line"])
+            if kind == "warning" and report["line"] not in self._warnings:
+                self._warnings[report["line"]] = None
+                self._display.say(report["line"])
         else:
             del self._status.running[slot]
             with self._full_disk_stops():
@@ -209,6 +213,7 @@ class Driver:
             report["error"],
             report["traceback"],
             report["seconds"],
+            where=report["where"],
             full_disk=report["full_disk"],
         )
 
@@ -243,18 +248,25 @@ class Driver:
         error: str,
         traceback: str,
         seconds: float,
+        where: str = "",
         full_disk: bool = False,
     ) -> None:
         self._status.failed += 1
-        self._failures.append(Failure(stage.key, stage.label, error))
+        # a full disk is no fault of the stage: it is not kept as its failure, and what depends on it just waits
+        file = self._store.failure_file(stage.key) if traceback and not full_disk else None
+        self._failures.append(Failure(stage.key, stage.label, error, where, file))
         self._stage_event("stage_failed", stage, slot=slot, seconds=round(seconds, 3), error=error)
         self._display.say(f"FAILED  {stage.label}  {seconds:.1f} s: {error}")
-        if full_disk:  # no fault of the stage: it is not kept as its failure, and what depends on it just waits
+        if where:
+            self._display.say(f"        at {where}")
+        if full_disk:
             self._stop(error)
             return
         self._store.publish_failure(
             stage.key, stage.label, error, traceback, _failed_record(stage, error)
         )
+        if file is not None:
+            self._display.say(f"        full traceback: {file}")
         for other in self._graph.downstream(stage.key):
             if self._status.waiting.pop(other.key, None) is None:
                 continue  # blocked by an earlier failure
@@ -321,6 +333,7 @@ class Driver:
             interrupted=self._interrupted,
             stopped=self._stopped,
             failures=tuple(self._failures),
+            warnings=tuple(self._warnings),
             seconds=time.monotonic() - self._begin,
         )
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+WARNING = "warning: "  # begins a line of a stage's log that the terminal shows too, once in a run
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,18 @@ class Machine:
 
 @dataclass(frozen=True)
 class Failure:
-    """A stage that failed, and why in one line; its traceback is in the store."""
+    """A stage that failed, and why in one line.
+
+    Attributes:
+        where: the line of the method's file at which it crashed, such as ``mydefense.py:12: return x / 0``; may be empty.
+        file: the file in the store that holds the full traceback; None if there is none.
+    """
 
     key: str
     label: str
     error: str
+    where: str = ""
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,7 @@ class Outcome:
         interrupted: was the run stopped by Ctrl-C or SIGTERM?
         stopped: why the run ended early otherwise, such as a full disk; empty if it did not.
         failures: one entry for each failed stage.
+        warnings: what stages warned of, each text once.
         seconds: wall time.
     """
 
@@ -55,6 +66,7 @@ class Outcome:
     interrupted: bool = False
     stopped: str = ""
     failures: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property

@@ -1,7 +1,7 @@
 """The worker process: takes stages from a pipe, does them one after another, and reports as JSON.
 
 Messages are JSON in bytes, never pickles. To the worker: first ``{store, runner}``, then a ``Task``
-for each stage. From the worker: ``{kind: progress | log | done | failed, ...}``.
+for each stage. From the worker: ``{kind: progress | log | warning | done | failed, ...}``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmark.planning.stage import Stage
-from benchmark.running.scheduler.outcome import Machine
+from benchmark.running.crash import crash_line
+from benchmark.running.scheduler.outcome import WARNING, Machine
 from benchmark.running.scheduler.task import Task
 from benchmark.storage.atomic import FULL_DISK
 from benchmark.storage.store import Store
@@ -85,7 +86,8 @@ def perform(
             tell({"kind": "progress", "share": min(max(float(share), 0.0), 1.0), "note": str(note)})
 
     def on_log(line: str) -> None:
-        tell({"kind": "log", "line": str(line)})
+        kind = "warning" if str(line).startswith(WARNING) else "log"
+        tell({"kind": kind, "line": str(line)})
 
     start = time.monotonic()
     try:
@@ -100,6 +102,7 @@ def perform(
         return {
             "kind": "failed",
             "error": describe(error),
+            "where": crash_line(error, map(Path, task.machine.plugins)),
             "traceback": traceback.format_exc(),
             "full_disk": is_full_disk(error),
             "seconds": time.monotonic() - start,
