@@ -27,6 +27,7 @@ from attacks._eot import draw_views, views
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, ImageSet
 from benchmark.data import DatasetInfo
+from benchmark.training.ball import Ball
 from benchmark.training.checkpoint import Checkpoint, kept, restore_training, training_state
 from benchmark.training.gradients import frozen, input_gradient
 from benchmark.training.surrogate import chance_loss, check_learned
@@ -175,7 +176,8 @@ class RobustMin(Attack, ABC):
             purpose: names the random numbers; those of views and attacks are independent, so that all attacks see the same views.
         """
         drawn, attack = ctx.generator(f"{purpose} noise"), ctx.generator(f"{purpose} attack")
-        delta = _uniform_like(x, self.eps, drawn)
+        ball = Ball("linf", self.eps)
+        delta = ball.random_change(x, drawn)
         labels = y.repeat(self.eot_samples)
         with frozen(model):
             for _ in range(self.noise_steps):
@@ -186,9 +188,7 @@ class RobustMin(Attack, ABC):
                 (pulled,) = torch.autograd.grad(
                     seen, delta, gradient
                 )  # the attack counts as a constant
-                delta = (delta.detach() - self.noise_step * pulled.sign()).clamp_(
-                    -self.eps, self.eps
-                )
+                delta = ball.within(delta.detach() - self.noise_step * ball.direction(pulled))
         return delta.mul_(255).round_().to(torch.int8)
 
     def ascend(
@@ -197,18 +197,16 @@ class RobustMin(Attack, ABC):
         """PGD from a random start: images within ``radius`` of ``x`` and in [0, 1] that raise the loss. The model is expected frozen."""
         if not self.radius:
             return x
-        current = self.jitter(x, generator)
+        ball = Ball("linf", self.radius)
+        current = ball.random_start(x, generator)
         for _ in range(self.attack_steps):
             gradient, _ = input_gradient(model, current, y, ctx)
-            change = (current + self.attack_step * gradient.sign() - x).clamp_(
-                -self.radius, self.radius
-            )
-            current = (x + change).clamp_(0, 1)
+            current = ball.project(current + self.attack_step * ball.direction(gradient), x)
         return current
 
     def jitter(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """``x`` with a uniform draw within ``radius``, in [0, 1]."""
-        return (x + _uniform_like(x, self.radius, generator)).clamp_(0, 1)
+        return Ball("linf", self.radius).random_start(x, generator)
 
     def _model_step(
         self,
@@ -261,12 +259,6 @@ class RobustMin(Attack, ABC):
 def _recent(losses: Tensor, done: int) -> float:
     """The mean loss of the last steps of ``done``: of 100, or of the last quarter of few."""
     return float(losses[done - min(LOG_EVERY, max(done // 4, 1)) : done].mean())
-
-
-def _uniform_like(x: Tensor, bound: float, generator: torch.Generator) -> Tensor:
-    """Uniform numbers in +-``bound``, drawn on the CPU, in the shape and place of ``x``."""
-    drawn = torch.empty(x.shape).uniform_(-bound, bound, generator=generator)
-    return drawn.to(x.device, memory_format=torch.channels_last, non_blocking=True)
 
 
 def _noisy(x: Tensor, levels: Tensor) -> Tensor:

@@ -23,10 +23,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from attacks._augment import augment
-from attacks._descent import Ball, Chunk, check_shift, drive
+from attacks._descent import Chunk, check_shift, drive
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.catalogue.spec import Value
+from benchmark.training.ball import Ball
 from benchmark.training.surrogate import surrogates
 
 

@@ -16,7 +16,6 @@ Departures:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -29,6 +28,7 @@ from attacks._min_min import MinMin, batches
 from benchmark import Attack, Context, ImageSet, attack
 from benchmark.catalogue.spec import Value
 from benchmark.training.gradients import input_gradient
+from benchmark.training.schedule import cosine
 
 
 @attack(version=1, cite="arXiv:2402.04010")
@@ -109,7 +109,7 @@ class AUE(Attack):
         def model_turn(number: int) -> None:
             view.generator = ctx.generator(f"model views {number}")
             for group in game.optimizer.param_groups:
-                group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * (number - 1) / self.epochs))
+                group["lr"] = cosine(self.lr, number - 1, self.epochs)
             for batch in shuffled(f"model order {number}"):
                 game.model_step(batch, clipped=True)
 
@@ -133,8 +133,9 @@ class AUE(Attack):
             total = torch.zeros(game.class_noise.shape, device=game.class_noise.device).index_add_(
                 0, y, gradient
             )
-            moved = game.class_noise - self.step_share * self.eps * total.sign()
-            game.class_noise.copy_(moved.clamp_(-self.eps, self.eps))
+            length = self.step_share * self.eps
+            moved = game.class_noise - length * game.ball.direction(total)
+            game.class_noise.copy_(game.ball.within(moved))
 
 
 class View(nn.Module):

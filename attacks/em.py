@@ -134,9 +134,8 @@ class EM(Attack):
             )
             total = torch.zeros(noise.shape, device=noise.device).index_add_(0, y, updated)
             seen = count > 0
-            noise[seen] = (
-                (total[seen] / count[seen][:, None, None, None]).clamp_(-self.eps, self.eps).half()
-            )
+            mean = total[seen] / count[seen][:, None, None, None]
+            noise[seen] = game.ball.within(mean).half()
 
     def _stratified(self, data: ImageSet, number: int, ctx: Context) -> Iterator[Tensor]:
         """Shuffled batches of a share of each class, drawn anew each round; an incomplete batch is dropped unless alone."""

@@ -20,10 +20,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from attacks._descent import Ball, Chunk, craft, cross_entropy, descend, gradient_of
+from attacks._descent import Chunk, craft, cross_entropy, descend, gradient_of
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.catalogue.spec import Value
+from benchmark.training.ball import Ball
 from benchmark.training.surrogate import surrogates
 
 
@@ -84,7 +85,7 @@ class Hypo(Attack):
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         (model,) = surrogates(self, data, ctx)
-        ball = Ball(self.ball, self.budget(data.info))
+        ball = Ball(self.ball, self.budget(data.info))  # type: ignore[arg-type]
 
         def change(chunk: Chunk) -> Tensor:
             def gradient(images: Tensor, step: int) -> Tensor:

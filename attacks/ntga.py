@@ -38,6 +38,7 @@ from attacks._ntk import CNN, FNN, KernelMachine
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.catalogue.spec import Value
 from benchmark.data import at_once, chunks, to_float
+from benchmark.training.ball import Ball
 from benchmark.training.checkpoint import kept, with_scratch
 
 TIMES = {"cnn": 8.0, "fnn": 4096.0}  # the best of the paper for CIFAR-10
@@ -160,6 +161,7 @@ class NTGA(Attack):
         x, y = block.x.to(ctx.device), block.y.to(ctx.device)
         x_out, y_out = held_out.x.to(ctx.device), held_out.y.to(ctx.device)
         steps = self.steps if self.mode == "iterated" else 1
+        ball, length = Ball("linf", self.eps), REACH * self.eps / steps
         delta = torch.zeros(x.shape, device=ctx.device)
         seen = []  # logits of the held-out images
         for done in range(steps):
@@ -171,9 +173,7 @@ class NTGA(Attack):
                 len(x), at_once(x)
             ):  # in place: a block of large images takes 0.3 GB as floats
                 clean = to_float(x[part])
-                moved = (delta[part] + REACH * self.eps / steps * gradient[part].sign()).clamp_(
-                    -self.eps, self.eps
-                )
+                moved = ball.within(delta[part] + length * ball.direction(gradient[part]))
                 delta[part] = (clean + moved).clamp_(0, 1) - clean
             del gradient
             ctx.progress(

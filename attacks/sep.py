@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attacks._descent import (
-    Ball,
     Chunk,
     check_shift,
     craft,
@@ -43,6 +42,7 @@ from attacks._descent import (
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.catalogue.spec import Value
+from benchmark.training.ball import Ball
 from benchmark.training.surrogate import features, surrogates, training_of
 
 
@@ -141,7 +141,7 @@ class SEP(Attack):
                     len(pairs), (self.inner_steps,), generator=generator
                 ).tolist():
                     total = total + slope(drawn_pairs[k], moved) - (own[k] - mean)
-                    moved = ball.step(moved, total, self.step, chunk.x)
+                    moved = ball.project(moved - self.step * ball.direction(total), chunk.x)
                 return total
 
             return descend(chunk, gradient, ball, self.steps, self.step)
