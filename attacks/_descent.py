@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from attacks._l2 import rounded_within
 from benchmark.api import Context
 from benchmark.data import ImageSet, chunks, to_float, to_uint8
+from benchmark.training.ball import Ball
 from benchmark.training.checkpoint import Checkpoint, forget, kept, with_scratch
 
 PIXELS = (
@@ -57,44 +58,6 @@ View = Callable[
 Judge = Callable[
     [Chunk, Tensor], tuple[Tensor, Tensor]
 ]  # chunk and changed images -> loss (B,) and success in [0, 1] (B,)
-
-
-@dataclass(frozen=True)
-class Ball:
-    """The images within ``eps`` of a clean one, in [0, 1] units of ``norm`` (linf or l2), and within [0, 1]."""
-
-    norm: str
-    eps: float
-
-    def step(self, current: Tensor, gradient: Tensor, length: float, x: Tensor) -> Tensor:
-        """A step of ``length`` down the gradient, back into the ball around ``x``: along its sign, or for L2 along itself."""
-        if self.norm == "l2":
-            gradient = gradient.double()  # squares of small gradients would be lost in float32
-            return self.project(
-                current - length * (gradient / _lengths(gradient).clamp_min(1e-300)).float(), x
-            )
-        return self.project(
-            current - length * (gradient.sign() + 0 * gradient), x
-        )  # the sign of NaN is 0, which would hide it
-
-    def project(self, moved: Tensor, x: Tensor) -> Tensor:
-        """The images of the ball around ``x`` that are nearest to ``moved``; then clipped to [0, 1]."""
-        delta = moved - x
-        delta = (
-            delta * (self.eps / _lengths(delta)).clamp(max=1)
-            if self.norm == "l2"
-            else delta.clamp(-self.eps, self.eps)
-        )
-        return (x + delta).clamp_(0, 1)
-
-    def normal_start(self, chunk: Chunk, ctx: Context) -> Tensor:
-        """The images with ``eps`` times standard normal noise, within the ball."""
-        noise = torch.randn(chunk.x.shape, generator=ctx.generator(f"start {chunk.name}"))
-        return self.project(chunk.x + self.eps * noise.to(chunk.x.device), chunk.x)
-
-    def rounded(self, images: Tensor, x: Tensor) -> Tensor:
-        """The images as uint8, L2 changes still within the ball."""
-        return rounded_within(x, images - x, self.eps) if self.norm == "l2" else to_uint8(images)
 
 
 def parts_of(data: ImageSet) -> Iterator[slice]:
@@ -179,13 +142,18 @@ def _crafted(chunk: Chunk, ball: Ball, change: Change, judge: Judge) -> dict[str
         raise FloatingPointError(
             f"{chunk.name}: a changed image is not finite, since a gradient was not; look at the surrogate and the augmentation"
         )
-    rounded = ball.rounded(images, chunk.x)
+    rounded = _rounded(ball, images, chunk.x)
     with torch.no_grad():
         marks = judge(chunk, to_float(rounded).to(memory_format=torch.channels_last))
     return {
         "x": rounded.cpu().contiguous(),
         "sums": torch.stack([mark.double().sum().cpu() for mark in marks]),
     }
+
+
+def _rounded(ball: Ball, images: Tensor, x: Tensor) -> Tensor:
+    """The images as uint8, L2 changes still within the ball."""
+    return rounded_within(x, images - x, ball.eps) if ball.norm == "l2" else to_uint8(images)
 
 
 def gradient_of(loss: Loss, x: Tensor) -> Tensor:
@@ -212,7 +180,8 @@ def descend(
     """
     current = chunk.x if start is None else start
     for number in range(steps):
-        current = ball.step(current, gradient(current, number), length, chunk.x)
+        downhill = ball.direction(gradient(current, number))
+        current = ball.project(current - length * downhill, chunk.x)
         chunk.progress((number + 1) / steps)
     return current
 
@@ -272,6 +241,9 @@ def drive(
     def goal(chunk: Chunk) -> Tensor:
         return chunk.y if shift is None else targets(chunk.y, shift, data.info.num_classes)
 
+    def start(chunk: Chunk) -> Tensor:
+        return ball.normal_start(chunk.x, ball.eps, ctx.generator(f"start {chunk.name}"))
+
     def change(chunk: Chunk) -> Tensor:
         def gradient(images: Tensor, step: int) -> Tensor:
             look = view(chunk, step)
@@ -285,7 +257,7 @@ def drive(
             ball,
             steps,
             length,
-            ball.normal_start(chunk, ctx) if random_start else None,
+            start(chunk) if random_start else None,
         )
 
     def judge(chunk: Chunk, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -296,9 +268,3 @@ def drive(
         ), ~hit if shift is None else hit
 
     return craft(data, ctx, ball, change, judge, restarts)
-
-
-def _lengths(delta: Tensor) -> Tensor:
-    """The L2 length of each image, (B, 1, 1, 1)."""
-    lengths: Tensor = torch.linalg.vector_norm(delta, dim=(1, 2, 3), keepdim=True)
-    return lengths

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.training.crop import cropped
+
 PAD = 4  # pixels of black around an image, from which the crop is taken
 
 
@@ -38,9 +40,6 @@ def views(x: Tensor, drawn: Tensor) -> Tensor:
     """
     batch, _, height, width = x.shape
     top, left, flip = drawn.to(x.device, non_blocking=True).unbind(1)
-    down = top[:, None] + torch.arange(height, device=x.device)  # (J * B, H)
-    along = left[:, None] + torch.arange(width, device=x.device)  # (J * B, W)
-    along = torch.where(flip[:, None] == 1, along.flip(1), along)
     image = torch.arange(len(drawn), device=x.device) % batch
     rows = F.pad(x, (PAD, PAD, PAD, PAD)).permute(0, 2, 3, 1)  # (B, H + 2 * PAD, W + 2 * PAD, C)
-    return rows[image[:, None, None], down[:, :, None], along[:, None, :]].permute(0, 3, 1, 2)
+    return cropped(rows, image, top, left, height, width, flip).permute(0, 3, 1, 2)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from benchmark.api import Context
 from benchmark.data import ImageSet, at_once, chunks
+from benchmark.training.ball import Ball
 from benchmark.training.checkpoint import Checkpoint, restore_training, training_state
 from benchmark.training.disk_tensor import Rows
 from benchmark.training.gradients import frozen, input_gradient
@@ -32,6 +33,7 @@ class MinMin:
     Attributes:
         class_noise: float16 (num_classes, C, H, W) in [0, 1] units, on the device, if noise is class-wise.
         own_noise: the same for each image (N, C, H, W), in a file, if it is not.
+        ball: the budget of the noise.
         model: the surrogate.
         seen: the surrogate behind ``view``, through which both turns look.
         optimizer: of the surrogate, SGD with momentum 0.9.
@@ -54,14 +56,8 @@ class MinMin:
         positive: bool = False,
     ) -> None:
         self.surrogate = surrogate
-        self.data, self.ctx, self.by_class, self.eps, self.chunk, self.positive = (
-            data,
-            ctx,
-            by_class,
-            eps,
-            chunk,
-            positive,
-        )
+        self.data, self.ctx, self.by_class, self.chunk = data, ctx, by_class, chunk
+        self.ball, self.positive = Ball("linf", eps), positive
         self.class_noise = torch.zeros(
             by_class * data.info.num_classes,
             *data.x.shape[1:],
@@ -158,7 +154,7 @@ class MinMin:
         current = (x + delta).clamp_(0, 1)
         for _ in range(steps):
             gradient, _ = input_gradient(self.seen, current, y, self.ctx)
-            delta = (current - length * gradient.sign() - x).clamp_(-self.eps, self.eps)
+            delta = self.ball.within(current - length * self.ball.direction(gradient) - x)
             current = (x + delta).clamp_(0, 1)
         return delta
 

@@ -17,16 +17,19 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import partial
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attacks._eot import draw_views, views
-from attacks._lengths import check_lengths
 from benchmark import Attack, Context, ImageSet
 from benchmark.data import DatasetInfo
+from benchmark.training.ball import Ball
 from benchmark.training.checkpoint import Checkpoint, kept, restore_training, training_state
 from benchmark.training.gradients import frozen, input_gradient
 from benchmark.training.surrogate import chance_loss, check_learned
@@ -34,47 +37,42 @@ from benchmark.training.train import build_victim, check_finite
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 LOG_EVERY = 100  # model steps
-LARGEST_EPS = 127 / 255  # noise is stored as int8 levels
 
 
+@dataclass(frozen=True, kw_only=True)
 class RobustMin(Attack, ABC):
-    """The algorithm. A subclass declares the parameters and says with ``attacked`` what the noise has to withstand."""
+    """The algorithm. A subclass says with ``attacked`` what the noise has to withstand.
 
-    eps: float
-    radius: float
-    steps: int
-    lr: float
-    lr_every: int
-    batch_size: int
-    eot_samples: int
-    noise_steps: int
-    noise_step: float
-    attack_steps: int
-    attack_step: float
-    surrogate: str
-    preset: str
+    Parameters:
+        eps: L-inf budget in [0, 1] units, at most 127/255.
+        radius: L-inf radius of the attacks on noisy images, in [0, 1] units; 0 is the non-robust setting.
+        steps: model steps.
+        lr: of the surrogate's SGD.
+        lr_every: model steps after which lr falls to a tenth.
+        batch_size: images of a model step and of a part of the final noise.
+        eot_samples: views of an image in a noise step.
+        noise_steps: sign steps down the loss that make an image's noise.
+        noise_step: length of one of them in [0, 1] units.
+        attack_steps: PGD steps up the loss, of the attack on each view and of adversarial training.
+        attack_step: length of one of them in [0, 1] units.
+        surrogate: architecture of the surrogate, a victim's name.
+        preset: clean, or official, where the last N mod batch_size images of a random order keep noise of training time.
+    """
 
-    def __post_init__(self) -> None:
-        if self.preset not in ("clean", "official"):
-            raise ValueError(f'preset="{self.preset}", expected clean or official')
-        check_lengths(eps=self.eps, noise_step=self.noise_step, attack_step=self.attack_step)
-        if self.eps > LARGEST_EPS:
-            raise ValueError(
-                f"eps={self.eps * 255:g}/255, expected at most 127/255, since noise is kept as signed bytes"
-            )
-        if self.radius:
-            check_lengths(radius=self.radius)
-        if (
-            min(self.steps, self.lr_every, self.eot_samples, self.noise_steps, self.attack_steps)
-            < 1
-        ):
-            raise ValueError(
-                "steps, lr_every, eot_samples, noise_steps and attack_steps must be at least 1"
-            )
-        if self.batch_size < 2 or not self.lr > 0:
-            raise ValueError(
-                f"batch_size={self.batch_size} and lr={self.lr:g}, expected at least 2 images and a positive number"
-            )
+    # noise is kept as signed bytes
+    eps: Annotated[float, Interval(ge=0.5 / 255, le=127 / 255)] = 8 / 255
+    radius: Annotated[float, Interval(ge=0, lt=1)] = 4 / 255
+    steps: Annotated[int, Ge(1)] = 5000
+    lr: Annotated[float, Gt(0)] = 0.1
+    lr_every: Annotated[int, Ge(1)] = 2000
+    batch_size: Annotated[int, Ge(2)] = 128
+    eot_samples: Annotated[int, Ge(1)] = 5
+    noise_steps: Annotated[int, Ge(1)] = 10
+    noise_step: Annotated[float, Interval(gt=0, lt=1)] = 1.6 / 255
+    attack_steps: Annotated[int, Ge(1)] = 10
+    attack_step: Annotated[float, Interval(gt=0, lt=1)] = 0.8 / 255
+    surrogate: str = "resnet18"
+    preset: Literal["clean", "official"] = "clean"
 
     @abstractmethod
     def attacked(
@@ -82,7 +80,7 @@ class RobustMin(Attack, ABC):
     ) -> Tensor:
         """Images within ``radius`` of ``x``, float (B, C, H, W) in [0, 1], on which the noise has to lower the loss."""
 
-    def craft(self, data: ImageSet, ctx: Context) -> ImageSet:
+    def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         """The protected images: ``steps`` model steps, then the final noise, part by part. A killed run goes on after its last saved part.
 
         Raises:
@@ -175,7 +173,8 @@ class RobustMin(Attack, ABC):
             purpose: names the random numbers; those of views and attacks are independent, so that all attacks see the same views.
         """
         drawn, attack = ctx.generator(f"{purpose} noise"), ctx.generator(f"{purpose} attack")
-        delta = _uniform_like(x, self.eps, drawn)
+        ball = Ball("linf", self.eps)
+        delta = ball.random_change(x, drawn)
         labels = y.repeat(self.eot_samples)
         with frozen(model):
             for _ in range(self.noise_steps):
@@ -186,9 +185,7 @@ class RobustMin(Attack, ABC):
                 (pulled,) = torch.autograd.grad(
                     seen, delta, gradient
                 )  # the attack counts as a constant
-                delta = (delta.detach() - self.noise_step * pulled.sign()).clamp_(
-                    -self.eps, self.eps
-                )
+                delta = ball.within(delta.detach() - self.noise_step * ball.direction(pulled))
         return delta.mul_(255).round_().to(torch.int8)
 
     def ascend(
@@ -197,18 +194,16 @@ class RobustMin(Attack, ABC):
         """PGD from a random start: images within ``radius`` of ``x`` and in [0, 1] that raise the loss. The model is expected frozen."""
         if not self.radius:
             return x
-        current = self.jitter(x, generator)
+        ball = Ball("linf", self.radius)
+        current = ball.random_start(x, generator)
         for _ in range(self.attack_steps):
             gradient, _ = input_gradient(model, current, y, ctx)
-            change = (current + self.attack_step * gradient.sign() - x).clamp_(
-                -self.radius, self.radius
-            )
-            current = (x + change).clamp_(0, 1)
+            current = ball.project(current + self.attack_step * ball.direction(gradient), x)
         return current
 
     def jitter(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """``x`` with a uniform draw within ``radius``, in [0, 1]."""
-        return (x + _uniform_like(x, self.radius, generator)).clamp_(0, 1)
+        return Ball("linf", self.radius).random_start(x, generator)
 
     def _model_step(
         self,
@@ -261,12 +256,6 @@ class RobustMin(Attack, ABC):
 def _recent(losses: Tensor, done: int) -> float:
     """The mean loss of the last steps of ``done``: of 100, or of the last quarter of few."""
     return float(losses[done - min(LOG_EVERY, max(done // 4, 1)) : done].mean())
-
-
-def _uniform_like(x: Tensor, bound: float, generator: torch.Generator) -> Tensor:
-    """Uniform numbers in +-``bound``, drawn on the CPU, in the shape and place of ``x``."""
-    drawn = torch.empty(x.shape).uniform_(-bound, bound, generator=generator)
-    return drawn.to(x.device, memory_format=torch.channels_last, non_blocking=True)
 
 
 def _noisy(x: Tensor, levels: Tensor) -> Tensor:

@@ -17,20 +17,34 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Annotated
 
+from annotated_types import Ge, Interval
 from torch import Tensor
 
 from attacks._augment import augment
-from attacks._descent import Ball, Chunk, check_shift, drive
-from attacks._lengths import check_lengths
+from attacks._descent import Chunk, check_shift, drive
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.catalogue.spec import Value
+from benchmark.training.ball import Ball
 from benchmark.training.surrogate import surrogates
 
 
-@attack(version=1, cite="arXiv:2402.04010")
+@attack(
+    version=1,
+    cite="arXiv:2402.04010",
+    norm="linf",
+    # a forward and two thirds of a backward pass, and the views
+    effort={"steps": 0.7},
+    toy={
+        "surrogate": "resnet8_w16_s2",
+        "surrogate_protocol": "quick",
+        "surrogate_epochs": 20,
+        "steps": 3,
+        "step_share": 0.3,
+    },
+    trained_surrogate=("surrogate", "surrogate_protocol", "surrogate_epochs", "strength"),
+)
 class AAP(Attack):
     """Noise that drives a trained network's prediction to another class under contrastive-strength augmentation.
 
@@ -46,42 +60,15 @@ class AAP(Attack):
         surrogate_epochs: epochs of that training; 0 means the protocol's own.
     """
 
-    norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {
-        "steps": 0.7
-    }  # a forward and two thirds of a backward pass, and the views
-    toy: ClassVar[Mapping[str, Value]] = {
-        "surrogate": "resnet8_w16_s2",
-        "surrogate_protocol": "quick",
-        "surrogate_epochs": 20,
-        "steps": 3,
-        "step_share": 0.3,
-    }
-    trained_surrogate = ("surrogate", "surrogate_protocol", "surrogate_epochs", "strength")
     targeted: bool = True
     shift: int = 1
-    strength: float = 0.4
-    eps: float = 8 / 255
-    steps: int = 250
-    step_share: float = 0.01
+    strength: Annotated[float, Interval(ge=0, le=1)] = 0.4
+    eps: Annotated[float, Interval(ge=0.5 / 255, lt=1)] = 8 / 255
+    steps: Annotated[int, Ge(1)] = 250
+    step_share: Annotated[float, Interval(gt=0, le=1)] = 0.01
     surrogate: str = "resnet18"
     surrogate_protocol: str = "std60"
-    surrogate_epochs: int = 40
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 1:
-            raise ValueError(
-                f"strength={self.strength:g}, expected 0 (no augmentation) to 1 (that of contrastive learning)"
-            )
-        check_lengths(eps=self.eps)
-        if self.steps < 1 or self.surrogate_epochs < 0:
-            raise ValueError(
-                "steps must be at least 1, surrogate_epochs at least 0 (the protocol's own)"
-            )
-        if not 0 < self.step_share <= 1:
-            raise ValueError(
-                f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1"
-            )
+    surrogate_epochs: Annotated[int, Ge(0)] = 40
 
     def augment_surrogate(self, x: Tensor, ctx: Context) -> Tensor:
         return augment(

@@ -21,8 +21,10 @@ Departures:
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,7 +41,7 @@ SEARCH = 0.3  # share of the time that the search for kernels takes, for the pro
 LONGEST = 50.0  # L2 of an unscaled signal
 
 
-@attack(version=2, cite="arXiv:2206.03693")
+@attack(version=2, cite="arXiv:2206.03693", norm="l2")
 class AR(Attack):
     """Add noise that an autoregressive process of the image's class has drawn.
 
@@ -49,19 +51,8 @@ class AR(Attack):
             means 10 for up to ten classes and 3 for more.
     """
 
-    norm = "l2"
-    eps: float = 1.0
-    response: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0.5 <= self.eps <= 4:
-            raise ValueError(
-                f"eps={self.eps:g} is an L2 length at 3x32x32, not in levels, published 1.0; expected 0.5 (two levels a pixel) to 4"
-            )
-        if not 0 <= self.response <= 100:
-            raise ValueError(
-                f"response={self.response:g}, published 10 for ten classes and 3 for a hundred; expected 0 to 100"
-            )
+    eps: Annotated[float, Interval(ge=0.5, le=4)] = 1.0
+    response: Annotated[float, Interval(ge=0, le=100)] = 0.0
 
     def budget(self, info: DatasetInfo) -> float:
         return self.eps * math.sqrt(info.size / 3072)

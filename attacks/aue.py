@@ -16,22 +16,27 @@ Departures:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from attacks._augment import augment
-from attacks._lengths import check_lengths
 from attacks._min_min import MinMin, batches
 from benchmark import Attack, Context, ImageSet, attack
-from benchmark.catalogue.spec import Value
 from benchmark.training.gradients import input_gradient
+from benchmark.training.schedule import cosine
 
 
-@attack(version=1, cite="arXiv:2402.04010")
+@attack(
+    version=1,
+    cite="arXiv:2402.04010",
+    norm="linf",
+    # a training pass, 5 noise steps of two thirds of one, an evaluation
+    effort={"epochs": 5.0},
+    toy={"surrogate": "resnet8_w16_s2", "epochs": 5, "noise_steps": 2, "batch_size": 32},
+)
 class AUE(Attack):
     """Error-minimising noise under contrastive-strength augmentation, against supervised and contrastive learning.
 
@@ -47,44 +52,15 @@ class AUE(Attack):
         lr: of the surrogate's SGD at its start; falls along a cosine.
     """
 
-    norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {
-        "epochs": 5.0
-    }  # a training pass, 5 noise steps of two thirds of one, an evaluation
-    toy: ClassVar[Mapping[str, Value]] = {
-        "surrogate": "resnet8_w16_s2",
-        "epochs": 5,
-        "noise_steps": 2,
-        "batch_size": 32,
-    }
-    granularity: str = "sample"
-    strength: float = 0.6
-    eps: float = 8 / 255
-    step_share: float = 0.1
-    noise_steps: int = 0
-    epochs: int = 60
+    granularity: Literal["sample", "class"] = "sample"
+    strength: Annotated[float, Interval(ge=0, le=1)] = 0.6
+    eps: Annotated[float, Interval(ge=0.5 / 255, lt=1)] = 8 / 255
+    step_share: Annotated[float, Interval(gt=0, le=1)] = 0.1
+    noise_steps: Annotated[int, Ge(0)] = 0
+    epochs: Annotated[int, Ge(1)] = 60
     surrogate: str = "resnet18"
-    batch_size: int = 128
-    lr: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.granularity not in ("sample", "class"):
-            raise ValueError(f'granularity="{self.granularity}", expected sample or class')
-        if not 0 <= self.strength <= 1:
-            raise ValueError(
-                f"strength={self.strength:g}, expected 0 (no augmentation) to 1 (that of contrastive learning)"
-            )
-        check_lengths(eps=self.eps)
-        if not 0 < self.step_share <= 1:
-            raise ValueError(
-                f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1"
-            )
-        if self.epochs < 1 or self.batch_size < 2 or self.noise_steps < 0:
-            raise ValueError(
-                "epochs must be at least 1, batch_size at least 2, noise_steps at least 0 (5 sample-wise, 1 class-wise)"
-            )
-        if self.lr <= 0:
-            raise ValueError(f"lr={self.lr:g}, expected a positive learning rate")
+    batch_size: Annotated[int, Ge(2)] = 128
+    lr: Annotated[float, Gt(0)] = 0.1
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         by_class = self.granularity == "class"
@@ -109,7 +85,7 @@ class AUE(Attack):
         def model_turn(number: int) -> None:
             view.generator = ctx.generator(f"model views {number}")
             for group in game.optimizer.param_groups:
-                group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * (number - 1) / self.epochs))
+                group["lr"] = cosine(self.lr, number - 1, self.epochs)
             for batch in shuffled(f"model order {number}"):
                 game.model_step(batch, clipped=True)
 
@@ -133,8 +109,9 @@ class AUE(Attack):
             total = torch.zeros(game.class_noise.shape, device=game.class_noise.device).index_add_(
                 0, y, gradient
             )
-            moved = game.class_noise - self.step_share * self.eps * total.sign()
-            game.class_noise.copy_(moved.clamp_(-self.eps, self.eps))
+            length = self.step_share * self.eps
+            moved = game.class_noise - length * game.ball.direction(total)
+            game.class_noise.copy_(game.ball.within(moved))
 
 
 class View(nn.Module):

@@ -11,7 +11,10 @@ Departures:
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,7 +22,7 @@ from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.data import at_once, chunks, to_float, to_uint8
 
 
-@attack(version=1, cite="arXiv:2303.04278")
+@attack(version=1, cite="arXiv:2303.04278", norm="none")
 class CUDA(Attack):
     """Filter the images of each class with a random kernel of its own.
 
@@ -28,17 +31,12 @@ class CUDA(Attack):
         blur: upper end of a kernel's entries, one of which is then set to 1; 0.06 is published for 224-pixel images.
     """
 
-    norm = "none"
-    size: int = 3
-    blur: float = 0.3
+    size: Annotated[int, Ge(3)] = 3  # with 1 all classes would have the same kernel
+    blur: Annotated[float, Interval(gt=0, lt=1)] = 0.3
 
     def __post_init__(self) -> None:
-        if self.size < 3 or self.size % 2 == 0:
-            raise ValueError(
-                f"size={self.size}, expected an odd number of pixels, 3 or more: with one all classes have the same kernel"
-            )
-        if not 0 < self.blur < 1:
-            raise ValueError(f"blur={self.blur:g}, expected a number between 0 and 1")
+        if self.size % 2 == 0:
+            raise ValueError(f"size={self.size}, expected an odd number of pixels")
 
     def check(self, info: DatasetInfo) -> None:
         if self.size > min(info.height, info.width):

@@ -14,21 +14,34 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Interval, Lt
 from torch import Tensor
 
-from attacks._lengths import check_lengths
 from attacks._min_min import MinMin, batches
 from benchmark import Attack, Context, ImageSet, attack
-from benchmark.catalogue.spec import Value
 
 NOISE_BATCH = 125  # eval-mode BatchNorm makes images independent, so the size is free; this one stays in a CPU's cache
 
 
-@attack(version=1, cite="arXiv:2101.04898")
+@attack(
+    version=1,
+    cite="arXiv:2101.04898",
+    norm="linf",
+    # some five rounds of 20 noise steps; class-wise it is far less
+    effort={"": 60.0},
+    toy={
+        "surrogate": "resnet8_w16_s2",
+        "max_rounds": 2,
+        "model_steps": 15,
+        "noise_steps": 2,
+        "batch_size": 32,
+    },
+    later=("preset",),
+)
 class EM(Attack):
     """Error-minimising noise, one pattern an image (sample) or a class (class).
 
@@ -47,50 +60,18 @@ class EM(Attack):
         preset: clean; or official, where images get only the positive part of their noise, as in the released data sets.
     """
 
-    norm = "linf"
-    later = ("preset",)
-    effort: ClassVar[Mapping[str, float]] = {
-        "": 60.0
-    }  # some five rounds of 20 noise steps; class-wise it is far less
-    toy: ClassVar[Mapping[str, Value]] = {
-        "surrogate": "resnet8_w16_s2",
-        "max_rounds": 2,
-        "model_steps": 15,
-        "noise_steps": 2,
-        "batch_size": 32,
-    }
-    granularity: str = "sample"
-    eps: float = 8 / 255
-    step: float = 0.8 / 255
-    noise_steps: int = 0
-    model_steps: int = 10
-    stop_error: float = 0.01
-    max_rounds: int = 100
+    granularity: Literal["sample", "class"] = "sample"
+    eps: Annotated[float, Interval(ge=0.5 / 255, lt=1)] = 8 / 255
+    step: Annotated[float, Interval(gt=0, lt=1)] = 0.8 / 255
+    noise_steps: Annotated[int, Ge(0)] = 0
+    model_steps: Annotated[int, Ge(1)] = 10
+    stop_error: Annotated[float, Lt(1)] = 0.01
+    max_rounds: Annotated[int, Ge(1)] = 100
     surrogate: str = "resnet18"
-    batch_size: int = 512
-    lr: float = 0.1
-    class_share: float = 0.2
-    preset: str = "clean"
-
-    def __post_init__(self) -> None:
-        if self.granularity not in ("sample", "class"):
-            raise ValueError(f'granularity="{self.granularity}", expected sample or class')
-        if self.preset not in ("clean", "official"):
-            raise ValueError(f'preset="{self.preset}", expected clean or official')
-        check_lengths(eps=self.eps, step=self.step)
-        if not self.lr > 0 or not 0 < self.class_share <= 1 or self.stop_error >= 1:
-            raise ValueError(
-                f"lr={self.lr:g}, class_share={self.class_share:g} and stop_error={self.stop_error:g}, expected a positive learning rate, "
-                "a share above 0 and up to 1, and an error below 1"
-            )
-        if (
-            min(self.model_steps, self.max_rounds) < 1
-            or self.batch_size < 2
-            or self.noise_steps < 0
-        ):
-            raise ValueError(
-                "model_steps and max_rounds must be at least 1, batch_size at least 2, noise_steps at least 0"
-            )
+    batch_size: Annotated[int, Ge(2)] = 512
+    lr: Annotated[float, Gt(0)] = 0.1
+    class_share: Annotated[float, Interval(gt=0, le=1)] = 0.2
+    preset: Literal["clean", "official"] = "clean"
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         by_class = self.granularity == "class"
@@ -134,9 +115,8 @@ class EM(Attack):
             )
             total = torch.zeros(noise.shape, device=noise.device).index_add_(0, y, updated)
             seen = count > 0
-            noise[seen] = (
-                (total[seen] / count[seen][:, None, None, None]).clamp_(-self.eps, self.eps).half()
-            )
+            mean = total[seen] / count[seen][:, None, None, None]
+            noise[seen] = game.ball.within(mean).half()
 
     def _stratified(self, data: ImageSet, number: int, ctx: Context) -> Iterator[Tensor]:
         """Shuffled batches of a share of each class, drawn anew each round; an incomplete batch is dropped unless alone."""

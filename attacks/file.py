@@ -15,24 +15,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from attacks._lengths import check_lengths
 from attacks._perturbation_file import Array, read
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
+from benchmark.api import Norm
 from benchmark.data import at_once, chunks, to_float, to_uint8
 from benchmark.storage.files import given_file
 
-CHOICES = {
-    "layout": ("nchw", "nhwc"),
-    "unit": ("unit", "levels"),
-    "kind": ("delta", "image"),
-    "per": ("image", "class"),
-}
 SATURATED = 0.05  # share of values of 1 or -1 from which on signed numbers are doubted to be in [0, 1] units
 SAMPLE = 512  # entries that are compared with the data set's images
 
@@ -60,7 +56,7 @@ class Entries:
         return chosen if unit == "unit" else chosen.div_(255)
 
 
-@attack(version=1, cite="uebench: what others published")
+@attack(version=1, cite="uebench: what others published", norm="none", files=("path", "index"))
 class File(Attack):
     """Apply perturbations, or take whole protected images, from a file that others published.
 
@@ -75,30 +71,27 @@ class File(Attack):
         eps: L-inf bound in [0, 1] units that the result must keep; 0 means none.
     """
 
-    norm = "none"
-    files: ClassVar[tuple[str, ...]] = ("path", "index")
     path: str
     index: str = ""
     array: str = ""
-    layout: str = "auto"
-    unit: str = "auto"
-    kind: str = "auto"
-    per: str = "auto"
-    eps: float = 0.0
+    layout: Literal["auto", "nchw", "nhwc"] = "auto"
+    unit: Literal["auto", "unit", "levels"] = "auto"
+    kind: Literal["auto", "delta", "image"] = "auto"
+    per: Literal["auto", "image", "class"] = "auto"
+    eps: Annotated[float, Ge(0)] = 0.0
 
     def __post_init__(self) -> None:
-        for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in ("auto", *known):
-                raise ValueError(f'{name}="{value}", expected auto, {" or ".join(known)}')
         if self.per == "class" and (self.index or self.kind == "image"):
             raise ValueError(
                 "per=class means one change a class; it goes neither with index=... nor with kind=image"
             )
         if self.eps:
             check_lengths(eps=self.eps)
-            object.__setattr__(
-                self, "norm", "linf"
-            )  # of this instance, so that the result is verified as any attack's
+
+    @property
+    def norm(self) -> Norm:
+        """With a bound the result is verified as any attack's."""
+        return "linf" if self.eps else "none"
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         found = read(given_file(self.path), self.array)

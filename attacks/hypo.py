@@ -15,19 +15,32 @@ Departures:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Interval
 from torch import Tensor
 
-from attacks._descent import Ball, Chunk, craft, cross_entropy, descend, gradient_of
+from attacks._descent import Chunk, craft, cross_entropy, descend, gradient_of
 from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.catalogue.spec import Value
+from benchmark.api import Norm
+from benchmark.training.ball import Ball
 from benchmark.training.surrogate import surrogates
 
 
-@attack(version=1, cite="arXiv:2102.04716")
+@attack(
+    version=1,
+    cite="arXiv:2102.04716",
+    norm="linf",
+    effort={"steps": 0.65},
+    toy={
+        "surrogate": "resnet8_w16_s2",
+        "surrogate_protocol": "quick",
+        "surrogate_epochs": 16,
+        "steps": 3,
+    },
+    trained_surrogate=("surrogate", "surrogate_protocol", "surrogate_epochs"),
+)
 class Hypo(Attack):
     """Noise that makes the loss of the true label small on a trained network.
 
@@ -41,43 +54,26 @@ class Hypo(Attack):
         surrogate_epochs: epochs of that training; 0 means the protocol's own.
     """
 
-    norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {"steps": 0.65}
-    toy: ClassVar[Mapping[str, Value]] = {
-        "surrogate": "resnet8_w16_s2",
-        "surrogate_protocol": "quick",
-        "surrogate_epochs": 16,
-        "steps": 3,
-    }
-    trained_surrogate = ("surrogate", "surrogate_protocol", "surrogate_epochs")
-    ball: str = "linf"
+    ball: Literal["linf", "l2"] = "linf"
     eps: float = 8 / 255
-    steps: int = 100
-    step_share: float = 0.2
+    steps: Annotated[int, Ge(1)] = 100
+    step_share: Annotated[float, Interval(gt=0, le=1)] = 0.2
     surrogate: str = "resnet18"
     surrogate_protocol: str = "std60"
-    surrogate_epochs: int = 0
+    surrogate_epochs: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:
-        if self.ball not in ("linf", "l2"):
-            raise ValueError(f'ball="{self.ball}", expected linf or l2')
         if self.ball == "linf":
             check_lengths(eps=self.eps)
-        if self.ball == "l2" and not 0.25 <= self.eps <= 4:
+        elif not 0.25 <= self.eps <= 4:
             raise ValueError(
-                f"eps={self.eps:g} is an L2 length at 3x32x32, not in levels, published 0.5; expected 0.25 (one level a pixel) to 4"
+                f"eps={self.eps:g} is an L2 length at 3x32x32, not in levels, published 0.5; "
+                "expected 0.25 (one level a pixel) to 4"
             )
-        if not 0 < self.step_share <= 1:
-            raise ValueError(
-                f"step_share={self.step_share:g}, expected a share of the budget, above 0 and up to 1"
-            )
-        if self.steps < 1 or self.surrogate_epochs < 0:
-            raise ValueError(
-                "steps must be at least 1, surrogate_epochs at least 0 (the protocol's own)"
-            )
-        object.__setattr__(
-            self, "norm", self.ball
-        )  # of this instance; the class's is that of the default
+
+    @property
+    def norm(self) -> Norm:
+        return self.ball
 
     def budget(self, info: DatasetInfo) -> float:
         return self.eps * math.sqrt(info.size / 3072) if self.ball == "l2" else self.eps

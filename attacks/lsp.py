@@ -16,20 +16,20 @@ Departures:
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor
 
-from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.data import L2_AIM, at_once, chunks
 
 NEAR_TIE = 1e-3  # in levels; so near a half, adding the image may round either way, hence the longer way is assumed
-FURTHEST = 1e6  # squares of more than this leave single precision
 TRIES = 100  # an ordinary budget needs about five
 
 
-@attack(version=1, cite="arXiv:2111.00898")
+@attack(version=1, cite="arXiv:2111.00898", norm="l2")
 class LSP(Attack):
     """Add class-coded colour patches that a linear model can tell apart.
 
@@ -39,17 +39,10 @@ class LSP(Attack):
         class_sep: half the side of the hypercube whose vertices are the class centres; the spread within a class is about 4 at 32 px.
     """
 
-    norm = "l2"
-    rms: float = 6 / 255
-    patch: int = 8
-    class_sep: float = 10.0
-
-    def __post_init__(self) -> None:
-        check_lengths(rms=self.rms)
-        if self.patch < 1 or not 0 < self.class_sep <= FURTHEST:
-            raise ValueError(
-                f"patch={self.patch} and class_sep={self.class_sep:g}, expected a side of at least 1 and a number from 0 to {FURTHEST:g}"
-            )
+    rms: Annotated[float, Interval(gt=0, lt=1)] = 6 / 255
+    patch: Annotated[int, Ge(1)] = 8
+    # squares of more than 1e6 leave single precision
+    class_sep: Annotated[float, Interval(gt=0, le=1e6)] = 10.0
 
     def budget(self, info: DatasetInfo) -> float:
         return self.rms * math.sqrt(info.size)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from benchmark import Attack, Context, ImageSet, attack
 
 
-@attack(version=1, cite="uebench: the clean anchor")
+@attack(version=1, cite="uebench: the clean anchor", norm="none")
 class NoAttack(Attack):
     """Leave the images as they are."""
-
-    norm = "none"
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         return data

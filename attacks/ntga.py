@@ -25,26 +25,32 @@ Departures:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks._lengths import check_lengths
 from attacks._ntk import CNN, FNN, KernelMachine
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.catalogue.spec import Value
 from benchmark.data import at_once, chunks, to_float
+from benchmark.training.ball import Ball
 from benchmark.training.checkpoint import kept, with_scratch
 
 TIMES = {"cnn": 8.0, "fnn": 4096.0}  # the best of the paper for CIFAR-10
 REACH = 1.1  # length of all steps together, in units of eps
 
 
-@attack(version=1, cite="arXiv:2103.08446")
+@attack(
+    version=1,
+    cite="arXiv:2103.08446",
+    norm="linf",
+    # at 10,000 validation images; in proportion to their number
+    effort={"steps": 8.0},
+    toy={"steps": 2},
+)
 class NTGA(Attack):
     """Climb the held-out loss of a neural tangent kernel machine, block by block.
 
@@ -60,42 +66,15 @@ class NTGA(Attack):
         validation_images: held-out images whose loss is climbed; 0 means all of them.
     """
 
-    norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {
-        "steps": 8.0
-    }  # at 10,000 validation images; in proportion to their number
-    toy: ClassVar[Mapping[str, Value]] = {"steps": 2}
-    kernel: str = "cnn"
-    mode: str = "iterated"
-    cover: str = "all"
-    eps: float = 8 / 255
-    steps: int = 10
-    t: float = 0.0
-    block: int = 512
-    holdout: float = 0.2
-    validation_images: int = 0
-
-    def __post_init__(self) -> None:
-        for name, values in (
-            ("kernel", ("cnn", "fnn")),
-            ("mode", ("iterated", "official")),
-            ("cover", ("all", "train")),
-        ):
-            if getattr(self, name) not in values:
-                raise ValueError(f'{name}="{getattr(self, name)}", expected {" or ".join(values)}')
-        check_lengths(eps=self.eps)
-        if min(self.steps, self.block) < 1 or self.validation_images < 0:
-            raise ValueError(
-                "steps and block must be at least 1, validation_images at least 0 (all that are held out)"
-            )
-        if not 0 <= self.t < math.inf:
-            raise ValueError(
-                f"t={self.t:g}, expected a finite number of gradient steps, or 0 for the best published"
-            )
-        if not 0 < self.holdout < 1:
-            raise ValueError(
-                f"holdout={self.holdout:g} is a share of the training set; expected more than 0 and less than 1"
-            )
+    kernel: Literal["cnn", "fnn"] = "cnn"
+    mode: Literal["iterated", "official"] = "iterated"
+    cover: Literal["all", "train"] = "all"
+    eps: Annotated[float, Interval(ge=0.5 / 255, lt=1)] = 8 / 255
+    steps: Annotated[int, Ge(1)] = 10
+    t: Annotated[float, Ge(0)] = 0.0
+    block: Annotated[int, Ge(1)] = 512
+    holdout: Annotated[float, Interval(gt=0, lt=1)] = 0.2
+    validation_images: Annotated[int, Ge(0)] = 0
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
         work, order = self._work(data, ctx)
@@ -160,6 +139,7 @@ class NTGA(Attack):
         x, y = block.x.to(ctx.device), block.y.to(ctx.device)
         x_out, y_out = held_out.x.to(ctx.device), held_out.y.to(ctx.device)
         steps = self.steps if self.mode == "iterated" else 1
+        ball, length = Ball("linf", self.eps), REACH * self.eps / steps
         delta = torch.zeros(x.shape, device=ctx.device)
         seen = []  # logits of the held-out images
         for done in range(steps):
@@ -171,9 +151,7 @@ class NTGA(Attack):
                 len(x), at_once(x)
             ):  # in place: a block of large images takes 0.3 GB as floats
                 clean = to_float(x[part])
-                moved = (delta[part] + REACH * self.eps / steps * gradient[part].sign()).clamp_(
-                    -self.eps, self.eps
-                )
+                moved = ball.within(delta[part] + length * ball.direction(gradient[part]))
                 delta[part] = (clean + moved).clamp_(0, 1) - clean
             del gradient
             ctx.progress(

@@ -20,7 +20,10 @@ Departures:
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
@@ -30,7 +33,7 @@ TINY = 1e-12  # keeps the score of a pixel that is constant in its class finite
 EXACT = 256  # images summed at once in float32: 256 * 255**2 < 2**24, so that every partial sum is an exact integer
 
 
-@attack(version=1, cite="arXiv:2205.12141")
+@attack(version=1, cite="arXiv:2205.12141", norm="l0")
 class OPS(Attack):
     """Overwrite one pixel of all images of a class with one colour of the RGB cube's corners.
 
@@ -39,15 +42,8 @@ class OPS(Attack):
         pixels: number of pixels to overwrite in an image.
     """
 
-    norm = "l0"
-    criterion: str = "pooled"
-    pixels: int = 1
-
-    def __post_init__(self) -> None:
-        if self.criterion not in ("pooled", "summed", "diff"):
-            raise ValueError(f'criterion="{self.criterion}", expected pooled, summed or diff')
-        if self.pixels < 1:
-            raise ValueError(f"pixels={self.pixels}, expected at least 1")
+    criterion: Literal["pooled", "summed", "diff"] = "pooled"
+    pixels: Annotated[int, Ge(1)] = 1
 
     def budget(self, info: DatasetInfo) -> float:
         return float(self.pixels)

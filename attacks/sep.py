@@ -21,15 +21,14 @@ Departures:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attacks._descent import (
-    Ball,
     Chunk,
     check_shift,
     craft,
@@ -40,13 +39,27 @@ from attacks._descent import (
     parts_of,
     targets,
 )
-from attacks._lengths import check_lengths
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.catalogue.spec import Value
+from benchmark.training.ball import Ball
 from benchmark.training.surrogate import features, surrogates, training_of
 
 
-@attack(version=2, cite="arXiv:2211.12005")
+@attack(
+    version=2,
+    cite="arXiv:2211.12005",
+    norm="linf",
+    # 30 steps of two thirds of a pass each
+    effort={"checkpoints": 20.0, "inner_steps": 20.0},
+    toy={
+        "surrogate": "resnet8_w16_s2",
+        "surrogate_protocol": "quick",
+        "surrogate_epochs": 16,
+        "checkpoints": 2,
+        "steps": 2,
+        "inner_steps": 2,
+    },
+    trained_surrogate=("surrogate", "surrogate_protocol", "surrogate_epochs", "checkpoints"),
+)
 class SEP(Attack):
     """Noise that drives the checkpoints of a network, all at once, to another class or to its features.
 
@@ -64,45 +77,22 @@ class SEP(Attack):
         surrogate_epochs: epochs of that training; 0 means the protocol's own.
     """
 
-    norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {
-        "checkpoints": 20.0,
-        "inner_steps": 20.0,
-    }  # 30 steps of two thirds of a pass each
-    toy: ClassVar[Mapping[str, Value]] = {
-        "surrogate": "resnet8_w16_s2",
-        "surrogate_protocol": "quick",
-        "surrogate_epochs": 16,
-        "checkpoints": 2,
-        "steps": 2,
-        "inner_steps": 2,
-    }
-    trained_surrogate = ("surrogate", "surrogate_protocol", "surrogate_epochs", "checkpoints")
-    variant: str = "fa_vr"
-    preset: str = "clean"
+    variant: Literal["sep", "fa", "fa_vr"] = "fa_vr"
+    preset: Literal["clean", "official"] = "clean"
     shift: int = 0
-    eps: float = 8 / 255
-    step: float = 1 / 255
-    steps: int = 30
-    inner_steps: int = 15
-    checkpoints: int = 15
+    eps: Annotated[float, Interval(ge=0.5 / 255, lt=1)] = 8 / 255
+    step: Annotated[float, Interval(gt=0, lt=1)] = 1 / 255
+    steps: Annotated[int, Ge(1)] = 30
+    inner_steps: Annotated[int, Ge(1)] = 15
+    checkpoints: Annotated[int, Ge(1)] = 15
     surrogate: str = "resnet18"
     surrogate_protocol: str = "std60"
-    surrogate_epochs: int = 120
+    surrogate_epochs: Annotated[int, Ge(0)] = 120
 
     def __post_init__(self) -> None:
-        if self.variant not in ("sep", "fa", "fa_vr"):
-            raise ValueError(f'variant="{self.variant}", expected sep, fa or fa_vr')
-        if self.preset not in ("clean", "official"):
-            raise ValueError(f'preset="{self.preset}", expected clean or official')
         if self.preset == "official" and self.variant == "sep":
             raise ValueError(
                 "preset=official concerns class means, which variant=sep has no use for; leave it out"
-            )
-        check_lengths(eps=self.eps, step=self.step)
-        if min(self.steps, self.inner_steps, self.checkpoints) < 1 or self.surrogate_epochs < 0:
-            raise ValueError(
-                "steps, inner_steps and checkpoints must be at least 1, surrogate_epochs at least 0 (the protocol's own)"
             )
         training_of(self)  # refuses more checkpoints than epochs
 
@@ -141,7 +131,7 @@ class SEP(Attack):
                     len(pairs), (self.inner_steps,), generator=generator
                 ).tolist():
                     total = total + slope(drawn_pairs[k], moved) - (own[k] - mean)
-                    moved = ball.step(moved, total, self.step, chunk.x)
+                    moved = ball.project(moved - self.step * ball.direction(total), chunk.x)
                 return total
 
             return descend(chunk, gradient, ball, self.steps, self.step)

@@ -17,22 +17,36 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor
 
-from attacks._descent import Ball, Chunk, check_shift, drive
-from attacks._lengths import check_lengths
+from attacks._descent import Chunk, check_shift, drive
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
-from benchmark.catalogue.spec import Value
+from benchmark.training.ball import Ball
 from benchmark.training.surrogate import surrogates
 
 SHIFT = 4.0  # pixels, the largest of the random shift
 
 
-@attack(version=1, cite="arXiv:2106.10807")
+@attack(
+    version=1,
+    cite="arXiv:2106.10807",
+    norm="linf",
+    # 250 steps of a forward and two thirds of a backward pass
+    effort={"restarts": 165.0},
+    toy={
+        "surrogate": "resnet8_w16_s2",
+        "surrogate_protocol": "quick",
+        "surrogate_epochs": 16,
+        "steps": 2,
+        "restarts": 2,
+    },
+    trained_surrogate=("surrogate", "surrogate_protocol", "surrogate_epochs"),
+)
 class TAP(Attack):
     """Noise that drives a trained network's prediction to another class, under random shifts and mirroring.
 
@@ -48,38 +62,15 @@ class TAP(Attack):
         surrogate_epochs: epochs of that training; 0 means the protocol's own.
     """
 
-    norm = "linf"
-    effort: ClassVar[Mapping[str, float]] = {
-        "restarts": 165.0
-    }  # 250 steps of a forward and two thirds of a backward pass
-    toy: ClassVar[Mapping[str, Value]] = {
-        "surrogate": "resnet8_w16_s2",
-        "surrogate_protocol": "quick",
-        "surrogate_epochs": 16,
-        "steps": 2,
-        "restarts": 2,
-    }
-    trained_surrogate = ("surrogate", "surrogate_protocol", "surrogate_epochs")
     targeted: bool = True
     shift: int = 1
-    eps: float = 8 / 255
-    steps: int = 250
-    step_share: float = 0.05
-    restarts: int = 8
+    eps: Annotated[float, Interval(ge=0.5 / 255, lt=1)] = 8 / 255
+    steps: Annotated[int, Ge(1)] = 250
+    step_share: Annotated[float, Interval(gt=0, le=1)] = 0.05
+    restarts: Annotated[int, Ge(1)] = 8
     surrogate: str = "resnet18"
     surrogate_protocol: str = "std60"
-    surrogate_epochs: int = 40
-
-    def __post_init__(self) -> None:
-        check_lengths(eps=self.eps)
-        if min(self.steps, self.restarts) < 1 or self.surrogate_epochs < 0:
-            raise ValueError(
-                "steps and restarts must be at least 1, surrogate_epochs at least 0 (the protocol's own)"
-            )
-        if not 0 < self.step_share <= 1:
-            raise ValueError(
-                f"step_share={self.step_share:g}, expected a share of eps, above 0 and up to 1"
-            )
+    surrogate_epochs: Annotated[int, Ge(0)] = 40
 
     def check(self, info: DatasetInfo) -> None:
         if self.targeted:

@@ -2,7 +2,8 @@
 
 A method is one class in one file; the file name is its registered name, and the annotated fields of the class are its
 parameters. Field defaults are plain literals or arithmetic on literals (``8 / 255``), because the registry reads them
-without running the file.
+without running the file. Choices are annotated as ``Literal["sample", "class"]`` and ranges as
+``Annotated[float, Interval(gt=0, le=1)]`` of annotated-types; the registry and every new instance check them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.catalogue.limits import check_fields
 from benchmark.catalogue.spec import Value
 from benchmark.data import DatasetInfo, ImageSet, Splits
 from benchmark.keys import axis_seed
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Progress = Callable[[float, str], None]
+Norm = Literal["linf", "l2", "l0", "none"]
 
 
 @dataclass
@@ -142,14 +146,7 @@ class Context:
 
 
 class Method:
-    """What attacks, defenses and data sets have in common. The decorators fill in ``version`` and ``cite``.
-
-    ``effort`` tells the planner what a method costs, in passes of the victim over the training set per unit of a parameter:
-    ``{"epochs": 3.0}`` is three passes for each of its epochs; the key ``""`` is a fixed part. For a defense that acts during
-    training it counts extra passes for each epoch of the victim. ``toy`` holds parameters small enough for the contract tests.
-    ``later`` names parameters that came after results had been published, with defaults that leave those results as they are:
-    at its default such a parameter is not part of a result's key.
-    """
+    """What attacks, defenses and data sets have in common. The decorators fill in what they declare."""
 
     name: ClassVar[str] = ""
     version: ClassVar[int] = 0
@@ -160,17 +157,16 @@ class Method:
 
 
 class Attack(Method):
-    """Makes training images unlearnable.
+    """Makes training images unlearnable. The decorator ``attack`` explains what an attack declares."""
 
-    ``norm`` names the budget's norm: ``linf`` and ``l2`` in [0, 1] units, ``l0`` in pixels, ``none`` for no bound.
-    ``trained_surrogate`` names the parameters that decide the training of the networks that ``training.surrogate.surrogates`` gives;
-    ``surrogate`` (a victim) and ``surrogate_protocol`` are among them, ``surrogate_epochs`` and ``checkpoints`` may be.
-    ``files`` names the parameters that are paths of files (an empty one is none): results are named by what the files hold.
-    """
-
-    norm: ClassVar[str] = "linf"
+    declared_norm: ClassVar[Norm] = "linf"
     trained_surrogate: ClassVar[tuple[str, ...]] = ()
     files: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def norm(self) -> Norm:
+        """The norm of the budget, by default the declared one. Override it where it depends on parameters."""
+        return self.declared_norm
 
     def budget(self, info: DatasetInfo) -> float:
         """The bound on one image's change, in units of ``norm``; by default the parameter ``eps``."""
@@ -191,8 +187,7 @@ class Attack(Method):
 class Defense(Method):
     """Restores learning, before training (``purify``) or during it (``augment``, ``loss``, ``at_test``).
 
-    ``needs`` declares privileges: ``clean:500`` (clean images), ``pairs:1000`` (clean and protected pairs),
-    ``pretrained:cifar10`` (weights). ``filters`` declares that ``purify`` may drop images.
+    The decorator ``defense`` explains what a defense declares.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -245,33 +240,127 @@ class Dataset(Method):
 
 
 C = TypeVar("C", bound=type)
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def _decorator(base: type[Method], version: int, cite: str) -> Callable[[C], C]:
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def attack(
+    *,
+    version: int,
+    cite: str,
+    norm: Norm = "linf",
+    effort: Mapping[str, float] = NOTHING,
+    toy: Mapping[str, Value] = NOTHING,
+    trained_surrogate: tuple[str, ...] = (),
+    files: tuple[str, ...] = (),
+    later: tuple[str, ...] = (),
+) -> Callable[[C], C]:
+    """Make a class an attack: a frozen dataclass whose annotated fields are its parameters.
+
+    The registry reads all of this from the source, so each value is a literal, or arithmetic on literals.
+
+    Args:
+        version: raise it whenever results may change for the same parameters.
+        cite: the source, such as ``arXiv:2101.04898``.
+        norm: of the budget: ``linf`` and ``l2`` in [0, 1] units, ``l0`` in pixels, ``none`` for no bound.
+        effort: what the attack costs, in passes of the victim over the training set per unit of a parameter:
+            ``{"epochs": 3.0}`` is three passes for each of its epochs; the key ``""`` is a fixed part.
+        toy: parameters small enough for the contract tests.
+        trained_surrogate: the parameters that decide the training of the networks that
+            ``training.surrogate.surrogates`` gives. ``surrogate`` (a victim) and ``surrogate_protocol`` are among
+            them; ``surrogate_epochs`` and ``checkpoints`` may be.
+        files: the parameters that are paths of files (an empty one is none). Results are named by what the files hold.
+        later: parameters that came after results had been published, whose defaults leave those results as they are.
+            At its default such a parameter is not part of a result's key.
+    """
+    return _decorator(
+        Attack,
+        version=version,
+        cite=cite,
+        declared_norm=norm,
+        effort=effort,
+        toy=toy,
+        trained_surrogate=trained_surrogate,
+        files=files,
+        later=later,
+    )
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def defense(
+    *,
+    version: int,
+    cite: str,
+    needs: tuple[str, ...] = (),
+    filters: bool = False,
+    effort: Mapping[str, float] = NOTHING,
+    toy: Mapping[str, Value] = NOTHING,
+    later: tuple[str, ...] = (),
+) -> Callable[[C], C]:
+    """Make a class a defense: a frozen dataclass whose annotated fields are its parameters.
+
+    The registry reads all of this from the source, so each value is a literal, or arithmetic on literals.
+
+    Args:
+        version: raise it whenever results may change for the same parameters.
+        cite: the source, such as ``arXiv:2301.13838``.
+        needs: privileges: ``clean:500`` (clean images), ``pairs:1000`` (clean and protected pairs),
+            ``pretrained:cifar10`` (weights).
+        filters: whether ``purify`` may leave images out. It keeps the order of the others.
+        effort: what the defense costs, in passes of the victim over the training set per unit of a parameter:
+            ``{"epochs": 3.0}`` is three passes for each of its epochs; the key ``""`` is a fixed part. For a defense
+            without ``purify`` it counts extra passes for each epoch of the victim.
+        toy: parameters small enough for the contract tests.
+        later: parameters that came after results had been published, whose defaults leave those results as they are.
+            At its default such a parameter is not part of a result's key.
+    """
+    return _decorator(
+        Defense,
+        version=version,
+        cite=cite,
+        needs=needs,
+        filters=filters,
+        effort=effort,
+        toy=toy,
+        later=later,
+    )
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def dataset(*, version: int, cite: str, later: tuple[str, ...] = ()) -> Callable[[C], C]:
+    """Make a class a data set: a frozen dataclass whose annotated fields are its parameters.
+
+    Args:
+        version: raise it whenever the images may change for the same parameters.
+        cite: the source, authors and year.
+        later: as for ``attack``.
+    """
+    return _decorator(Dataset, version=version, cite=cite, later=later)
+
+
+def _decorator(base: type[Method], **declared: object) -> Callable[[C], C]:
     def wrap(cls: C) -> C:
         if not issubclass(cls, base):
             raise TypeError(f"{cls.__name__} must derive from {base.__name__}")
-        dataclass(frozen=True, kw_only=True)(cls)  # in place
-        setattr(cls, "version", version)  # noqa: B010  the class is only known to be a type here
-        setattr(cls, "cite", cite)  # noqa: B010
+        _check_when_built(cls)
+        for ancestor in reversed(cls.__mro__):
+            inherited = issubclass(ancestor, Method) and ancestor.__module__ != __name__
+            if ancestor is cls or (inherited and "__dataclass_fields__" not in vars(ancestor)):
+                dataclass(frozen=True, kw_only=True)(ancestor)  # in place
+        for name, value in declared.items():
+            setattr(cls, name, value)
         return cls
 
     return wrap
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
-def attack(*, version: int, cite: str) -> Callable[[C], C]:
-    """Makes a class an attack. Raise ``version`` when its numbers may change; ``cite`` names the source."""
-    return _decorator(Attack, version, cite)
+def _check_when_built(cls: type) -> None:
+    """Let every instance check its fields against their choices and ranges, before its own ``__post_init__``."""
+    own = getattr(cls, "__post_init__", None)
 
+    def __post_init__(self: object) -> None:  # noqa: N807  the name that dataclasses call
+        check_fields(self)
+        if own is not None:
+            own(self)
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
-def defense(*, version: int, cite: str) -> Callable[[C], C]:
-    """Makes a class a defense. Raise ``version`` when its numbers may change; ``cite`` names the source."""
-    return _decorator(Defense, version, cite)
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True)
-def dataset(*, version: int, cite: str) -> Callable[[C], C]:
-    """Makes a class a data set. Raise ``version`` when its images may change; ``cite`` names the source."""
-    return _decorator(Dataset, version, cite)
+    setattr(cls, "__post_init__", __post_init__)  # noqa: B010  the class is only known to be a type here

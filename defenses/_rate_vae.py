@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from benchmark.api import Context
 from benchmark.data import ImageSet, chunks
 from benchmark.training.loader import Batches
+from benchmark.training.schedule import cosine
 from benchmark.training.train import check_finite
 from benchmark.victims._resnet import BasicBlock
 
@@ -162,7 +163,7 @@ def fit_network(
         for number, (x, y, _) in enumerate(batches):
             done = (epoch + (number / len(batches) if anneal == "step" else 0)) / epochs
             for group in optimizer.param_groups:
-                group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * done))
+                group["lr"] = cosine(lr, done)
             value, terms = loss(x, y, epoch)
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]

@@ -12,19 +12,23 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import Context, Defense, defense
-from benchmark.catalogue.spec import Value
 from benchmark.training.gradients import frozen, input_gradient
 
 
-@defense(version=1, cite="arXiv:1706.06083")
+@defense(
+    version=1,
+    cite="arXiv:1706.06083",
+    effort={"steps": 0.7},
+    toy={"steps": 2},
+)
 class AT(Defense):
     """PGD adversarial training, L-inf or L2.
 
@@ -35,21 +39,14 @@ class AT(Defense):
         steps: ascent steps a batch.
     """
 
-    effort: ClassVar[Mapping[str, float]] = {"steps": 0.7}
-    toy: ClassVar[Mapping[str, Value]] = {"steps": 2}
-
-    norm: str = "linf"
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
+    norm: Literal["linf", "l2"] = "linf"
+    eps: Annotated[float, Gt(0)] = 8 / 255
+    step: Annotated[float, Gt(0)] = 2 / 255
+    steps: Annotated[int, Ge(1)] = 10
 
     def __post_init__(self) -> None:
-        if self.norm not in ("linf", "l2"):
-            raise ValueError(f'norm="{self.norm}", expected linf or l2')
-        if self.norm == "linf" and not 0 < self.eps < 1:
+        if self.norm == "linf" and self.eps >= 1:
             raise ValueError(f"eps={self.eps} is in [0, 1] units; write 8/255, not 8")
-        if self.eps <= 0 or self.step <= 0 or self.steps < 1:
-            raise ValueError("eps and step must be positive and steps at least 1")
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         with frozen(model):

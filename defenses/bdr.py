@@ -12,6 +12,9 @@ Departures:
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import Interval
 from torch import Tensor
 
 from benchmark import Context, Defense, ImageSet, defense
@@ -27,12 +30,8 @@ class BDR(Defense):
         test: transform the test images too.
     """
 
-    bits: int = 2
+    bits: Annotated[int, Interval(ge=1, le=8)] = 2
     test: bool = False
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 8:
-            raise ValueError(f"bits={self.bits}, expected 1..8")
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
         return data.map(lambda x: reduce_bits(x, self.bits))

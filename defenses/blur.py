@@ -12,6 +12,9 @@ Departures:
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import Gt
 from torch import Tensor
 
 from benchmark import Context, Defense, ImageSet, defense
@@ -27,12 +30,8 @@ class Blur(Defense):
         test: transform the test images too.
     """
 
-    sigma: float = 1.0
+    sigma: Annotated[float, Gt(0)] = 1.0
     test: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise ValueError(f"sigma={self.sigma:g} pixels, expected a positive number")
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
         return data.map(lambda x: blur(x, self.sigma))

@@ -21,13 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from benchmark import Context, DatasetInfo, Defense, ImageSet, defense
-from benchmark.catalogue.spec import Value
 from benchmark.data import to_uint8, truncate_uint8
 from defenses._rate_vae import (
     Encoder,
@@ -129,7 +129,7 @@ class FittedDVAE:
 
     stage1: DVAENet
     stage2: DVAENet
-    rounding: str
+    rounding: Literal["trunc", "round"]
     sample_code: bool = True
 
     def apply(self, data: ImageSet, ctx: Context) -> tuple[ImageSet, Tensor, Tensor]:
@@ -172,7 +172,12 @@ class FittedDVAE:
         return (truncate_uint8(x) if self.rounding == "trunc" else to_uint8(x)).cpu()
 
 
-@defense(version=1, cite="arXiv:2405.01460")
+@defense(
+    version=1,
+    cite="arXiv:2405.01460",
+    effort={"epochs": 6.0},
+    toy={"width": 4, "latent": 4, "epochs": 1, "batch_size": 32},
+)
 class DVAE(Defense):
     """D-VAE: disentangles the perturbation in two rate-constrained stages and returns the reconstruction.
 
@@ -198,49 +203,25 @@ class DVAE(Defense):
         rounding: trunc (as released) or round.
     """
 
-    effort: ClassVar[Mapping[str, float]] = {"epochs": 6.0}
-    toy: ClassVar[Mapping[str, Value]] = {"width": 4, "latent": 4, "epochs": 1, "batch_size": 32}
-
-    width: int = 64
+    width: Annotated[int, Ge(2)] = 64
     decoder_width: int = 0
-    latent: int = 256
+    latent: Annotated[int, Ge(1)] = 256
     spatial: bool = True
     deep: bool = False
-    decoder_input: str = "code"
-    target: float = 1.0
-    kd: float = 3.0
-    rate_weight: float = 0.0
-    hinge: float = 0.002
-    hinge_weight: float = 1.0
+    decoder_input: Literal["code", "stem", "none"] = "code"
+    target: Annotated[float, Gt(0)] = 1.0
+    kd: Annotated[float, Gt(0)] = 3.0
+    rate_weight: Annotated[float, Ge(0)] = 0.0
+    hinge: Annotated[float, Ge(0)] = 0.002
+    hinge_weight: Annotated[float, Ge(0)] = 1.0
     hinge_from: int = 11
-    epochs: int = 60
-    batch_size: int = 128
+    epochs: Annotated[int, Ge(1)] = 60
+    batch_size: Annotated[int, Ge(2)] = 128
     lr: float = 0.005
-    anneal: str = "epoch"
+    anneal: Literal["epoch", "step"] = "epoch"
     clip: float = 5.0
     sample_code: bool = True
-    rounding: str = "trunc"
-
-    def __post_init__(self) -> None:
-        if self.decoder_input not in ("code", "stem", "none"):
-            raise ValueError(f'decoder_input="{self.decoder_input}", expected code, stem or none')
-        if self.anneal not in ("epoch", "step"):
-            raise ValueError(f'anneal="{self.anneal}", expected epoch or step')
-        if self.rounding not in ("trunc", "round"):
-            raise ValueError(f'rounding="{self.rounding}", expected trunc or round')
-        if self.width < 2 or self.latent < 1 or self.epochs < 1 or self.batch_size < 2:
-            raise ValueError(
-                "width and batch_size must be at least 2, latent and epochs at least 1"
-            )
-        if self.target <= 0 or self.kd <= 0:
-            raise ValueError(
-                f"rates are nats per latent position and positive; got target={self.target}, kd={self.kd}"
-            )
-        if min(self.rate_weight, self.hinge, self.hinge_weight) < 0:
-            raise ValueError(
-                f"weights and the hinge are at least 0; got rate_weight={self.rate_weight}, hinge={self.hinge}, "
-                f"hinge_weight={self.hinge_weight}"
-            )
+    rounding: Literal["trunc", "round"] = "trunc"
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
         fitted, middle, first = self._fit(data, ctx)

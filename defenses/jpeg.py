@@ -11,6 +11,9 @@ Departures:
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import Interval
 from torch import Tensor
 
 from benchmark import Context, Defense, ImageSet, defense
@@ -26,12 +29,8 @@ class JPEG(Defense):
         test: transform the test images too.
     """
 
-    quality: int = 10
+    quality: Annotated[int, Interval(ge=1, le=100)] = 10
     test: bool = False
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"quality={self.quality}, expected 1..100")
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
         return data.map(lambda x: jpeg(x, self.quality, ctx.workers))

@@ -11,14 +11,13 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from benchmark import Context, DatasetInfo, Defense, ImageSet, defense
-from benchmark.catalogue.spec import Value
 from benchmark.data import to_uint8, truncate_uint8
 from defenses._rate_vae import (
     Encoder,
@@ -56,7 +55,12 @@ class VAENet(nn.Module):
         return torch.sigmoid(self.image_decoder(code).float()), mean, log_var
 
 
-@defense(version=1, cite="arXiv:2405.01460")
+@defense(
+    version=1,
+    cite="arXiv:2405.01460",
+    effort={"epochs": 2.0},
+    toy={"width": 4, "latent": 4, "epochs": 1, "batch_size": 32},
+)
 class VAE(Defense):
     """Rate-constrained VAE: replaces each image by its reconstruction at a bounded rate.
 
@@ -75,36 +79,18 @@ class VAE(Defense):
         rounding: trunc (as released) or round.
     """
 
-    effort: ClassVar[Mapping[str, float]] = {"epochs": 2.0}
-    toy: ClassVar[Mapping[str, Value]] = {"width": 4, "latent": 4, "epochs": 1, "batch_size": 32}
-
-    width: int = 64
+    width: Annotated[int, Ge(2)] = 64
     decoder_width: int = 0
-    latent: int = 256
-    target: float = 3.0
-    rate_weight: float = 0.0
-    epochs: int = 60
-    batch_size: int = 128
+    latent: Annotated[int, Ge(1)] = 256
+    target: Annotated[float, Gt(0)] = 3.0
+    rate_weight: Annotated[float, Ge(0)] = 0.0
+    epochs: Annotated[int, Ge(1)] = 60
+    batch_size: Annotated[int, Ge(2)] = 128
     lr: float = 0.005
-    anneal: str = "epoch"
+    anneal: Literal["epoch", "step"] = "epoch"
     clip: float = 5.0
     sample_code: bool = True
-    rounding: str = "trunc"
-
-    def __post_init__(self) -> None:
-        if self.anneal not in ("epoch", "step"):
-            raise ValueError(f'anneal="{self.anneal}", expected epoch or step')
-        if self.rounding not in ("trunc", "round"):
-            raise ValueError(f'rounding="{self.rounding}", expected trunc or round')
-        if self.width < 2 or self.latent < 1 or self.epochs < 1 or self.batch_size < 2:
-            raise ValueError(
-                "width and batch_size must be at least 2, latent and epochs at least 1"
-            )
-        if self.target <= 0 or self.rate_weight < 0:
-            raise ValueError(
-                f"the rate is in nats per latent position and positive, its weight at least 0; "
-                f"got target={self.target}, rate_weight={self.rate_weight}"
-            )
+    rounding: Literal["trunc", "round"] = "trunc"
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
         net = seeded(

@@ -6,21 +6,20 @@ imports it, so that listing and planning are instant and a broken plugin hurts n
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import importlib
 import importlib.util
-import operator
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from benchmark.catalogue.card import BASES, Param, read_card
+from benchmark.catalogue.card import Card as Card
 from benchmark.catalogue.protocol import get_protocol
-from benchmark.catalogue.spec import Spec, Value, did_you_mean, format_value
+from benchmark.catalogue.spec import Spec, Value, did_you_mean, format_value, parse_value
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDERS = {
@@ -29,70 +28,12 @@ FOLDERS = {
     "dataset": ROOT / "benchmark" / "datasets",
     "victim": ROOT / "benchmark" / "victims",
 }
-BASES = {"attack": "Attack", "defense": "Defense", "dataset": "Dataset"}
-CLASS_VARS = ("norm", "needs", "filters", "effort", "trained_surrogate", "files", "later")
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (float, int),
     "str": (str,),
     "bool": (bool,),
 }
-
-
-@dataclass(frozen=True)
-class Param:
-    """One parameter: its annotation, its default, and the default as the source writes it (``8 / 255``)."""
-
-    name: str
-    type: str
-    default: Value
-    shown: str
-    doc: str = ""
-    required: bool = False
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is known of a method without importing it.
-
-    ``content`` is the sha256 of the file of a plugin, which is in the key of whatever it defines; the project's own
-    methods have none, since their ``version`` speaks for them.
-    """
-
-    kind: str
-    name: str
-    summary: str
-    version: int
-    cite: str
-    params: Mapping[str, Param]
-    file: Path
-    module: str = ""
-    norm: str = ""
-    needs: tuple[str, ...] = ()
-    overrides: frozenset[str] = field(default_factory=frozenset)
-    effort: Mapping[str, float] = field(default_factory=dict)
-    trained_surrogate: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    later: tuple[str, ...] = ()
-    content: str = ""
-
-    def unknown(self, params: Iterable[str]) -> list[str]:
-        """A message for each name among ``params`` that is no parameter of the method."""
-        return [
-            f'{self.kind} "{self.name}" has no parameter "{name}"{did_you_mean(name, sorted(self.params))}'
-            for name in params
-            if name not in self.params
-        ]
-
-    @property
-    def purifies(self) -> bool:
-        """Does the defense change the training set before training?"""
-        return "purify" in self.overrides
-
-    @property
-    def trains(self) -> bool:
-        """Does the defense act during training or at test time?"""
-        return bool(self.overrides & {"augment", "loss", "at_test"})
 
 
 @dataclass(frozen=True)
@@ -122,7 +63,8 @@ class Registry:
             self._cards[kind] = {}
             for file, name, module in self._files(kind):
                 try:
-                    card = read_card(kind, file, name, module)
+                    plugin = file.parent != FOLDERS[kind]
+                    card = read_card(kind, file, name, module, plugin)
                 except (SyntaxError, UnicodeDecodeError, OSError) as error:
                     # no kind can be read from a plugin's file then, and it is told once for all
                     broken = Broken(kind if module else "plugin", name, file, _unreadable(error))
@@ -179,8 +121,8 @@ class Registry:
         An attack's parameter called ``surrogate`` names a victim, one called ``surrogate_protocol`` a protocol.
 
         Raises:
-            ValueError: for an unknown name or parameter, a value of the wrong type, a surrogate that is no victim, or
-                its protocol that is none.
+            ValueError: for an unknown name or parameter, a value of the wrong type, one that is not among the
+                parameter's choices or not in its range, a surrogate that is no victim, or its protocol that is none.
         """
         card = self.card(kind, spec.name)
         given = {**(defaults or {}), **spec.params}
@@ -196,7 +138,7 @@ class Registry:
                 f'{kind} "{spec.name}" needs {", ".join(missing)}; write {spec.name}[{missing[0]}=...]'
             )
         full = {
-            name: _typed(kind, spec.name, param, given.get(name, param.default))
+            name: _checked(kind, spec, param, given.get(name, param.default))
             for name, param in card.params.items()
         }
         if kind == "attack":
@@ -223,7 +165,11 @@ class Registry:
                     ) from error
 
     def load(self, kind: str, name: str) -> Any:
-        """Imports the method's file and returns its class (for a victim, the module)."""
+        """Imports the method's file and returns its class (for a victim, the module).
+
+        Raises:
+            ValueError: if the file defines no such class, or the class has other parameters or methods than its card.
+        """
         card = self.card(kind, name)
         if card.module:
             module = importlib.import_module(card.module)
@@ -237,6 +183,7 @@ class Registry:
                 and value.__module__ == module.__name__
                 and _is_method(value, kind)
             ):
+                _check_as_read(card, value)
                 value.name = name  # type: ignore[attr-defined]
                 return value
         raise ValueError(
@@ -289,184 +236,39 @@ def _unreadable(error: SyntaxError | UnicodeDecodeError | OSError) -> str:
     return f"line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
 
 
-def read_card(kind: str, file: Path, name: str, module: str = "") -> Card | None:
-    """Reads a method's card from its source; None if the file holds no method of that kind.
-
-    Raises:
-        SyntaxError: if the file is not Python.
-        ValueError: if a default is not a literal, or the decorator lacks ``version`` or ``cite``.
-    """
-    source = file.read_bytes()
-    tree = ast.parse(source.decode(), filename=str(file))
-    content = "" if file.parent == FOLDERS[kind] else hashlib.sha256(source).hexdigest()
-    if kind == "victim":
-        if not any(
-            isinstance(node, ast.FunctionDef) and node.name == "build" for node in tree.body
-        ):
-            return None
-        summary = (ast.get_docstring(tree) or "").partition("\n")[0]
-        return Card(
-            kind, name, summary, _victim_version(tree), "", {}, file, module, content=content
-        )
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and (call := _decorated(node, kind)) is not None:
-            return replace(_class_card(kind, file, name, module, node, call), content=content)
-    return None
+def _checked(kind: str, spec: Spec, param: Param, value: Value) -> Value:
+    """``value`` as the parameter's type and within its limits."""
+    value = _typed(kind, spec.name, param, value)
+    if problem := param.limits.problem(param.name, value, param.doc, _written(spec, param, value)):
+        raise ValueError(f'{kind} "{spec.name}": {problem}')
+    return value
 
 
-def _victim_version(tree: ast.Module) -> int:
-    """``VERSION = 2`` at the top of a victim's file; 1 where there is none."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":
-            version = _literal(node.value, "VERSION")
-            if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-                raise ValueError(
-                    f"VERSION = {version!r} of a victim is not a whole number from 1 on"
-                )
-            return version
-    return 1
+def _written(spec: Spec, param: Param, value: Value) -> str:
+    """The value as the user wrote it in the spec, such as ``300/255``; empty if it came from elsewhere."""
+    match = re.search(rf"\b{param.name}\s*=\s*([^,\]]+)", spec.label)
+    text = match[1].strip() if match else ""
+    return text if match and parse_value(text) == value else ""
 
 
-def _class_card(
-    kind: str, file: Path, name: str, module: str, node: ast.ClassDef, call: ast.Call
-) -> Card:
-    about = {keyword.arg: _literal(keyword.value, f"@{kind}") for keyword in call.keywords}
-    if not isinstance(about.get("version"), int) or not isinstance(about.get("cite"), str):
-        raise ValueError(f'@{kind} of class {node.name} needs version=<int> and cite="<source>"')
-    fields, class_vars = _members(node)
-    params = {**_base_params(kind), **fields}
-    docs = ast.get_docstring(node) or ""
-    needs = class_vars.get("needs", ())
-    for variable in ("files", "later"):
-        if unknown := [name for name in class_vars.get(variable, ()) if name not in params]:
-            raise ValueError(
-                f"{variable} of class {node.name} names {', '.join(unknown)}, which is no parameter"
-            )
-    always = {
-        *class_vars.get("files", ()),
-        *class_vars.get("trained_surrogate", ()),
-        *(name for name in params if params[name].required),
-    }
-    if unfit := [name for name in class_vars.get("later", ()) if name in always]:
-        raise ValueError(
-            f"later of class {node.name} names {', '.join(unfit)}, which is required, a file or decides a surrogate's training"
-        )
-    return Card(
-        kind=kind,
-        name=name,
-        summary=docs.partition("\n")[0],
-        version=about["version"],
-        cite=about["cite"],
-        params=params,
-        file=file,
-        module=module,
-        norm=str(class_vars.get("norm", "linf" if kind == "attack" else "")),
-        needs=tuple(needs) if isinstance(needs, (tuple, list)) else (str(needs),),
-        overrides=frozenset(item.name for item in node.body if isinstance(item, ast.FunctionDef)),
-        effort=class_vars.get("effort", {}),
-        trained_surrogate=tuple(class_vars.get("trained_surrogate", ())),
-        files=tuple(class_vars.get("files", ())),
-        later=tuple(class_vars.get("later", ())),
-    )
-
-
-@cache
-def _base_params(kind: str) -> Mapping[str, Param]:
-    """Parameters that every method of a kind has, from the base class in api.py."""
-    tree = ast.parse((ROOT / "benchmark" / "api.py").read_text(encoding="utf-8"))
+def _check_as_read(card: Card, cls: type) -> None:
+    """Refuse a class that differs from its card: planning reads the file, and running uses the class."""
     base = next(
-        node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == BASES[kind]
+        ancestor
+        for ancestor in cls.__mro__
+        if (ancestor.__module__, ancestor.__name__) == ("benchmark.api", BASES[card.kind])
     )
-    return _members(base)[0]
-
-
-def _members(node: ast.ClassDef) -> tuple[dict[str, Param], dict[str, Any]]:
-    fields: dict[str, Param] = {}
-    class_vars: dict[str, Any] = {}
-    docs = _parameter_docs(ast.get_docstring(node) or "")
-    for item in node.body:
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-            name, kind = item.target.id, ast.unparse(item.annotation)
-            if kind.startswith("ClassVar"):
-                class_vars[name] = _literal(item.value, name) if item.value is not None else None
-                continue
-            default = None if item.value is None else _literal(item.value, f"{node.name}.{name}")
-            if not isinstance(default, (bool, int, float, str, type(None))):
-                raise ValueError(
-                    f"default of {node.name}.{name} is a {type(default).__name__}; parameters are numbers, text or bool"
-                )
-            shown = format_value(default)
-            if item.value is not None and not isinstance(default, (bool, str, type(None))):
-                shown = ast.unparse(item.value)  # as people wrote it: 8/255
-            fields[name] = Param(
-                name, kind, default, shown, docs.get(name, ""), required=item.value is None
-            )
-        elif (
-            isinstance(item, ast.Assign)
-            and isinstance(target := item.targets[0], ast.Name)
-            and target.id in CLASS_VARS
-        ):
-            class_vars[target.id] = _literal(item.value, target.id)
-    return fields, class_vars
-
-
-def _parameter_docs(docstring: str) -> dict[str, str]:
-    """The lines ``name: text`` of a docstring's ``Parameters:`` section."""
-    docs: dict[str, str] = {}
-    inside, last = False, ""
-    for line in docstring.splitlines():
-        if line.strip() in ("Parameters:", "Args:"):
-            inside = True
-        elif inside and not line.strip():
-            break
-        elif inside:
-            name, colon, text = line.strip().partition(":")
-            if colon and name.isidentifier():
-                docs[name], last = text.strip(), name
-            elif last:
-                docs[last] += " " + line.strip()
-    return docs
-
-
-def _decorated(node: ast.ClassDef, kind: str) -> ast.Call | None:
-    for decorator in node.decorator_list:
-        if isinstance(decorator, ast.Call):
-            target = decorator.func
-            called = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
-            if called == kind:
-                return decorator
-    return None
-
-
-_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-}
-
-
-def _literal(node: ast.expr, where: str) -> Any:
-    """The value of a literal or of arithmetic on literals; nothing is executed."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, (ast.Tuple, ast.List)):
-        return tuple(_literal(item, where) for item in node.elts)
-    if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
-        return {
-            _literal(key, where): _literal(item, where)
-            for key, item in zip(node.keys, node.values, strict=True)
-            if key is not None
-        }
-    if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
-        return _OPERATORS[type(node.op)](_literal(node.operand, where))
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        return _OPERATORS[type(node.op)](_literal(node.left, where), _literal(node.right, where))
-    raise ValueError(
-        f"{where} = {ast.unparse(node)} is not a literal; write a number, a text, a bool, or arithmetic such as 8 / 255"
-    )
+    hooks = {name for name, value in vars(base).items() if callable(value) and name[0] != "_"}
+    has = {name for name in hooks if getattr(cls, name) is not getattr(base, name)}
+    has |= {item.name for item in fields(cls)}
+    read = (card.overrides & hooks) | set(card.params)
+    if differing := sorted(has ^ read):
+        seen = "has" if set(differing) & has else "no longer has"
+        raise ValueError(
+            f'class {cls.__name__} of {card.kind} "{card.name}" {seen} {", ".join(differing)}, which planning '
+            "does not see, since it reads the file without running it; define it in the class, or in a base class "
+            "of the same file or of a file _*.py beside it"
+        )
 
 
 def _typed(kind: str, method: str, param: Param, value: Value) -> Value:

@@ -140,8 +140,12 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def did_you_mean(wrong: str, known: list[str]) -> str:
-    """`` did you mean "x"?`` if something known is near, and the list of what is known."""
+def nearest(wrong: str, known: list[str]) -> str:
+    """``; did you mean "x"?`` if something known is near; else nothing."""
     near = get_close_matches(wrong, known, n=1, cutoff=0.5)
-    hint = f'; did you mean "{near[0]}"?' if near else ";"
-    return f"{hint} available: {', '.join(known) or '(nothing)'}"
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def did_you_mean(wrong: str, known: list[str]) -> str:
+    """The hint of ``nearest``, and the list of what is known."""
+    return f"{nearest(wrong, known) or ';'} available: {', '.join(known) or '(nothing)'}"

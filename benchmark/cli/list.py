@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from benchmark.catalogue.card import Param
 from benchmark.catalogue.protocol import PROTOCOLS, get_protocol
 from benchmark.catalogue.registry import Registry
 from benchmark.cli.console import console, errors
@@ -93,8 +94,15 @@ def list_methods(kind: str, name: str | None, registry: Registry, console: Conso
             highlight=False,
         )
         for param in card.params.values():
-            default = "(required)" if param.required else f"= {param.shown}"
             console.print(
-                f"    {param.name}: {escape(param.type)} {escape(default)}  [dim]{escape(param.doc)}[/dim]",
-                highlight=False,
+                f"    {escape(_declared(param))}  [dim]{escape(param.doc)}[/dim]", highlight=False
             )
+
+
+def _declared(param: Param) -> str:
+    """Name, type or choices, default and range: ``granularity: sample or class = sample``, ``eps: float = 8 / 255, 0 < eps <= 1``."""
+    default = "(required)" if param.required else f"= {param.shown}"
+    limits = param.limits.shown(param.name)
+    if param.limits.choices:
+        return f"{param.name}: {limits} {default}"
+    return f"{param.name}: {param.type} {default}" + (f", {limits}" if limits else "")

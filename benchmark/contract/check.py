@@ -1,7 +1,7 @@
 """Contract tests on one attack or defense, ours or a stranger's: does it keep the promises of its kind?
 
-They run on a small toy set. A method that trains a network says with the class variable ``toy`` how to be quick here, for
-example ``toy: ClassVar[Mapping[str, Value]] = {"surrogate": "resnet10_w16", "max_rounds": 2}``. Of a method that needs what
+They run on a small toy set. A method that trains a network says in its decorator how to be quick
+here, for example ``toy={"surrogate": "resnet10_w16", "max_rounds": 2}``. Of a method that needs what
 ``toy`` cannot hold, such as the path of a file, only the card and the documentation are looked at.
 """
 
@@ -173,7 +173,7 @@ def _card(subject: Subject) -> str:
             same,
             f"parameter {name}: the file shows {param.default!r} but the class has {default!r}",
         )
-    for name in ("version", "cite") + (("norm", "files") if card.kind == "attack" else ("needs",)):
+    for name in ("version", "cite") + (("files",) if card.kind == "attack" else ("needs",)):
         seen, has = getattr(card, name), getattr(cls, name)
         require(
             seen == has,

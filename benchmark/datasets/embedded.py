@@ -10,10 +10,11 @@ arithmetic is elementwise float64, and the sines are rounded, so that the last b
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from numpy.typing import NDArray
 
 from benchmark import Context, Dataset, DatasetInfo, ImageSet, Splits, dataset
@@ -49,11 +50,7 @@ class Embedded(Dataset):
     """
 
     seed: int = 0
-    scenes: int = 3
-
-    def __post_init__(self) -> None:
-        if self.scenes < 1:
-            raise ValueError(f"scenes={self.scenes}, expected at least 1")
+    scenes: Annotated[int, Ge(1)] = 3
 
     def load(self, root: Path, ctx: Context, download: bool = False) -> Splits:
         from sklearn.datasets import load_digits, load_sample_images

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -57,15 +58,9 @@ class Folder(Dataset):
     """
 
     path: str
-    size: int = 32
-    on_error: str = "stop"
+    size: Annotated[int, Interval(ge=8, le=1024)] = 32
+    on_error: Literal["stop", "skip"] = "stop"
     hflip: bool = True
-
-    def __post_init__(self) -> None:
-        if self.on_error not in ("stop", "skip"):
-            raise ValueError(f'on_error="{self.on_error}", expected stop or skip')
-        if not 8 <= self.size <= 1024:
-            raise ValueError(f"size={self.size}, expected 8 to 1024 pixels")
 
     def load(self, root: Path, ctx: Context, download: bool = False) -> Splits:
         top = Path(self.path).expanduser()

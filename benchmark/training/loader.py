@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data import ImageSet
+from benchmark.training.crop import cropped
 
 
 class Batches:
@@ -71,13 +72,9 @@ class Batches:
         if self.crop:
             rows = nn.functional.pad(rows, (0, 0, *[self.crop] * 4))
             top, left = self._draw(2 * self.crop + 1, count), self._draw(2 * self.crop + 1, count)
-            down = (top[:, None] + torch.arange(self.height, device=self.device))[:, :, None]
-            along = left[:, None] + torch.arange(self.width, device=self.device)
-            if self.flip:
-                along = torch.where(self._draw(2, count)[:, None] == 1, along.flip(1), along)
-            rows = rows[
-                torch.arange(count, device=self.device)[:, None, None], down, along[:, None, :]
-            ]
+            flip = self._draw(2, count) if self.flip else None
+            every = torch.arange(count, device=self.device)
+            rows = cropped(rows, every, top, left, self.height, self.width, flip)
         elif self.flip:
             rows = torch.where(self._draw(2, count)[:, None, None, None] == 1, rows.flip(2), rows)
         return rows.to(torch.float32).div_(255).permute(0, 3, 1, 2)

@@ -15,6 +15,7 @@ from benchmark.catalogue.protocol import Protocol
 from benchmark.catalogue.registry import Registry
 from benchmark.data import DatasetInfo, ImageSet, chunks
 from benchmark.training.loader import Batches
+from benchmark.training.schedule import cosine
 
 TEST_BATCH = 64  # images; so many small ones stay in a CPU's cache
 TRAIN_SAMPLE = 1000  # training images whose accuracy is measured at the end
@@ -51,11 +52,7 @@ def build_victim(
 def learning_rate(protocol: Protocol, step: int, steps_per_epoch: int) -> float:
     """The learning rate of one step."""
     if protocol.schedule == "cosine":  # constant within an epoch, as in the papers' code
-        return (
-            protocol.lr
-            * 0.5
-            * (1 + math.cos(math.pi * (step // steps_per_epoch) / protocol.epochs))
-        )
+        return cosine(protocol.lr, step // steps_per_epoch, protocol.epochs)
     done = (step + 1) / (protocol.epochs * steps_per_epoch)
     return protocol.lr * min(done / protocol.warmup, (1 - done) / (1 - protocol.warmup) + 1e-3)
 

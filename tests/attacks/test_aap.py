@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from attacks import _descent, aap, tap
 from attacks._augment import augment
-from attacks._descent import Ball
 from attacks.aap import AAP
 from attacks.tap import TAP
 from benchmark import Context, ImageSet
 from benchmark.catalogue.registry import Registry
 from benchmark.data import to_float
 from benchmark.running.verify import verify_poison
+from benchmark.training.ball import Ball
 from benchmark.training.surrogate import train_surrogate
 from support.counting_net import build_counting_net
 
@@ -56,7 +56,7 @@ def test_without_strength_it_is_tap_without_augmentation(
     targeted: bool, toy: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tap, "SHIFT", 0.0)  # and the toy set has no mirror images
-    monkeypatch.setattr(Ball, "normal_start", lambda ball, chunk, ctx: chunk.x)
+    monkeypatch.setattr(Ball, "normal_start", lambda ball, x, length, generator: x)
     plain = TAP(targeted=targeted, steps=5, step_share=0.2, restarts=1)
     mine, theirs = Context(), Context()
     expected = plain.poison(toy, theirs).fingerprint

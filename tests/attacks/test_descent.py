@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from attacks import _descent
 from attacks._descent import (
-    Ball,
     Chunk,
     check_shift,
     craft,
@@ -21,6 +20,7 @@ from attacks._descent import (
     gradient_of,
     targets,
 )
+from attacks._l2 import rounded_within
 from attacks.hypo import Hypo
 from attacks.sep import SEP
 from attacks.tap import TAP
@@ -28,6 +28,7 @@ from benchmark import Attack, Context, ImageSet
 from benchmark.data import L2_AIM, to_float, to_uint8
 from benchmark.running.verify import verify_poison
 from benchmark.training import surrogate
+from benchmark.training.ball import Ball
 from support.counting_net import build_counting_net
 from support.sets import random_set
 
@@ -55,59 +56,16 @@ def no_opinion(chunk: Chunk, images: Tensor) -> tuple[Tensor, Tensor]:
     return torch.zeros(len(images)), torch.ones(len(images))
 
 
-def test_a_sign_step_has_its_length_and_stays_in_ball_and_range() -> None:
-    x = torch.tensor([0.5, 0.5, 0.5, 0.01, 0.99]).view(1, 1, 1, 5)
-    gradient = torch.tensor([3.0, -1e-30, 0.0, 1.0, -1.0]).view(1, 1, 1, 5)
-    once = Ball("linf", 0.1).step(x, gradient, 0.06, x)
-    assert once.flatten().tolist() == pytest.approx([0.44, 0.56, 0.5, 0.0, 1.0], abs=1e-7)
-    twice = Ball("linf", 0.1).step(once, gradient, 0.06, x)
-    assert twice.flatten().tolist() == pytest.approx([0.4, 0.6, 0.5, 0.0, 1.0], abs=1e-7)
-
-
-@pytest.mark.parametrize("scale", [1.0, 1e-25])
-def test_an_l2_step_goes_along_the_gradient_of_each_image(scale: float) -> None:
-    x = torch.full((2, 1, 1, 2), 0.5)
-    gradient = scale * torch.tensor([[3.0, -4.0], [0.0, 0.0]]).view(2, 1, 1, 2)
-    once = Ball("l2", 0.2).step(x, gradient, 0.05, x)
-    assert once.flatten().tolist() == pytest.approx([0.47, 0.54, 0.5, 0.5], abs=1e-7)
-
-
-def test_an_l2_ball_has_its_radius() -> None:
-    x, generator = torch.full((4, 3, 8, 8), 0.5), torch.Generator().manual_seed(0)
-    moved = x + 0.2 * torch.randn(x.shape, generator=generator)
-    moved[3] = x[3] + 0.001
-    change = Ball("l2", 0.3).project(moved, x) - x
-    assert change[:3].flatten(1).norm(dim=1).tolist() == pytest.approx([0.3] * 3, rel=1e-5)
-    assert torch.allclose(
-        F.cosine_similarity(change.flatten(1), (moved - x).flatten(1)), torch.ones(4)
-    )
-    assert torch.allclose(change[3], moved[3] - x[3], atol=1e-7)
-
-
 def test_l2_changes_that_rounding_makes_too_long_are_shortened_and_no_others() -> None:
     x = torch.full((2, 3, 32, 32), 128 / 255)
     changed = x.clone()
     changed[0] += 0.6 / 255  # rounds to a whole level: 1/0.6 of its length
     changed[1, 0, 0, 0] += 20.4 / 255
     eps = 0.6 / 255 * math.sqrt(3072)
-    out = Ball("l2", eps).rounded(changed, x)
+    out = rounded_within(x, changed - x, eps)
     assert float((to_float(out) - x).flatten(1).norm(dim=1).max()) <= L2_AIM * eps
     assert not (out[0] != 128).any()
     assert torch.equal(out[1], to_uint8(changed[1]))
-
-
-def test_a_random_start_is_noise_of_the_chunk_within_the_ball() -> None:
-    data = random_set(20, 4)
-    chunk = whole(data.with_x(torch.full_like(data.x, 128)))
-    start = LINF.normal_start(chunk, Context())
-    change = 255 * (start - chunk.x)
-    assert float(change.abs().max()) == pytest.approx(8, abs=1e-3)
-    assert (
-        0.25 < float((change.abs() > 7.99).float().mean()) < 0.4
-    )  # beyond one standard deviation: 0.317
-    assert torch.equal(start, LINF.normal_start(chunk, Context()))
-    other = Chunk("restart 0 chunk 1", chunk.x, chunk.y, chunk.progress)
-    assert not torch.equal(start, LINF.normal_start(other, Context()))
 
 
 def test_chunks_change_nothing_and_all_images_stay_in_place(small_chunks: None) -> None:
@@ -175,7 +133,7 @@ def test_a_killed_run_goes_on_with_the_chunk_it_was_at(tmp_path: Path, small_chu
             LINF,
             3,
             2 / 255,
-            LINF.normal_start(chunk, Context()),
+            LINF.normal_start(chunk.x, 8 / 255, Context().generator(chunk.name)),
         )
 
     def judge(chunk: Chunk, images: Tensor) -> tuple[Tensor, Tensor]:

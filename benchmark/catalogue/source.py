@@ -1,0 +1,134 @@
+"""Reading Python source without running it: literals, imports, and the classes that a class derives from."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One Python file.
+
+    Attributes:
+        file: where it lies.
+        package: the package that it is imported from, such as ``attacks``; empty for a file given with ``--plugin``.
+        text: its bytes.
+    """
+
+    file: Path
+    package: str
+    text: bytes
+
+    @classmethod
+    def read(cls, file: Path, package: str) -> Source:
+        return cls(file, package, file.read_bytes())
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The syntax tree. Raises SyntaxError if the file is not Python."""
+        return ast.parse(self.text.decode(), filename=str(self.file))
+
+    @cached_property
+    def classes(self) -> Mapping[str, ast.ClassDef]:
+        """The classes at the top of the file."""
+        return {node.name: node for node in self.tree.body if isinstance(node, ast.ClassDef)}
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """What the names imported at the top stand for: ``{"Literal": "typing.Literal"}``."""
+        found: dict[str, str] = {}
+        for node in self.tree.body:
+            if isinstance(node, ast.Import):
+                for item in node.names:
+                    found[item.asname or item.name.partition(".")[0]] = (
+                        item.name if item.asname else item.name.partition(".")[0]
+                    )
+            elif isinstance(node, ast.ImportFrom) and node.level <= 1:
+                module = [self.package] if node.level else []
+                module += [node.module] if node.module else []
+                for item in node.names:
+                    found[item.asname or item.name] = ".".join([*module, item.name])
+        return found
+
+    def lineage(self, node: ast.ClassDef) -> Iterator[tuple[Source, ast.ClassDef]]:
+        """The classes that ``node`` derives from, those it overrides first, and at last ``node`` itself.
+
+        A base class is followed if it stands in the same file or in a ``_*.py`` beside it. Others, among them Attack
+        and Defense, are left out.
+        """
+        yield from self._lineage(node, set())
+
+    def _lineage(
+        self, node: ast.ClassDef, seen: set[tuple[Path, str]]
+    ) -> Iterator[tuple[Source, ast.ClassDef]]:
+        if (self.file, node.name) in seen:
+            return
+        seen.add((self.file, node.name))
+        for base in reversed(node.bases):
+            name = qualified(base.value if isinstance(base, ast.Subscript) else base, self.names)
+            if (found := self._find(name)) is not None:
+                source, parent = found
+                yield from source._lineage(parent, seen)
+        yield self, node
+
+    def _find(self, name: str) -> tuple[Source, ast.ClassDef] | None:
+        """The class that a name of this file stands for, if it stands here or in a ``_*.py`` of the same package."""
+        if name in self.classes:
+            return self, self.classes[name]
+        module, _, own = name.rpartition(".")
+        package, _, stem = module.rpartition(".")
+        file = self.file.parent / f"{stem}.py"
+        if not self.package or package != self.package or stem[:1] != "_" or not file.is_file():
+            return None
+        other = Source.read(file, self.package)
+        return (other, other.classes[own]) if own in other.classes else None
+
+
+def qualified(node: ast.expr, names: Mapping[str, str]) -> str:
+    """The name behind an expression, as it was imported: ``t.Literal`` is ``typing.Literal`` after ``import typing as t``."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id, node.id)
+    if isinstance(node, ast.Attribute):
+        return f"{qualified(node.value, names)}.{node.attr}"
+    return ""
+
+
+def literal(node: ast.expr, where: str) -> Any:
+    """The value of a literal or of arithmetic on literals; nothing is executed.
+
+    Raises:
+        ValueError: for anything else; the message begins with ``where``.
+    """
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return tuple(literal(item, where) for item in node.elts)
+    if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
+        return {
+            literal(key, where): literal(item, where)
+            for key, item in zip(node.keys, node.values, strict=True)
+            if key is not None
+        }
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](literal(node.operand, where))
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](literal(node.left, where), literal(node.right, where))
+    raise ValueError(
+        f"{where} = {ast.unparse(node)} is not a literal; "
+        "write a number, a text, a bool, or arithmetic such as 8 / 255"
+    )

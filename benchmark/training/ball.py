@@ -1,0 +1,81 @@
+"""The ball of allowed changes around an image: what attacks and adversarial training share of projected gradient steps.
+
+A step along a gradient is written out where it is taken, so that its direction can be read:
+``ball.project(current - length * ball.direction(gradient), x)`` goes down a loss; with ``+`` it goes up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ball:
+    """The changes of at most ``eps``, in [0, 1] units of ``norm``; the norm is taken for each image.
+
+    All methods take and give float tensors (B, C, H, W); an image is in [0, 1].
+    """
+
+    norm: Literal["linf", "l2"]
+    eps: float
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """Return the steepest direction of length 1: the gradient's sign (linf), or the gradient over its length (l2).
+
+        An L2 gradient of 0 stays 0. NaN stays NaN, so that a diverged network does not pass unseen.
+        """
+        if self.norm == "l2":
+            gradient = gradient.double()  # squares of small gradients would be lost in float32
+            return (gradient / lengths(gradient).clamp_min(1e-300)).float()
+        return gradient.sign() + 0 * gradient  # the sign of NaN is 0, which would hide it
+
+    def within(self, delta: Tensor) -> Tensor:
+        """Return the changes of the ball that are nearest to ``delta``."""
+        if self.norm == "l2":
+            return delta * (self.eps / lengths(delta)).clamp(max=1)
+        return delta.clamp(-self.eps, self.eps)
+
+    def project(self, moved: Tensor, x: Tensor) -> Tensor:
+        """Return the images of the ball around ``x`` that are nearest to ``moved``; then clip to [0, 1]."""
+        return (x + self.within(moved - x)).clamp_(0, 1)
+
+    def random_change(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw a change for each image of ``x``: uniform values (linf), or a uniform direction and a uniform length (l2).
+
+        Args:
+            x: gives the shape and the device.
+            generator: on the CPU, so that every device gets the same numbers.
+
+        Returns:
+            Changes within the ball, in channels-last memory.
+        """
+        if self.norm == "l2":
+            drawn = self.direction(torch.randn(x.shape, generator=generator))
+            drawn *= self.eps * torch.rand(len(x), 1, 1, 1, generator=generator)
+        else:
+            drawn = torch.empty(x.shape).uniform_(-self.eps, self.eps, generator=generator)
+        return drawn.to(x.device, memory_format=torch.channels_last, non_blocking=True)
+
+    def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return ``x`` with a ``random_change``, clipped to [0, 1]."""
+        return (x + self.random_change(x, generator)).clamp_(0, 1)
+
+    def normal_start(self, x: Tensor, length: float, generator: torch.Generator) -> Tensor:
+        """Return ``x`` with ``length`` times standard normal noise, projected.
+
+        Args:
+            length: standard deviation of a value's change, in [0, 1] units.
+            generator: on the CPU, so that every device gets the same numbers.
+        """
+        noise = torch.randn(x.shape, generator=generator).to(x.device, non_blocking=True)
+        return self.project(x + length * noise, x)
+
+
+def lengths(delta: Tensor) -> Tensor:
+    """Return the L2 length of each image's change, (B, 1, 1, 1)."""
+    found: Tensor = torch.linalg.vector_norm(delta, dim=(1, 2, 3), keepdim=True)
+    return found
