@@ -100,7 +100,7 @@ def search(
                 return Found(tuple(candidates), accepted)
     raise ValueError(
         f"found {len(candidates)} of {count} processes whose responses differ by"
-        f" {wanted:g} among {TRIES} tries; lower response"
+        f" {wanted:g} among {TRIES} tries; lower response or take another kernels_seed"
     )
 
 
