@@ -1,8 +1,8 @@
 """Autoregressive processes: how one runs, how two are told apart, and the search for many.
 
-Source: Sandoval-Segura, Singla, Geiping, Goldblum, Goldstein, Jacobs, "Autoregressive Perturbations
-for Data Poisoning", NeurIPS 2022, arXiv:2206.03693. The rule by which the search accepts a kernel is
-that of the authors' code. ``perf/ar_kernels.py`` writes the kernels that uebench ships.
+Source: Sandoval-Segura, Singla, Geiping, Goldblum, Goldstein, Jacobs, "Autoregressive
+Perturbations for Data Poisoning", NeurIPS 2022, arXiv:2206.03693. The search accepts a kernel by
+the rule of the authors' code. ``perf/ar_kernels.py`` writes the kernels that uebench ships.
 """
 
 from __future__ import annotations
@@ -66,10 +66,11 @@ def search(
     least: float = 0.0,
     progress: Callable[[int, int], None] = lambda found, tried: None,
 ) -> Found:
-    """Find kernels that stay short and that differ from each other; the first K do not depend on ``count``.
+    """Find kernels whose signals stay short and that differ from each other.
 
-    A kernel is accepted if its trial signals are at most ``LONGEST`` long and if the last of them,
-    scaled to length 1, gives every accepted kernel's filter a response of at least ``least``.
+    The search accepts a kernel if its trial signals are at most ``LONGEST`` long, and if every
+    filter accepted before responds to the last of them, scaled to length 1, with ``least`` or more.
+    More kernels begin with the same ones as fewer.
 
     Args:
         least: 0 means ``required_response``.

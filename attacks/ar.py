@@ -9,10 +9,12 @@ Departures:
   running the process on unit vectors along anti-diagonals, whose cells do not depend on each other. The release visits pixel
   after pixel.
 - Images are rounded to nearest; noise that rounding makes more than 0.9 % longer than the budget is shortened by 1 % at a time.
-- Kernels are our own draws, accepted by the rule of the released search. One set serves every number of classes: its first ten
-  kernels differ by the 10 that the release asks of ten classes, later ones by the 3 that it asks of a hundred.
-- A kernel with any trial signal that overflows is refused. The release looks for that in the last trial only: its first kernels
-  for 100 classes hold one that turns its class black (issue 3 of the release).
+- Kernels are our own draws, accepted by the rule of the released search. One set serves every
+  number of classes: its first ten kernels differ by the 10 that the release asks of ten classes,
+  later ones by the 3 that it asks of a hundred.
+- A kernel with any trial signal that overflows is refused. The release looks for that in the last
+  trial only: its first kernels for 100 classes hold one that turns its class black (issue 3 of the
+  release).
 - Images with a side above 32 pixels are tiled: processes whose kernels sum to 1 are unstable, and on 224 pixels most would
   put nearly all of their energy into one corner. The release has no such sets but STL-10 and gives no result for ImageNet.
 - ``eps`` is the L2 budget at 3x32x32 and grows with the square root of the image's size: 3.0 at 96 pixels, as released, and

@@ -1,4 +1,4 @@
-"""What is particular to AR: the linear map is the process, kernels follow the released rule, each class answers to its own filter."""
+"""What is particular to AR: its kernels follow the released rule, and a class has one process."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_shipped_kernels_are_those_of_the_search() -> None:
 
 
 def test_search_equals_the_loop_over_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One candidate after another, all trials in full, each filter by itself; less is asked, so that five are soon found."""
+    """One candidate after another, trials in full, each filter by itself; ``least`` is low."""
     ctx, wanted = Context(seed_axes=("ar kernels", 6)), 4.0
     stream, numbers, kept = ctx.generator("candidates"), list[int](), list[Tensor]()
     for number in range(1000):
@@ -132,7 +132,7 @@ def test_search_equals_the_loop_over_candidates(monkeypatch: pytest.MonkeyPatch)
 
 
 def released_response(signal: Tensor, kernel: Tensor) -> float:
-    """Windows times filter, summed over channels and cells, and the positive part of these summed."""
+    """Windows times filter, summed over channels and cells; the positive sums together."""
     windows = signal.unfold(1, 3, 1).unfold(2, 3, 1)  # (C, rows, columns, 3, 3)
     filters = kernel.clone()
     filters[:, 2, 2] = -1
@@ -141,7 +141,7 @@ def released_response(signal: Tensor, kernel: Tensor) -> float:
 
 
 def test_response_sums_channels_before_the_positive_part() -> None:
-    """In one channel the cell times -1, in another the same cell times 1 and no more: what is left is by hand."""
+    """Worked out by hand; a positive part in each channel would give 8."""
     signal = torch.zeros(1, 2, 3, 4, dtype=torch.float64)
     signal[0, 0, 2, 2], signal[0, 1, 0, 0], signal[0, 1, 0, 1] = 2, 3, 5
     kernels = torch.zeros(1, 2, 3, 3, dtype=torch.float64)
@@ -155,7 +155,7 @@ def test_ten_and_a_hundred_classes_share_their_first_kernels(kernels: Tensor) ->
 
 
 def test_shipped_kernels_differ_as_released_ones() -> None:
-    """Released kernels for ten classes have a median of 11.5, kernels of version 2 had 4.7 to 6.1."""
+    """The ten released kernels have a median of 11.5."""
     generator, pairs = torch.Generator().manual_seed(0), []
     ten = shipped().kernels[:10]
     for label, kernel in enumerate(ten):
@@ -237,6 +237,6 @@ def test_processes_that_cannot_be_told_apart_are_an_error(monkeypatch: pytest.Mo
     monkeypatch.setattr(_ar_kernels, "TRIES", 1024)
     with pytest.raises(
         ValueError,
-        match=r"found \d+ of 50 processes whose responses differ by 100 among 1024 tries; lower response or take",
+        match=r"found \d+ of 50 processes whose responses differ by 100 among 1024 tries; lower",
     ):
         AR(response=100.0).kernels(info(50), Context())
