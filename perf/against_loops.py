@@ -20,8 +20,9 @@ from _common import machine, median, print_table, random_images, seconds, verdic
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import to_tensor
 
+from attacks._ar_kernels import MARGIN, TILE, signal_map
 from attacks._min_min import MinMin
-from attacks.ar import AR, MARGIN, TILE, signal_map
+from attacks.ar import AR
 from attacks.em import NOISE_BATCH
 from attacks.ops import OPS
 from benchmark import Context, ImageSet
