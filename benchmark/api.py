@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.catalogue.spec import Value
+from benchmark.catalogue.spec import Value, defaults_by_choice
 from benchmark.data import DatasetInfo, ImageSet, Splits
 from benchmark.keys import axis_seed
 
@@ -119,6 +119,8 @@ class Method:
     training it counts extra passes for each epoch of the victim. ``toy`` holds parameters small enough for the contract tests.
     ``later`` names parameters that came after results had been published, with defaults that leave those results as they are:
     at its default such a parameter is not part of a result's key.
+    ``by_choice`` holds the defaults that a choice brings: with ``{"norm=l2": {"eps": 0.5}}``, ``eps`` is 0.5 by default where
+    ``norm`` is ``l2``.
     """
 
     name: ClassVar[str] = ""
@@ -127,6 +129,7 @@ class Method:
     effort: ClassVar[Mapping[str, float]] = {}
     toy: ClassVar[Mapping[str, Value]] = {}
     later: ClassVar[tuple[str, ...]] = ()
+    by_choice: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
 
 
 class Attack(Method):
@@ -222,11 +225,24 @@ def _decorator(base: type[Method], version: int, cite: str) -> Callable[[C], C]:
         if not issubclass(cls, base):
             raise TypeError(f"{cls.__name__} must derive from {base.__name__}")
         dataclass(frozen=True, kw_only=True)(cls)  # in place
+        if cls.by_choice:
+            _fill_in_by_choice(cls)
         setattr(cls, "version", version)  # noqa: B010  the class is only known to be a type here
         setattr(cls, "cite", cite)  # noqa: B010
         return cls
 
     return wrap
+
+
+def _fill_in_by_choice(cls: type[Method]) -> None:
+    """Let the constructor take the defaults that a choice brings, as a spec does."""
+    plain: dict[str, Any] = {item.name: item.default for item in fields(cls)}  # type: ignore[arg-type]
+    build = cls.__init__
+
+    def __init__(self: Method, **given: Value) -> None:  # noqa: N807  replaces the dataclass's
+        build(self, **{**defaults_by_choice(cls.by_choice, {**plain, **given}), **given})
+
+    setattr(cls, "__init__", __init__)  # noqa: B010  mypy takes no assignment to a method
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)

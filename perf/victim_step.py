@@ -21,6 +21,7 @@ import copy
 import statistics
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from _common import machine, median, print_table, random_images, seconds
@@ -114,8 +115,9 @@ def main() -> int:
     times: dict[str, list[float]] = {"pooled": [], "sliced": []}
     for _ in range(WARM_UP + options.rounds):
         batches = [(x, y) for x, y, _ in loader]
-        times["pooled"].append(1000 * seconds(lambda: pooled.steps(batches)) / len(batches))
-        times["sliced"].append(1000 * seconds(lambda: sliced.steps(batches)) / len(batches))
+        for name, training in (("pooled", pooled), ("sliced", sliced)):
+            taken = seconds(partial(training.steps, batches))
+            times[name].append(1000 * taken / len(batches))
     new, old = times["pooled"][WARM_UP:], times["sliced"][WARM_UP:]
     ratios = [before / after for before, after in zip(old, new, strict=True)]
     quarters = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3

@@ -20,7 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.catalogue.protocol import get_protocol
-from benchmark.catalogue.spec import Spec, Value, did_you_mean, format_value
+from benchmark.catalogue.spec import (
+    Spec,
+    Value,
+    defaults_by_choice,
+    did_you_mean,
+    format_value,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDERS = {
@@ -30,7 +36,16 @@ FOLDERS = {
     "victim": ROOT / "benchmark" / "victims",
 }
 BASES = {"attack": "Attack", "defense": "Defense", "dataset": "Dataset"}
-CLASS_VARS = ("norm", "needs", "filters", "effort", "trained_surrogate", "files", "later")
+CLASS_VARS = (
+    "norm",
+    "needs",
+    "filters",
+    "effort",
+    "trained_surrogate",
+    "files",
+    "later",
+    "by_choice",
+)
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (float, int),
@@ -74,7 +89,13 @@ class Card:
     trained_surrogate: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
+    by_choice: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     content: str = ""
+
+    def defaults(self, params: Mapping[str, Value]) -> dict[str, Value]:
+        """The default of each parameter, where ``params`` decide those that depend on a choice."""
+        plain = {name: param.default for name, param in self.params.items()}
+        return plain | defaults_by_choice(self.by_choice, {**plain, **params})
 
     def unknown(self, params: Iterable[str]) -> list[str]:
         """A message for each name among ``params`` that is no parameter of the method."""
@@ -165,6 +186,9 @@ class Registry:
     def resolve(self, kind: str, spec: Spec, defaults: Mapping[str, Value] | None = None) -> Spec:
         """The spec with every parameter of its method, checked; ``defaults`` override the method's own.
 
+        If the spec makes another choice than ``defaults``, such as ``norm=l2``, then the values of ``defaults`` that
+        depend on this choice were meant for the other one, and the method's own for the spec's choice hold.
+
         Parameters that the method has as ``later`` are left out at their default, so that results from before they came keep their keys.
 
         An attack's parameter called ``surrogate`` names a victim, one called ``surrogate_protocol`` a protocol.
@@ -174,7 +198,10 @@ class Registry:
                 its protocol that is none.
         """
         card = self.card(kind, spec.name)
-        given = {**(defaults or {}), **spec.params}
+        suite = dict(defaults or {})
+        meant, own = card.defaults(suite), card.defaults({**suite, **spec.params})
+        given = {name: value for name, value in suite.items() if own.get(name) == meant.get(name)}
+        given |= spec.params
         if unknown := card.unknown(given):
             raise ValueError(unknown[0])
         missing = [
@@ -187,7 +214,7 @@ class Registry:
                 f'{kind} "{spec.name}" needs {", ".join(missing)}; write {spec.name}[{missing[0]}=...]'
             )
         full = {
-            name: _typed(kind, spec.name, param, given.get(name, param.default))
+            name: _typed(kind, spec.name, param, given.get(name, own[name]))
             for name, param in card.params.items()
         }
         if kind == "attack":
@@ -326,6 +353,12 @@ def _class_card(
             raise ValueError(
                 f"{variable} of class {node.name} names {', '.join(unknown)}, which is no parameter"
             )
+    by_choice = class_vars.get("by_choice", {})
+    named = {choice.partition("=")[0] for choice in by_choice}.union(*by_choice.values())
+    if strange := sorted(named - set(params)):
+        raise ValueError(
+            f"by_choice of class {node.name} names {', '.join(strange)}, which is no parameter"
+        )
     always = {
         *class_vars.get("files", ()),
         *class_vars.get("trained_surrogate", ()),
@@ -351,6 +384,7 @@ def _class_card(
         trained_surrogate=tuple(class_vars.get("trained_surrogate", ())),
         files=tuple(class_vars.get("files", ())),
         later=tuple(class_vars.get("later", ())),
+        by_choice=by_choice,
     )
 
 
