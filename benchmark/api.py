@@ -119,8 +119,8 @@ class Method:
     training it counts extra passes for each epoch of the victim. ``toy`` holds parameters small enough for the contract tests.
     ``later`` names parameters that came after results had been published, with defaults that leave those results as they are:
     at its default such a parameter is not part of a result's key.
-    ``by_choice`` holds the defaults that a choice brings: with ``{"norm=l2": {"eps": 0.5}}``, ``eps`` is 0.5 by default where
-    ``norm`` is ``l2``.
+    ``by_choice`` holds the defaults that a choice brings: with ``{"norm=l2": {"eps": 0.5}}``, the
+    default of ``eps`` is 0.5 where ``norm`` is ``l2``.
     """
 
     name: ClassVar[str] = ""
@@ -236,7 +236,10 @@ def _decorator(base: type[Method], version: int, cite: str) -> Callable[[C], C]:
 
 def _fill_in_by_choice(cls: type[Method]) -> None:
     """Let the constructor take the defaults that a choice brings, as a spec does."""
-    plain: dict[str, Any] = {item.name: item.default for item in fields(cls)}  # type: ignore[arg-type]
+    plain: dict[str, Any] = {
+        item.name: item.default
+        for item in fields(cls)  # type: ignore[arg-type]
+    }
     build = cls.__init__
 
     def __init__(self: Method, **given: Value) -> None:  # noqa: N807  replaces the dataclass's

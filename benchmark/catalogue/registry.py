@@ -186,8 +186,9 @@ class Registry:
     def resolve(self, kind: str, spec: Spec, defaults: Mapping[str, Value] | None = None) -> Spec:
         """The spec with every parameter of its method, checked; ``defaults`` override the method's own.
 
-        If the spec makes another choice than ``defaults``, such as ``norm=l2``, then the values of ``defaults`` that
-        depend on this choice were meant for the other one, and the method's own for the spec's choice hold.
+        If the spec makes another choice than ``defaults``, such as ``norm=l2``, the values of
+        ``defaults`` that depend on this choice were meant for the other one. The method's own
+        defaults for the spec's choice then hold.
 
         Parameters that the method has as ``later`` are left out at their default, so that results from before they came keep their keys.
 

@@ -169,7 +169,7 @@ def test_seven_steps_by_hand_in_the_plane_of_start_and_gradient() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 2), (3, 2, 2)])
 def test_the_l2_start_is_uniform_in_the_ball(shape: tuple[int, int, int]) -> None:
-    """The share of the ball's volume within a start's radius is uniform; no direction is favoured."""
+    """The share of the ball's volume within a start's radius is uniform, in all directions."""
     count, dims = 20_000, math.prod(shape)
     starts = AT(norm="l2")._random_change(torch.zeros(count, *shape), Context()).flatten(1)
     lengths = starts.norm(dim=1)
