@@ -12,6 +12,8 @@ Departures:
 - Images are mirrored only where the data set allows it, as victims do.
 - Boxes of the augmentation are not rounded to whole pixels, and an image that none of ten boxes fits stays whole. The order of
   the colour changes is drawn for a batch; in the source's training, for an image.
+- Boxes are resized with half-pixel centres; the source's crafting aligns the corner pixels
+  (kornia's default).
 - Images are rounded to nearest; the source cuts.
 """
 

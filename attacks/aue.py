@@ -10,6 +10,7 @@ Departures:
 - Sample-wise, the noise's turn goes through the images in their order: in eval mode they do not depend on each other.
 - The learning rate's cosine ends at 0, the source's at 1e-6. A batch of one image is left out.
 - Boxes of the augmentation are not rounded to whole pixels, and an image that none of ten boxes fits stays whole.
+- Boxes are resized with half-pixel centres; the source aligns the corner pixels (kornia's default).
 - Noise is kept in half precision, which errs by less than 0.01 levels, to halve its size.
 - Images are rounded to nearest; the source cuts.
 """

@@ -8,6 +8,11 @@ Departures:
 - The surrogate's batches follow one seeded permutation instead of the order of the files, which for a folder of classes
   would show the surrogate one class at a time.
 - Class-wise, too, the surrogate's batches keep one order; the source shuffles anew in every pass. A batch of one image is left out.
+- Class-wise, each round draws the share of the set that updates the noise; the release draws it
+  once.
+- The stop error is that on the whole poisoned set, clipped to [0, 1], each image counting alike.
+  The release's is that of images without clipping, the mean over batches of any size; class-wise
+  it is that on the drawn share.
 - Rounds are bounded, since the error on the poisoned set falls unevenly.
 - The last noise step's evaluation counts as the round's evaluation: in eval mode with frozen weights they are the same.
 """

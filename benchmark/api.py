@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, dataclass_transform
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.catalogue.limits import check_fields
-from benchmark.catalogue.spec import Value
+from benchmark.catalogue.spec import Value, defaults_by_choice
 from benchmark.data import DatasetInfo, ImageSet, Splits
 from benchmark.keys import axis_seed
 
@@ -154,6 +154,7 @@ class Method:
     effort: ClassVar[Mapping[str, float]] = {}
     toy: ClassVar[Mapping[str, Value]] = {}
     later: ClassVar[tuple[str, ...]] = ()
+    by_choice: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
 
 
 class Attack(Method):
@@ -254,6 +255,7 @@ def attack(
     trained_surrogate: tuple[str, ...] = (),
     files: tuple[str, ...] = (),
     later: tuple[str, ...] = (),
+    by_choice: Mapping[str, Mapping[str, Value]] = NOTHING,
 ) -> Callable[[C], C]:
     """Make a class an attack: a frozen dataclass whose annotated fields are its parameters.
 
@@ -272,6 +274,8 @@ def attack(
         files: the parameters that are paths of files (an empty one is none). Results are named by what the files hold.
         later: parameters that came after results had been published, whose defaults leave those results as they are.
             At its default such a parameter is not part of a result's key.
+        by_choice: the defaults that a choice brings: with ``{"norm=l2": {"eps": 0.5}}``, the default
+            of ``eps`` is 0.5 where ``norm`` is ``l2``.
     """
     return _decorator(
         Attack,
@@ -283,6 +287,7 @@ def attack(
         trained_surrogate=trained_surrogate,
         files=files,
         later=later,
+        by_choice=by_choice,
     )
 
 
@@ -296,6 +301,7 @@ def defense(
     effort: Mapping[str, float] = NOTHING,
     toy: Mapping[str, Value] = NOTHING,
     later: tuple[str, ...] = (),
+    by_choice: Mapping[str, Mapping[str, Value]] = NOTHING,
 ) -> Callable[[C], C]:
     """Make a class a defense: a frozen dataclass whose annotated fields are its parameters.
 
@@ -313,6 +319,8 @@ def defense(
         toy: parameters small enough for the contract tests.
         later: parameters that came after results had been published, whose defaults leave those results as they are.
             At its default such a parameter is not part of a result's key.
+        by_choice: the defaults that a choice brings: with ``{"norm=l2": {"eps": 0.5}}``, the default
+            of ``eps`` is 0.5 where ``norm`` is ``l2``.
     """
     return _decorator(
         Defense,
@@ -323,6 +331,7 @@ def defense(
         effort=effort,
         toy=toy,
         later=later,
+        by_choice=by_choice,
     )
 
 
@@ -349,9 +358,25 @@ def _decorator(base: type[Method], **declared: object) -> Callable[[C], C]:
                 dataclass(frozen=True, kw_only=True)(ancestor)  # in place
         for name, value in declared.items():
             setattr(cls, name, value)
+        if cls.by_choice:
+            _fill_in_by_choice(cls)
         return cls
 
     return wrap
+
+
+def _fill_in_by_choice(cls: type[Method]) -> None:
+    """Let the constructor take the defaults that a choice brings, as a spec does."""
+    plain: dict[str, Any] = {
+        item.name: item.default
+        for item in fields(cls)  # type: ignore[arg-type]
+    }
+    build = cls.__init__
+
+    def __init__(self: Method, **given: Value) -> None:  # noqa: N807  replaces the dataclass's
+        build(self, **{**defaults_by_choice(cls.by_choice, {**plain, **given}), **given})
+
+    setattr(cls, "__init__", __init__)  # noqa: B010  mypy takes no assignment to a method
 
 
 def _check_when_built(cls: type) -> None:

@@ -1,13 +1,20 @@
 """Adversarial training: every batch is replaced by its PGD-perturbed form before the update.
 
-Source: Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018,
-arXiv:1706.06083, with the constants that the evaluations of unlearnable examples share: 10 steps of 2/255 within 8/255, from
-a Gaussian start of one step's length, crafted in eval mode.
+Source: Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant to
+Adversarial Attacks", ICLR 2018, arXiv:1706.06083.
+
+L-inf has the constants that the evaluations of unlearnable examples share: 10 steps of 2/255 within
+8/255, from a Gaussian start of one step's length, crafted in eval mode. L2 has those of Tao, Feng,
+Yi, Huang, Chen, "Better Safe Than Sorry", NeurIPS 2021, arXiv:2102.04716: 7 steps of 0.1 within
+0.5, from a random start inside the ball.
 
 Departures:
-- The Gaussian start is projected at once, onto the ball and the image range; in the common recipe it may leave both until the first
-  step's projection. It matters only where steps are few.
-- The number of epochs and the schedule are the protocol's, so that every defense gets the same training.
+- The Gaussian start is projected at once, onto the ball and the image range; in the common recipe
+  it may leave both until the first step's projection. It matters only where steps are few.
+- The L2 start is uniform in the ball. In 3,072 dimensions nearly all of a ball lies at its rim.
+- The number of epochs and the schedule are the protocol's, so that every defense gets the same
+  training.
+- ISS (arXiv:2301.13838) trains with eps 0.031 and step 0.007, which are 7.9/255 and 1.8/255.
 """
 
 from __future__ import annotations
@@ -27,26 +34,37 @@ from benchmark.training.gradients import frozen, input_gradient
     version=1,
     cite="arXiv:1706.06083",
     effort={"steps": 0.7},
-    toy={"steps": 2},
+    toy={"steps": 2, "step": 4 / 255},
+    later=("start",),
+    by_choice={"norm=l2": {"eps": 0.5, "step": 0.1, "steps": 7, "start": "uniform"}},
 )
 class AT(Defense):
     """PGD adversarial training, L-inf or L2.
 
     Parameters:
         norm: linf or l2.
-        eps: radius in [0, 1] units of that norm.
-        step: length of one ascent step in the same units.
-        steps: ascent steps a batch.
+        eps: radius in [0, 1] units of that norm; for l2 0.5 by default.
+        step: length of one ascent step in the same units; for l2 0.1 by default.
+        steps: ascent steps a batch; for l2 7 by default.
+        start: normal (Gaussian noise, one step long in each pixel value) or uniform (anywhere in
+            the ball); for l2 uniform by default.
     """
 
     norm: Literal["linf", "l2"] = "linf"
     eps: Annotated[float, Gt(0)] = 8 / 255
     step: Annotated[float, Gt(0)] = 2 / 255
     steps: Annotated[int, Ge(1)] = 10
+    start: Literal["normal", "uniform"] = "normal"
 
     def __post_init__(self) -> None:
         if self.norm == "linf" and self.eps >= 1:
             raise ValueError(f"eps={self.eps} is in [0, 1] units; write 8/255, not 8")
+        if self.steps * self.step < self.eps * (1 - 1e-9):  # 7 steps of eps/7 are enough
+            raise ValueError(
+                f"steps={self.steps} of step={self.step:.4g} go {self.steps * self.step:.4g} far "
+                f"and cannot cross the radius eps={self.eps:.4g} of the {self.norm} ball; write "
+                f"step={self.eps / self.steps:.4g} or more, or more steps"
+            )
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
         with frozen(model):
@@ -56,27 +74,53 @@ class AT(Defense):
         return F.cross_entropy(logits.float(), y)
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
-        """Images within ``eps`` of ``x`` and in [0, 1] that raise the loss; the model is expected frozen, in eval mode."""
-        noise = torch.randn(x.shape, generator=ctx.stream("at start")).to(
-            x.device, non_blocking=True
-        )
-        current = self._project(x + self.step * noise, x)
+        """Return images within ``eps`` of ``x`` and in [0, 1] that raise the loss.
+
+        Args:
+            model: frozen and in eval mode.
+            x: float (B, C, H, W) in [0, 1].
+            y: int64 (B,) or float (B, K).
+        """
+        current = self._project(x + self._random_change(x, ctx), x)
         for _ in range(self.steps):
             gradient, _ = input_gradient(model, current, y, ctx)
-            if self.norm == "linf":
-                ascent = gradient.sign()
-            else:
-                ascent = (
-                    gradient / gradient.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
-                )
-            current = self._project(current + self.step * ascent, x)
+            current = self._project(current + self.step * self._direction(gradient), x)
         return current.detach()
 
+    def _random_change(self, x: Tensor, ctx: Context) -> Tensor:
+        """Draw where the ascent starts from, on the CPU, so that every device gets the same."""
+        generator = ctx.stream("at start")
+        if self.start == "normal":
+            change = self.step * torch.randn(x.shape, generator=generator)
+        elif self.norm == "linf":
+            change = self.eps * (2 * torch.rand(x.shape, generator=generator) - 1)
+        else:
+            change = self._direction(torch.randn(x.shape, generator=generator))
+            share = torch.rand(len(x), 1, 1, 1, generator=generator)  # of the ball's volume
+            change *= self.eps * share ** (1 / x[0].numel())
+        return change.to(x.device, non_blocking=True)
+
+    def _direction(self, gradient: Tensor) -> Tensor:
+        """Return the steepest ascent of length 1: the sign (linf), or the gradient over its length.
+
+        An L2 gradient of 0 stays 0.
+        """
+        if self.norm == "linf":
+            return gradient.sign()
+        gradient = gradient.double()  # squares of small gradients would be lost in float32
+        return (gradient / _lengths(gradient).clamp_min(1e-300)).float()
+
     def _project(self, moved: Tensor, x: Tensor) -> Tensor:
+        """Return the images of the ball around ``x`` nearest to ``moved``, clipped to [0, 1]."""
         change = moved - x
         if self.norm == "linf":
             change = change.clamp(-self.eps, self.eps)
         else:
-            length = change.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
-            change = change * (self.eps / length).clamp(max=1)
+            change = change * (self.eps / _lengths(change)).clamp(max=1)
         return (x + change).clamp(0, 1)
+
+
+def _lengths(change: Tensor) -> Tensor:
+    """Return the L2 length of each image's change, (B, 1, 1, 1)."""
+    found: Tensor = torch.linalg.vector_norm(change, dim=(1, 2, 3), keepdim=True)
+    return found

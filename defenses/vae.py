@@ -7,6 +7,7 @@ Departures:
 - The release holds no script for this baseline, so its loss is D-VAE's without the perturbation terms, and the rate target of
   3.0 nats per position is our choice. Say so where you print a number.
 - Every random draw is seeded.
+- Precision and ``epochs`` depart as those of ``dvae`` do.
 """
 
 from __future__ import annotations

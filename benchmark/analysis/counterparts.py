@@ -285,14 +285,14 @@ def _unlike(
     spec: Mapping[str, Any], wanted: Spec, cards: Mapping[str, Card], told: set[str]
 ) -> str:
     """The settings that are neither the method's own nor those of ``wanted``, as ``epochs=6 (default 60)``."""
-    card = cards.get(spec["name"])
+    card, params = cards.get(spec["name"]), spec.get("params", {})
+    defaults = card.defaults(params) if card else {}
     found = [
-        f"{name}={shown_value(value)} (default {shown_value(card.params[name].default)})"
-        for name, value in spec.get("params", {}).items()
-        if card
-        and name in card.params
+        f"{name}={shown_value(value)} (default {shown_value(defaults[name])})"
+        for name, value in params.items()
+        if name in defaults
         and name not in told | set(wanted.params)
-        and not _equal(value, card.params[name].default)
+        and not _equal(value, defaults[name])
     ]
     after = _unlike(spec["then"], wanted.then, cards, told) if wanted.then else ""
     return ", ".join([*found, *([after] if after else [])])

@@ -49,7 +49,10 @@ DEFENSES: Mapping[str, str] = {
     "gaussian": "blur[sigma=0.1,test=false]",
     "at": "at[norm=linf,eps=8/255]",
     **{f"at_linf{level}": f"at[norm=linf,eps={level}/255]" for level in (2, 4, 6, 14, 16)},
-    **{f"at_l2_{eps}": f"at[norm=l2,eps={eps}]" for eps in ("0.25", "0.5", "0.75")},
+    **{
+        f"at_l2_{eps}": f"at[norm=l2,eps={eps},start=uniform]"  # start: see ``later`` of ``at``
+        for eps in ("0.25", "0.5", "0.75")
+    },
 }
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 from benchmark.catalogue.limits import Limits, parameter_docs, read_annotation
 from benchmark.catalogue.source import Source, literal, qualified
-from benchmark.catalogue.spec import Value, did_you_mean, format_value
+from benchmark.catalogue.spec import Value, defaults_by_choice, did_you_mean, format_value
 
 API = Path(__file__).resolve().parent.parent / "api.py"
 BASES = {"attack": "Attack", "defense": "Defense", "dataset": "Dataset"}
 NORMS = ("linf", "l2", "l0", "none")
 NEEDED = ("version", "cite")
 DECLARED: Mapping[str, tuple[str, ...]] = {
-    "attack": ("norm", "effort", "toy", "trained_surrogate", "files", "later"),
-    "defense": ("needs", "filters", "effort", "toy", "later"),
+    "attack": ("norm", "effort", "toy", "trained_surrogate", "files", "later", "by_choice"),
+    "defense": ("needs", "filters", "effort", "toy", "later", "by_choice"),
     "dataset": ("later",),
 }  # keywords of the decorators, besides those that are needed
 EXAMPLES: Mapping[str, Any] = {
@@ -34,6 +34,7 @@ EXAMPLES: Mapping[str, Any] = {
     "trained_surrogate": ("surrogate", "surrogate_protocol"),
     "files": ("path",),
     "later": ("anneal",),
+    "by_choice": {"norm=l2": {"eps": 0.5}},
 }  # of each keyword, which has the type of its example
 
 
@@ -80,7 +81,13 @@ class Card:
     trained_surrogate: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
+    by_choice: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     content: str = ""
+
+    def defaults(self, params: Mapping[str, Value]) -> dict[str, Value]:
+        """The default of each parameter, where ``params`` decide those that depend on a choice."""
+        plain = {name: param.default for name, param in self.params.items()}
+        return plain | defaults_by_choice(self.by_choice, {**plain, **params})
 
     def unknown(self, params: Iterable[str]) -> list[str]:
         """A message for each name among ``params`` that is no parameter of the method."""
@@ -190,6 +197,7 @@ def _class_card(
         trained_surrogate=about.get("trained_surrogate", ()),
         files=about.get("files", ()),
         later=about.get("later", ()),
+        by_choice=about.get("by_choice", {}),
         content=_content(files.values()) if plugin else "",
     )
 
@@ -227,6 +235,12 @@ def _check_names(cls: str, about: Mapping[str, Any], params: Mapping[str, Param]
             raise ValueError(
                 f"{name} of class {cls} names {', '.join(unknown)}, which is no parameter"
             )
+    by_choice = about.get("by_choice", {})
+    chosen = {choice.partition("=")[0] for choice in by_choice}.union(*by_choice.values())
+    if strange := sorted(chosen - set(params)):
+        raise ValueError(
+            f"by_choice of class {cls} names {', '.join(strange)}, which is no parameter"
+        )
     always = {
         *about.get("files", ()),
         *about.get("trained_surrogate", ()),

@@ -103,6 +103,7 @@ class Protocol:
 PROTOCOLS: Mapping[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
+        # D-VAE's recipe; ISS trains without clipping and keeps an incomplete last batch
         Protocol(
             "std60",
             "the papers' recipe: 60 epochs, cosine from 0.1, batch 128, crop 4 + flip, clip 5.0",

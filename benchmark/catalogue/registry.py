@@ -116,6 +116,10 @@ class Registry:
     def resolve(self, kind: str, spec: Spec, defaults: Mapping[str, Value] | None = None) -> Spec:
         """The spec with every parameter of its method, checked; ``defaults`` override the method's own.
 
+        If the spec makes another choice than ``defaults``, such as ``norm=l2``, the values of
+        ``defaults`` that depend on this choice were meant for the other one. The method's own
+        defaults for the spec's choice then hold.
+
         Parameters that the method has as ``later`` are left out at their default, so that results from before they came keep their keys.
 
         An attack's parameter called ``surrogate`` names a victim, one called ``surrogate_protocol`` a protocol.
@@ -125,7 +129,10 @@ class Registry:
                 parameter's choices or not in its range, a surrogate that is no victim, or its protocol that is none.
         """
         card = self.card(kind, spec.name)
-        given = {**(defaults or {}), **spec.params}
+        suite = dict(defaults or {})
+        meant, own = card.defaults(suite), card.defaults({**suite, **spec.params})
+        given = {name: value for name, value in suite.items() if own.get(name) == meant.get(name)}
+        given |= spec.params
         if unknown := card.unknown(given):
             raise ValueError(unknown[0])
         missing = [
@@ -138,7 +145,7 @@ class Registry:
                 f'{kind} "{spec.name}" needs {", ".join(missing)}; write {spec.name}[{missing[0]}=...]'
             )
         full = {
-            name: _checked(kind, spec, param, given.get(name, param.default))
+            name: _checked(kind, spec, param, given.get(name, own[name]))
             for name, param in card.params.items()
         }
         if kind == "attack":

@@ -52,6 +52,23 @@ def format_spec(name: str, params: Mapping[str, Value]) -> str:
     return f"{name}[{','.join(f'{key}={format_value(value)}' for key, value in params.items())}]"
 
 
+def defaults_by_choice(
+    by_choice: Mapping[str, Mapping[str, Value]], params: Mapping[str, Value]
+) -> dict[str, Value]:
+    """The defaults that the chosen values of ``params`` bring.
+
+    Args:
+        by_choice: ``{"norm=l2": {"eps": 0.5}}``: a choice, and the defaults that it brings.
+        params: the value of each parameter that a choice names.
+    """
+    found: dict[str, Value] = {}
+    for choice, brought in by_choice.items():
+        name, _, value = choice.partition("=")
+        if format_value(params[name]) == value:
+            found.update(brought)
+    return found
+
+
 def format_value(value: Value) -> str:
     """The text of one parameter value: ``true``, ``none``, ``0.1``, or the text itself."""
     if value is None:

@@ -13,10 +13,12 @@ from torch.nn import functional as F
 
 
 class Pointwise(nn.Conv2d):
-    """A 1x1 convolution that takes its stride by leaving out pixels beforehand: bit for bit the numbers of ``stride=``.
+    """A 1x1 convolution that leaves out pixels beforehand: bit for bit the numbers of ``stride=``.
 
-    With ``stride=`` and channels that are no multiple of 8, oneDNN 3.12 (torch 2.14) writes past its buffers in the backward
-    pass on processors with AVX2 but without AVX-512, and the process dies.
+    With ``stride=`` and channels that are no multiple of 8, oneDNN 3.12 (torch 2.14) writes past
+    its buffers in the backward pass on processors with AVX2 but without AVX-512, and the process
+    dies. Pooling over a window of one pixel picks the same pixels as ``x[:, :, ::2, ::2]``, but
+    its gradient stays in channels-last memory, which makes the backward pass faster.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -24,7 +26,7 @@ class Pointwise(nn.Conv2d):
         self.step = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x[:, :, :: self.step, :: self.step])
+        return super().forward(F.avg_pool2d(x, 1, self.step))
 
 
 class BasicBlock(nn.Module):

@@ -10,6 +10,7 @@ from benchmark.analysis.counterparts import Beside, beside
 from benchmark.analysis.naming import shown_value
 from benchmark.analysis.table import to_table
 from benchmark.catalogue.registry import Registry
+from benchmark.catalogue.spec import parse_spec
 from benchmark.report.published import agreement
 from support.published_numbers import ROWS, measured, only, published, records
 from support.reports import record
@@ -76,6 +77,28 @@ def test_differences_of_protocol_are_told_in_words(registry: Registry) -> None:
         "defense dvae: ours has width=16 (default 64)",
         "budget of em: published 8/255, ours 4/255",
     )
+
+
+def test_adversarial_training_in_l2_is_compared_with_the_defaults_of_l2(
+    registry: Registry,
+) -> None:
+    cards = {kind: registry.cards(kind) for kind in ("attack", "defense")}
+    rows = [published("em", "at_l2_0.5", 0.5), published("em", "at_l2_0.75", 0.6)]
+
+    def found(text: str) -> Beside:
+        params = dict(registry.resolve("defense", parse_spec(text)).params)
+        runs = measured("em", text, 0.4, defense_spec={"name": "at", "params": params})
+        return only(beside(to_table(runs), rows, "src2020", cards))
+
+    same = found("at[norm=l2]")
+    assert [pair.published.defense for pair in same.pairs] == ["at_l2_0.5"]
+    assert not [text for text in same.differences if text.startswith("defense")]
+    wider = found("at[norm=l2,eps=0.75,step=0.15]")
+    assert [pair.published.defense for pair in wider.pairs] == ["at_l2_0.75"]
+    told = "defense at[norm=l2,eps=0.75,step=0.15]: ours has step=0.15 (default 0.1)"
+    assert [text for text in wider.differences if text.startswith("defense")] == [told]
+    with pytest.raises(ValueError, match="nothing here has a counterpart"):
+        found("at[norm=l2,start=normal]")
 
 
 def test_our_victim_and_ratio_are_taken_where_the_source_has_them() -> None:

@@ -10,7 +10,14 @@ import pytest
 
 from benchmark.catalogue import registry as registry_module
 from benchmark.catalogue.registry import Registry
-from benchmark.catalogue.spec import Spec, did_you_mean, format_spec, parse_spec, parse_value
+from benchmark.catalogue.spec import (
+    Spec,
+    Value,
+    did_you_mean,
+    format_spec,
+    parse_spec,
+    parse_value,
+)
 from benchmark.keys import axis_seed, canonical_json, digest
 
 METHOD = '''
@@ -255,6 +262,36 @@ def test_plugins_that_are_absent_or_take_a_name(tmp_path: Path) -> None:
         Registry(plugins=(tmp_path / "absent.py",)).cards("defense")
     with pytest.raises(ValueError, match='two defenses are called "jpeg"'):
         Registry(plugins=(plugin(tmp_path, "jpeg", METHOD),)).cards("defense")
+
+
+BY_CHOICE = METHOD.replace(
+    '    needs = ("clean:500",)\n',
+    '    by_choice = {"mode=b": {"rate": 0.5}, "fast=true": {"steps": 3}}\n',
+)
+
+
+def test_a_choice_brings_defaults(tmp_path: Path) -> None:
+    registry = Registry((plugin(tmp_path, "mine", BY_CHOICE),))
+
+    def rate_and_steps(text: str, suite: dict[str, Value] | None = None) -> tuple[Value, Value]:
+        params = registry.resolve("defense", parse_spec(text), suite).params
+        return params["rate"], params["steps"]
+
+    assert rate_and_steps("mine") == (8 / 255, 10)
+    assert rate_and_steps("mine[mode=b]") == (0.5, 10)
+    assert rate_and_steps("mine[mode=b,rate=0.1,fast=true]") == (0.1, 3)
+    assert rate_and_steps("mine[mode=b]", {"rate": 0.2, "steps": 4}) == (0.5, 4)
+    assert rate_and_steps("mine", {"mode": "b", "rate": 0.2}) == (0.2, 10)
+    built = registry.load("defense", "mine")(mode="b", steps=1)
+    assert (built.rate, built.steps) == (0.5, 1)
+
+
+def test_a_choice_of_what_is_no_parameter_is_told(tmp_path: Path) -> None:
+    for choice in ('{"mood=b": {"rate": 0.5}}', '{"mode=b": {"raet": 0.5}}'):
+        source = METHOD.replace('needs = ("clean:500",)', f"by_choice = {choice}")
+        registry = Registry((plugin(tmp_path, "mine", source),))
+        with pytest.raises(ValueError, match=r"by_choice of class Mine names (mood|raet), which"):
+            registry.card("defense", "mine")
 
 
 def test_a_broken_entry_point_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
