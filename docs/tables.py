@@ -200,7 +200,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "report-published": report_published,
     "report-columns": report_columns,
 }
-PLACE = re.compile(r"(<!-- begin: ([\w-]+) -->\n\n)(.*?)(\n\n<!-- end -->)", re.S)
+PLACE = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def filled(text: str) -> str:
@@ -209,7 +209,7 @@ def filled(text: str) -> str:
     Raises:
         KeyError: if the page names a table that is not in ``TABLES``.
     """
-    return PLACE.sub(lambda place: place[1] + TABLES[place[2]]() + place[4], text)
+    return PLACE.sub(lambda place: f"{place[1]}\n{TABLES[place[2]]()}\n\n{place[3]}", text)
 
 
 def pages() -> list[Path]:
