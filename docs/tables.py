@@ -1,7 +1,7 @@
 """Write the tables of the documentation from the records in ``results/baselines``.
 
-A page marks the place of a table with the lines ``<!-- begin: NAME -->`` and ``<!-- end -->``; this
-script fills it. ``--check`` writes nothing and fails if a page holds another table than the records.
+A page marks the place of a table with the lines ``<!-- begin: NAME -->`` and ``<!-- end -->``;
+this script fills it. ``--check`` writes nothing and fails if a page holds another table.
 """
 
 from __future__ import annotations
