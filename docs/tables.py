@@ -25,6 +25,7 @@ from benchmark.analysis.table import to_table
 from benchmark.catalogue.registry import ROOT, Registry
 from benchmark.report import markdown
 from benchmark.report.published import published_tables
+from benchmark.report.sections import percent
 from benchmark.report.tables import paper_tables
 from benchmark.report.typeset import markdown as paper_markdown
 from benchmark.running.last_run import last_selection, records_of
@@ -51,7 +52,9 @@ SWEPT = {  # what each defense of the suite dvae-sweep changes
     "jpeg": "quality 10",
 }
 PURIFIED = ("ar", "cuda", "tap", "sep")
-PURIFIERS = {  # short name -> the parameters by which the records are found
+PURIFIERS: Mapping[
+    str, Mapping[str, object]
+] = {  # short name -> the parameters by which the records are found
     "jpeg": {"name": "jpeg"},
     "dvae, width 32, 5 nats": {"name": "dvae", "width": 32, "kd": 5.0},
     "dvae, width 32, 3 nats": {"name": "dvae", "width": 32, "kd": 3.0},
@@ -90,20 +93,18 @@ def stored(suite: str) -> tuple[Record, ...]:
 
 def ranking(records: Sequence[Record]) -> str:
     """Return a table with one row a defense, best first, and one column an attack."""
-    board = leaderboard(to_table(records))
-    attacks = list(dict.fromkeys(record.attack for record in records))
-    attacks.sort(key=lambda attack: (attack != "none", attack == "em+ops", attack))
-    head = ["rank", "defense", *(CLASS_WISE.get(a, a) for a in attacks), "mean over attacks"]
-    head[2] = "clean data"
+    attacks = sorted({record.attack for record in records}, key=lambda name: (name != "none", name))
     rows = []
-    for row in board.itertuples():
-        own = [record for record in records if record.defense == row.defense]
+    for row in leaderboard(to_table(records)).to_dict("records"):
+        own = [record for record in records if record.defense == row["defense"]]
         cells = [points([r for r in own if r.attack == attack]) for attack in attacks]
-        spread = f" ± {100 * row.std:.1f}" if row.std == row.std else ""
-        rank = "-" if row.is_undefended else str(row.rank)
-        name = "none (undefended)" if row.is_undefended else row.defense
-        rows.append([rank, name, *cells, f"{100 * row.mean:.1f}{spread}"])
-    return table([*head], rows, texts=2)
+        rank, name = str(row["rank"]), str(row["defense"])
+        if row["is_undefended"]:
+            rank, name = "-", "none (undefended)"
+        rows.append([rank, name, *cells, percent(row["mean"], row["std"])])
+    titles = [CLASS_WISE.get(attack, attack) for attack in attacks[1:]]
+    head = ["rank", "defense", "clean data", *titles, "mean over attacks"]
+    return table(head, rows, texts=2)
 
 
 def attacks_undefended() -> str:

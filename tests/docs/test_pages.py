@@ -12,6 +12,7 @@ import yaml
 
 from benchmark import __version__
 from benchmark.catalogue.registry import ROOT
+from test_imports import FLOORS
 
 DOCS = ROOT / "docs"
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -128,6 +129,21 @@ def test_the_index_names_every_page() -> None:
     methods = {page.name for page in (DOCS / "methods").glob("*.md")} - {"README.md"}
     text = (DOCS / "methods" / "README.md").read_text(encoding="utf-8")
     assert methods - set(re.findall(r"\]\(([^)#:]+)\)", text)) == set()
+
+
+def test_the_table_of_floors_is_that_of_the_test() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (`.*`) \|$", text, re.M)
+    shown = [(int(number), set(re.findall(r"\w+", rooms))) for number, rooms in rows]
+    expected = [(len(FLOORS) - i, rooms - {"benchmark"}) for i, rooms in enumerate(FLOORS)]
+    assert shown == expected
+
+
+def test_the_tree_names_every_room() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    tree = text.partition("## The tree")[2].partition("## ")[0]
+    rooms = {room for rooms in FLOORS for room in rooms} | {"suites", "scheduler", "statistics"}
+    assert [room for room in rooms if not re.search(rf"^ *{room}(?:/|\.py) ", tree, re.M)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
