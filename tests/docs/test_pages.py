@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from benchmark import __version__
-from benchmark.catalogue.registry import ROOT
+from benchmark.catalogue.registry import ROOT, Registry
 from test_imports import FLOORS
 
 DOCS = ROOT / "docs"
@@ -120,6 +120,14 @@ def test_the_readme_is_one_page_with_a_picture() -> None:
     assert len(pictures) == 1
     assert (ROOT / pictures[0][1]).stat().st_size < 300_000
     assert len(text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("kind", ["attack", "defense", "dataset"])
+def test_the_readme_names_every_method(kind: str) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What is there")[2]
+    title = {"attack": "Attacks", "defense": "Defenses", "dataset": "Data sets"}[kind]
+    line = next(line for line in text.splitlines() if line.startswith(f"- **{title}**"))
+    assert set(re.findall(r"`(\w+)`", line)) == set(Registry().cards(kind)) - {"none"}
 
 
 def test_the_index_names_every_page() -> None:
