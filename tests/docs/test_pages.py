@@ -168,6 +168,13 @@ def test_one_sentence_a_line(page: Path) -> None:
     assert joined == []
 
 
+@pytest.mark.parametrize("page", SENTENCES, ids=lambda page: page.name)
+def test_no_sentence_is_wrapped(page: Path) -> None:
+    """A line that is no heading and no picture ends as a sentence or a list item does."""
+    text = [line for line in prose(page) if not line.startswith(("#", "!"))]
+    assert [line for line in text if not re.search(r"[.:?!;][*_)\"]*$", line)] == []
+
+
 def two_sentences(line: str) -> bool:
     """Does a sentence end within the line and another one begin?"""
     plain = re.sub(r"`[^`]*`|\"[^\"]*\"", "x", re.sub(r"^\s*(?:[-*]|\d+\.) ", "", line))
