@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib.util
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,7 +27,7 @@ from benchmark.planning.suite import load_suite
 from benchmark.training.train import build_victim
 
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("**/*.md"), *ROOT.glob("README.md")])
+PAGES = sorted([*DOCS.glob("**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 METHOD_PAGES = sorted((DOCS / "methods").glob("*.md"))
 KINDS = {"attack": "attack", "defense": "defense", "data set": "dataset", "victim": "victim"}
 SHELLS = ("bash", "sh", "console")
@@ -165,7 +163,7 @@ def project_part(words: list[str]) -> list[str] | None:
         if (
             word.endswith("run_benchmark.py")
             or word == "uebench"
-            or re.fullmatch(r"(\./)?perf/\w+\.py", word)
+            or re.fullmatch(r"(\./)?(?:perf|docs)/\w+\.py", word)
         ):
             return words[position:]
         if word == "pytest" or word.endswith("/pytest"):
@@ -186,9 +184,9 @@ def test_a_command_of_the_pages_is_valid(
             for word in arguments
             if word.startswith("tests") and not (ROOT / word.partition("::")[0]).exists()
         ] == []
-    elif "perf/" in program:
+    elif not program.endswith("run_benchmark.py") and program.endswith(".py"):
         monkeypatch.syspath_prepend(str(ROOT / "perf"))
-        perf_parser(ROOT / program).parse_args(arguments)
+        script_parser(ROOT / program).parse_args(arguments)
     else:
         check_invocation(arguments, plugin_files)
 
@@ -237,8 +235,8 @@ def test_a_page_shows_commands(page: str) -> None:
     assert len([command for where, command in commands() if where == f"docs/{page}"]) >= 3
 
 
-def perf_parser(file: Path) -> argparse.ArgumentParser:
-    spec = importlib.util.spec_from_file_location(f"perf_{file.stem}", file)
+def script_parser(file: Path) -> argparse.ArgumentParser:
+    spec = importlib.util.spec_from_file_location(f"script_{file.stem}", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -329,49 +327,3 @@ def test_the_table_of_protocols_is_that_of_the_code() -> None:
     }
     assert rows == expected
     assert f"| setting | {' | '.join(f'`{name}`' for name in PROTOCOLS)} |" in text
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_files_tests_and_links_that_a_page_names_exist(page: Path) -> None:
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    named = re.findall(
-        r"`((?:benchmark|attacks|defenses|tests|perf|docs)/[\w./-]*(?:::[\w:]+)?)`", text
-    )
-    missing = [name for name in named if not (ROOT / name.partition("::")[0]).exists()]
-    missing += [name for name in named if "::" in name and not is_test(name)]
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        if not (page.parent / target).exists():
-            missing.append(target)
-    assert missing == []
-
-
-def is_test(node: str) -> bool:
-    """Is ``tests/test_x.py::TestY::test_z`` there?"""
-    file, *names = node.split("::")
-    body = ast.parse((ROOT / file).read_text(encoding="utf-8")).body
-    for name in names:
-        found = [
-            item
-            for item in body
-            if isinstance(item, (ast.FunctionDef, ast.ClassDef)) and item.name == name
-        ]
-        if not found:
-            return False
-        body = found[0].body
-    return True
-
-
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
-def test_a_page_says_nothing_twice(page: Path) -> None:
-    """A slip of an editor that pastes a section again."""
-    lines = [
-        line
-        for line in page.read_text(encoding="utf-8").splitlines()
-        if len(line) > 100 and not line.startswith("|")
-    ]
-    assert [line for line, count in Counter(lines).items() if count > 1] == []
-
-
-def test_the_lookup_of_tests_finds_mistakes() -> None:
-    assert is_test("tests/docs/test_docs.py::test_the_lookup_of_tests_finds_mistakes")
-    assert not is_test("tests/docs/test_docs.py::test_that_is_not_there")

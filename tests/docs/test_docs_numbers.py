@@ -2,110 +2,169 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
-from dataclasses import replace
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from statistics import mean, stdev
+from types import ModuleType
+
+import pytest
 
 from benchmark.analysis.baseline import read_baseline
-from benchmark.analysis.counterparts import beside
-from benchmark.analysis.published import load_published
-from benchmark.analysis.table import to_table
-from benchmark.catalogue.registry import ROOT, Registry
-from benchmark.report.published import published_tables
-from benchmark.report.tables import paper_tables
-from benchmark.report.typeset import markdown
+from benchmark.catalogue.registry import ROOT
 from benchmark.running.last_run import last_selection, records_of
 from benchmark.storage.record import Record
 from benchmark.storage.store import Store
 
 DOCS = ROOT / "docs"
+BASELINES = ROOT / "results" / "baselines"
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_tables", DOCS / "tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def baseline_records(suite: str) -> list[Record]:
     """The records that come with the repository of a suite."""
-    baselines = ROOT / "results" / "baselines"
-    selection = last_selection(baselines / suite)
+    selection = last_selection(BASELINES / suite)
     assert selection is not None
-    return records_of(Store(baselines / "store"), selection)
+    return records_of(Store(BASELINES / "store"), selection)
 
 
-def rows_below(heading: str, first: str) -> list[list[str]]:
-    """The cells of those table rows of ``results.md`` that follow a heading, up to the next one, and whose first cell matches."""
-    section = (
-        (DOCS / "results.md")
-        .read_text(encoding="utf-8")
-        .partition(heading + "\n")[2]
-        .partition("\n#")[0]
-    )
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in section.splitlines()
-        if line.startswith("| ")
-    ]
-    return [row for row in rows if re.fullmatch(first, row[0])]
+def shown(name: str, page: str = "results.md") -> list[list[str]]:
+    """The cells of the rows of a marked table, without its head."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    table = text.partition(f"<!-- begin: {name} -->")[2].partition("<!-- end -->")[0]
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def test_the_table_of_cifar10_lite_is_that_of_its_records() -> None:
-    """The records that come with the repository still load, and the page shows them."""
-    records = baseline_records("cifar10-lite")
-    columns = ["none", "em", "em[granularity=class,class_share=1.0]", "lsp", "ops"]
-    found: dict[str, dict[str, list[float]]] = {}
-    for record in records:
-        found.setdefault(record.defense, {}).setdefault(record.attack, []).append(
-            100 * (record.test_acc or 0)
-        )
-    expected = {
-        defense: {attack: shown_mean(values) for attack, values in cells.items()}
-        for defense, cells in found.items()
-    }
-    rows = rows_below("## `cifar10-lite`, CIFAR-10 (JPEG copy)", r"[\d-]+")
-    assert len(records) == 65
-    assert {row[1]: dict(zip(columns, row[2:7], strict=True)) for row in rows} == expected
-
-
-def shown_mean(values: list[float]) -> str:
+def points(records: Sequence[Record]) -> str:
     """In points; several with their standard deviation."""
+    values = [100 * (record.test_acc or 0) for record in records]
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def test_the_sweep_of_dvae_is_that_of_its_records() -> None:
-    expected: dict[str, dict[str, str]] = {}
-    for record in baseline_records("dvae-sweep"):
-        expected.setdefault(f"`{record.defense}`", {})[record.attack] = (
-            f"{100 * (record.test_acc or 0):.1f}"
-        )
-    assert expected.pop("`none`")
-    rows = rows_below("### What limits D-VAE at this size", "`.*`")
-    assert {
-        row[0]: dict(zip(("none", "em", "ops"), row[2:5], strict=True)) for row in rows
-    } == expected
+def expected(records: Sequence[Record], attacks: Sequence[str]) -> dict[str, list[str]]:
+    """Accuracy by defense, one entry an attack, from the records alone."""
+    return {
+        defense: [
+            points([r for r in records if (r.defense, r.attack) == (defense, attack)])
+            for attack in attacks
+        ]
+        for defense in {record.defense for record in records}
+    }
 
 
-def test_the_table_on_the_page_of_reports_is_that_of_the_records() -> None:
-    table = to_table(
-        [replace(record, dataset="CIFAR-10") for record in baseline_records("cifar10-lite")]
+# The tables are made from the records
+
+
+def test_every_table_is_that_of_the_records(tables: ModuleType) -> None:
+    assert [
+        page.name for page in tables.pages() if tables.filled(page.read_text()) != page.read_text()
+    ] == []
+
+
+def test_every_table_has_a_place(tables: ModuleType) -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in tables.pages())
+    assert sorted(re.findall(r"<!-- begin: ([\w-]+) -->", text)) == sorted(tables.TABLES)
+    assert text.count("<!-- begin: ") == text.count("<!-- end -->")
+
+
+def test_an_old_table_is_found_and_written_anew(
+    tables: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = tmp_path / "page.md"
+    old = "a\n<!-- begin: one -->\nold\n<!-- end -->\nb\n<!-- begin: one -->\n<!-- end -->\n"
+    page.write_text(old, encoding="utf-8")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "PAGES", (page,))
+    monkeypatch.setattr(tables, "TABLES", {"one": lambda: "| 1 |"})
+    monkeypatch.setattr(sys, "argv", ["tables.py", "--check"])
+    assert tables.main() == 1
+    assert "page.md" in capsys.readouterr().out
+    assert page.read_text(encoding="utf-8") == old
+    monkeypatch.setattr(sys, "argv", ["tables.py"])
+    assert tables.main() == 0
+    place = "<!-- begin: one -->\n\n| 1 |\n\n<!-- end -->\n"
+    assert page.read_text(encoding="utf-8") == f"a\n{place}b\n{place}"
+    monkeypatch.setattr(sys, "argv", ["tables.py", "--check"])
+    assert tables.main() == 0
+
+
+# What the tables show, computed here once more
+
+
+@pytest.mark.parametrize(
+    ("suite", "number", "attacks"),
+    [
+        ("quick", 28, ["none", "em", "em[granularity=class,noise_steps=1]", "lsp"]),
+        ("nightly", 36, ["none", "em", "lsp"]),
+        ("cifar10-lite", 65, ["none", "em", "em[granularity=class,class_share=1.0]", "lsp", "ops"]),
+    ],
+)
+def test_the_ranking_of_a_suite(suite: str, number: int, attacks: list[str]) -> None:
+    file = BASELINES / f"{suite}.jsonl"
+    records = read_baseline(file) if file.exists() else baseline_records(suite)
+    assert len(records) == number
+    rows = {row[1].removesuffix(" (undefended)"): row for row in shown(suite)}
+    assert {name: row[2 : 2 + len(attacks)] for name, row in rows.items()} == expected(
+        records, attacks
     )
-    norms = {name: card.norm for name, card in Registry().cards("attack").items()}
-    (made,) = (markdown(one) for one in paper_tables(table, norms) if one.name == "attacks")
-    assert made.partition("\n\n")[2].strip() in (DOCS / "report.md").read_text(encoding="utf-8")
+    means = [float(row[-1].partition(" ")[0]) for row in rows.values()]
+    assert means[:-1] == sorted(means[:-1], reverse=True)
+    assert [row[0] for row in rows.values()] == [*map(str, range(1, len(rows))), "-"]
 
 
-def test_the_published_numbers_on_that_page_stand_beside_those_of_the_records() -> None:
-    """Published, ours and their difference of the rows that the page shows."""
-    table = to_table(baseline_records("cifar10-lite"))
-    cards = {kind: Registry().cards(kind) for kind in ("attack", "defense")}
-    (made,) = map(
-        markdown,
-        published_tables(beside(table, load_published(), "apbench2023[dataset=cifar10]", cards)),
-    )
-    page = (
-        (DOCS / "report.md")
-        .read_text(encoding="utf-8")
-        .partition("gives 15 pairs, among them\n\n")[2]
-        .partition("\n\n")[0]
-    )
-    assert len(page.splitlines()) == 5
-    assert all(line in made for line in page.splitlines())
+def test_the_sweep_of_dvae() -> None:
+    found = expected(baseline_records("dvae-sweep"), ["none", "em", "ops"])
+    assert found.pop("none")
+    assert {row[0].strip("`"): row[2:5] for row in shown("dvae-sweep")} == found
+
+
+def test_the_strength_of_every_attack() -> None:
+    records = {record.attack: record for record in baseline_records("cifar10-attacks")}
+    clean = 100 * (records.pop("none").test_acc or 0)
+    found = {}
+    for attack, record in records.items():
+        acc = 100 * (record.test_acc or 0)
+        name = "em, class-wise" if attack.startswith("em[") else attack
+        found[name] = [f"{acc:.1f}", f"{clean - acc:.1f}"]
+    rows = shown("cifar10-attacks")
+    assert {row[0].partition(" (version")[0]: row[1:3] for row in rows} == found
+    assert [float(row[1]) for row in rows] == sorted(float(row[1]) for row in rows)
+    below = {row[0].partition(" (")[0]: float(row[2]) for row in rows}
+    assert [name for name, drop in below.items() if drop < 35] == ["hypo"]
+
+
+def test_an_attack_of_another_version_says_so(tables: ModuleType) -> None:
+    assert tables._older({"name": "ops", "version": 1}) == ""
+    assert tables._older({"name": "ops", "version": 99}) == " (version 99)"
+    assert tables._older({"name": "gone", "version": 1}) == ""
+
+
+def test_the_purifiers_of_four_attacks(tables: ModuleType) -> None:
+    rows = shown("purified")
+    assert [row[0] for row in rows] == list(tables.PURIFIERS)
+    found = {
+        (record.defense.partition("[")[0], record.attack): points([record])
+        for record in Store(BASELINES / "store").records()
+        if record.attack in ("ar", "cuda", "tap", "sep") and record.defense == "jpeg"
+    }
+    assert rows[0][1:] == [found["jpeg", attack] for attack in ("ar", "cuda", "tap", "sep")]
+    assert [row[1:].count("-") for row in rows] == [0, 0, 2, 2]
 
 
 def test_pages_of_attacks_tell_the_measured_strength() -> None:
@@ -113,47 +172,55 @@ def test_pages_of_attacks_tell_the_measured_strength() -> None:
     clean = 100 * (records["none"].test_acc or 0)
     for name, record in records.items():
         if name != "none" and name.isidentifier():
-            said = f"leaves a small undefended victim {100 * (record.test_acc or 0):.1f} %, where clean data give {clean:.1f} "
+            acc = 100 * (record.test_acc or 0)
+            said = (
+                f"leaves a small undefended victim {acc:.1f} %, where clean data give {clean:.1f} "
+            )
             assert said in (DOCS / "methods" / f"{name}.md").read_text(encoding="utf-8")
 
 
-def test_the_strength_of_every_attack_is_that_of_its_records() -> None:
-    expected: dict[str, str] = {}
-    for record in baseline_records("cifar10-attacks"):
-        name = record.attack.replace("em[granularity=class,class_share=1.0]", "em, class-wise")
-        expected[name] = f"{100 * (record.test_acc or 0):.1f}"
-    clean = expected.pop("none")
-    rows = rows_below("### Every attack, undefended", r"\*?[a-z]+.*")[1:16]
-    shown = {re.sub(r"\*|, weak by design", "", row[0]): row[1:3] for row in rows}
-    assert shown == {
-        name: [value, f"{float(clean) - float(value):.1f}"] for name, value in expected.items()
-    }
+# What the text says of the tables
 
 
-def test_the_numbers_of_quick_are_those_of_the_accepted_night() -> None:
-    """``nightly`` has the cells of ``quick`` for two attacks, three purifiers and three seeds."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for record in sorted(
-        read_baseline(DOCS.parent / "results" / "baselines" / "nightly.jsonl"),
-        key=lambda record: record.seed,
-    ):
-        found.setdefault((record.defense, record.attack), []).append(100 * (record.test_acc or 0))
-    assert {len(values) for values in found.values()} == {3}
-    first = {row[1]: row[2:6] for row in rows_below("## `quick`, embedded images", r"[\d-]+")}
-    seeds = {row[0]: row[1:5] for row in rows_below("### Seeds, crops and earlier forms", "[a-z]+")}
-    readme = dict(
-        re.findall(
-            r"^\| (none|JPEG 10|D-VAE|grayscale) \| (.*) \|$",
-            (DOCS.parent / "README.md").read_text(encoding="utf-8"),
-            re.M,
-        )
-    )
-    names = {"none": "none", "JPEG 10": "jpeg", "D-VAE": "dvae", "grayscale": "grayscale"}
-    assert {names[row]: cells.split(" | ") for row, cells in readme.items()} == {
-        name: first[name] for name in names.values()
+def test_the_text_below_cifar10_lite() -> None:
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    records = baseline_records("cifar10-lite")
+    accs: dict[tuple[str, str], dict[int, float]] = {}
+    for record in records:
+        cell = accs.setdefault((record.defense, record.attack), {})
+        cell[record.seed] = 100 * (record.test_acc or 0)
+    attacks = [attack for defense, attack in accs if defense == "dvae" and attack != "none"]
+    worst = max(value for a in attacks for value in accs["none", a].values())
+    restored = [value for a in attacks for value in accs["dvae", a].values()]
+    assert f"the undefended victim has {worst:.1f} at most" in text
+    assert f"D-VAE restores {min(restored):.0f} to {max(restored):.0f} %" in text
+    clean = {name: mean(accs[name, "none"].values()) for name in ("none", "dvae", "jpeg")}
+    dvae, jpeg = (f"{clean['none'] - clean[name]:.1f}" for name in ("dvae", "jpeg"))
+    assert f"It pays {dvae} points on clean data, where JPEG pays {jpeg}" in text
+    ahead = {a: mean(accs["dvae", a].values()) - mean(accs["jpeg", a].values()) for a in attacks}
+    em, wise, lsp, ops = (ahead[a] for a in sorted(attacks))
+    said = f"{em:.1f}, {wise:.1f} and {lsp:.1f} points on EM, class-wise EM and LSP, and {-ops:.1f}"
+    assert f"D-VAE is ahead by {said} behind on OPS" in text
+    for attack in attacks:
+        signs = {accs["dvae", attack][s] > accs["jpeg", attack][s] for s in accs["jpeg", attack]}
+        assert len(signs) == 1  # "with the same sign in every seed"
+
+
+def test_the_text_below_quick_and_nightly() -> None:
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    quick = {row[1]: row for row in shown("quick")}
+    night = {row[1]: row for row in shown("nightly")}
+    undefended = [float(cell) for cell in quick["none (undefended)"][3:6]]
+    assert max(undefended) < 11  # "to chance"
+    price = float(quick["none (undefended)"][2]) - float(quick["jpeg"][2])
+    assert f"JPEG pays {price:.1f} points on clean data" in text
+    price = float(quick["none (undefended)"][2]) - float(quick["dvae"][2])
+    mean_of = {name: [float(c.partition(" ")[0]) for c in row[2:5]] for name, row in night.items()}
+    others = mean_of["none (undefended)"][0] - mean_of["dvae"][0]
+    assert f"D-VAE pays {price:.0f} points on clean data here, and {others:.0f} in the mean" in text
+    apart = {
+        name: max(abs(float(quick[name][i]) - values[j]) for i, j in ((2, 0), (3, 1), (5, 2)))
+        for name, values in mean_of.items()
     }
-    for (defense, attack), values in found.items():
-        column = ["none", "em", "em[granularity=class,noise_steps=1]", "lsp"].index(attack)
-        assert first[defense][column] == f"{values[0]:.1f}"
-        if defense in seeds:
-            assert seeds[defense][column] == shown_mean(values)
+    dvae = apart.pop("dvae")
+    assert f"by {max(apart.values()):.1f} points at most, D-VAE by {dvae:.0f}" in text
