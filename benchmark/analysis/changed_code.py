@@ -18,9 +18,9 @@ def changed_files(before: Record, after: Record) -> list[str]:
     for name in sorted(new.keys() - old.keys()):
         if moved := _place_before(name, new[name], {x: old[x] for x in old.keys() - new.keys()}):
             old[name] = old.pop(moved)
-    names = old.keys() | new.keys()
+    names = {*old, *new}
     if bool(before.identity) != bool(after.identity):
-        names = old.keys() if after.identity else new.keys()
+        names = {*old} if after.identity else {*new}
     return sorted(name for name in names if old.get(name) != new.get(name))
 
 

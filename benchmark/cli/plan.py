@@ -93,7 +93,10 @@ def plan(
 
 
 def print_plan(plan: Plan, store: Store, slots: int, console: Console) -> None:
-    """The cells of a plan with their state, what was skipped and why, and what the rest will cost on ``slots`` slots."""
+    """Print the cells with their state, what was skipped and why, and the cost of the rest.
+
+    The cost is that on ``slots`` slots.
+    """
     stages = {stage.key: stage for stage in plan.stages}
     done = {key for key, stage in stages.items() if store.is_done(stage)}
     points = {cell.key: cell.axes() for cell in plan.cells}
@@ -137,7 +140,7 @@ def print_plan(plan: Plan, store: Store, slots: int, console: Console) -> None:
 
 
 def print_reasons(plan: Plan, cells: Sequence[Cell], store: Store, console: Console) -> None:
-    """Why each of these cells would run, stage by stage."""
+    """Print why each of these cells would run, stage by stage."""
     from benchmark.planning.explain import explain, known_artifact, known_record
 
     stages = {stage.key: stage for stage in plan.stages}
@@ -157,7 +160,10 @@ def print_reasons(plan: Plan, cells: Sequence[Cell], store: Store, console: Cons
 
 
 def _cost(plan: Plan, store: Store, done: set[str], slots: int) -> str:
-    """What is left to do, in trainings of one undefended victim, and in minutes where this store has timed any."""
+    """What is left to do, in trainings of one undefended victim.
+
+    Where this store has timed any, also in minutes.
+    """
     needed = {
         key for cell in plan.cells if cell.key not in done for key in cell.stages if key not in done
     }

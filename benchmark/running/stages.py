@@ -1,4 +1,7 @@
-"""Doing one stage: what a worker executes. Everything that touches data and the store on the way to a record is here."""
+"""Do one stage: what a worker executes.
+
+Everything that touches data and the store on the way to a record is here.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ def run_stage(
     on_progress: Callable[[float, str], None],
     on_log: Callable[[str], None],
 ) -> None:
-    """Does one stage and publishes its result.
+    """Do one stage and publish its result.
 
     Raises:
         Exception: whatever a method raises; nothing is published then.
@@ -87,9 +90,13 @@ class _Run:
 
 
 def set_up_torch(threads: int = 1) -> None:
-    """Makes torch in this process repeatable. The order of sums, and with it the last bits, depends on the number of threads."""
+    """Make torch in this process repeatable.
+
+    The order of sums, and with it the last bits, depends on the number of threads.
+    """
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # for finding bugs; it writes every new tensor
+    # for finding bugs; it writes every new tensor
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_num_threads(threads)
 
 
@@ -188,7 +195,7 @@ def _train(job: TrainJob, run: _Run) -> None:
 
 
 def _check_code(job: Job, registry: Registry) -> None:
-    """Refuses plugins that are no longer those that the key names."""
+    """Refuse plugins that are no longer those that the key names."""
     planned: list[tuple[str, Method | Victim | None]] = []
     if isinstance(job, (SurrogateJob, PoisonJob)):
         planned += [("attack", job.attack), ("victim", job.victim)]
@@ -204,11 +211,11 @@ def _check_code(job: Job, registry: Registry) -> None:
 
 
 def _check_hooks(defense: Defense, purified: bool) -> None:
-    """The plan reads a class without running it, so it cannot see a ``purify`` that is inherited or assigned."""
+    """Refuse a ``purify`` that the planner, which reads classes without running them, missed."""
     if type(defense).purify is not Defense.purify and not purified:
         raise ValueError(
-            f'defense "{defense.name}" has a purify that its class does not define itself, so it was not planned; '
-            "write def purify(self, data, ctx) in the decorated class"
+            f'defense "{defense.name}" has a purify that its class does not define itself, '
+            "so it was not planned; write def purify(self, data, ctx) in the decorated class"
         )
 
 
@@ -237,7 +244,7 @@ def _mixed(
 
 
 def mix(clean: ImageSet, poisoned: ImageSet, ratio: float, seed: int) -> ImageSet:
-    """Takes a share ``ratio`` of the images from ``poisoned`` and the others from ``clean``."""
+    """Take a share ``ratio`` of the images from ``poisoned`` and the others from ``clean``."""
     order = torch.randperm(len(clean), generator=torch.Generator().manual_seed(seed))
     chosen = order[: round(ratio * len(clean))]
     x = clean.x.clone()

@@ -1,4 +1,4 @@
-"""Why a cell would run: stage by stage, in what it differs from the nearest result that is there."""
+"""Why a cell would run: stage by stage, in what it differs from the nearest result."""
 
 from __future__ import annotations
 
