@@ -2,9 +2,9 @@
 
     python perf/plan_scale.py [--seeds 100]
 
-The grid is of 10 attacks, 10 defenses and 100 seeds: 10,000 cells. Nothing is run, and no data set
-is read. Seconds are those of ``resolve_suite`` and ``make_plan``; the memory is the largest resident
-set of the whole process, Python and the imported modules included.
+The grid is of 10 attacks, 10 defenses and 100 seeds: 10,000 cells. Nothing is run, and no data
+set is read. Seconds are those of ``resolve_suite`` and ``make_plan``; the memory is the largest
+resident set of the whole process, Python and the imported modules included.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from statistics import fmean, median
 from typing import Any
 
 from benchmark.analysis.cells import Cell, accuracies, accuracy, by_cell, fingerprint, is_finished
+from benchmark.analysis.changed_code import changed_files
 from benchmark.analysis.naming import flat
 from benchmark.analysis.statistics.shifts import Shift, adjusted, common_shift, shift, spreads
 from benchmark.storage.record import Record
@@ -298,7 +299,7 @@ def _unlike(run: Record, twin: Record) -> str:
         )
         parts.append(f"curve differs from epoch {same + 1} on")
     parts += [f"{name} images differ" for name in _changed(twin.artifacts, run.artifacts)]
-    if parts and (sources := _changed(twin.sources, run.sources)):
+    if parts and (sources := changed_files(twin, run)):
         parts.append(f"code changed: {' '.join(sources)}")
     return ", ".join(parts)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -29,6 +31,22 @@ if TYPE_CHECKING:
     from benchmark.planning.plan import Cell, Plan
     from benchmark.storage.store import Store
 
+EXPLAINED = {
+    "cached": "cached",
+    "new": "would run: nothing like it in the store",
+    "differs": "would run: unlike the nearest result, {nearest}, in",
+}
+Explain = Annotated[
+    str | None,
+    typer.Option(
+        "--explain",
+        metavar="CELL",
+        help="say why a cell would run and what differs from the nearest result in the store: "
+        '"em + dvae", or "em + dvae, seed 1"; more axes may follow, such as a victim or ratio 0.5',
+        show_default=False,
+    ),
+]
+
 
 def plan(
     suite: SuiteName = "quick",
@@ -44,11 +62,14 @@ def plan(
     data_root: DataRoot = None,
     download: Download = False,
     device: Device = "auto",
+    explain: Explain = None,
 ) -> None:
-    """Show a suite's cells: what is cached, what is skipped and why, and what the rest will cost. Runs nothing.
+    """Show a suite's cells: what is cached, what is skipped and why, what the rest will cost.
 
-    Values that a method refuses, such as eps=8, are told by run before it starts.
+    Runs nothing. Values that a method refuses, such as eps=8, are reported by run before it starts.
+    With --explain "em + dvae", says instead why that cell would run.
     """
+    from benchmark.planning.explain import find_cells
     from benchmark.running.hardware import choose_device
     from benchmark.running.scheduler.outcome import default_slots
 
@@ -65,14 +86,20 @@ def plan(
         errors,
     )
     store = store_of(results)
+    if explain is not None:
+        print_reasons(made, find_cells(made, explain), store, console)
+        return
     print_plan(made, store, len(default_slots(device)), console)
 
 
 def print_plan(plan: Plan, store: Store, slots: int, console: Console) -> None:
-    """The cells of a plan with their state, what was skipped and why, and what the rest will cost on ``slots`` slots."""
+    """Print the cells with their state, what was skipped and why, and the cost of the rest.
+
+    The cost is that on ``slots`` slots.
+    """
     stages = {stage.key: stage for stage in plan.stages}
     done = {key for key, stage in stages.items() if store.is_done(stage)}
-    points = {cell.key: _point(cell) for cell in plan.cells}
+    points = {cell.key: cell.axes() for cell in plan.cells}
     varying = [
         name
         for name in (next(iter(points.values())) if points else ())
@@ -112,21 +139,31 @@ def print_plan(plan: Plan, store: Store, slots: int, console: Console) -> None:
     console.print(_cost(plan, store, done, slots), highlight=False)
 
 
-def _point(cell: Cell) -> dict[str, str]:
-    """The axes of a cell as people read them."""
-    return {
-        "dataset": str(cell.dataset),
-        "victim": cell.victim,
-        "protocol": cell.protocol.name,
-        "ratio": f"ratio {cell.ratio:g}",
-        "seed": f"seed {cell.seed}",
-        "attack": str(cell.attack),
-        "defense": str(cell.defense),
-    }
+def print_reasons(plan: Plan, cells: Sequence[Cell], store: Store, console: Console) -> None:
+    """Print why each of these cells would run, stage by stage."""
+    from benchmark.planning.explain import explain, known_artifact, known_record
+
+    stages = {stage.key: stage for stage in plan.stages}
+    done = {key for cell in cells for key in cell.stages if store.is_done(stages[key])}
+    known = [known_record(record) for record in store.records()]
+    artifacts = (known_artifact(key, manifest) for key, manifest in store.manifests())
+    known += [artifact for artifact in artifacts if artifact is not None]
+    for cell in cells:
+        console.print(f"[bold]{escape(str(cell))}[/bold]", highlight=False, soft_wrap=True)
+        for reason in explain(cell, stages, done, known):
+            text = EXPLAINED[reason.state].format(nearest=reason.nearest)
+            for line in (f"  {reason.label}: {text}", *(f"    {x}" for x in reason.differences)):
+                console.print(escape(line), highlight=False, soft_wrap=True)
+        if (failure := store.failure(cell.key)) is not None and cell.key not in done:
+            line = f"  failed at its last attempt: {failure.get('error', '')}"
+            console.print(escape(line), style="red", highlight=False, soft_wrap=True)
 
 
 def _cost(plan: Plan, store: Store, done: set[str], slots: int) -> str:
-    """What is left to do, in trainings of one undefended victim, and in minutes where this store has timed any."""
+    """What is left to do, in trainings of one undefended victim.
+
+    Where this store has timed any, also in minutes.
+    """
     needed = {
         key for cell in plan.cells if cell.key not in done for key in cell.stages if key not in done
     }

@@ -1,7 +1,7 @@
-"""The four jobs of a plan. A job holds all that a worker needs, and its ``identity`` names the result.
+"""The four jobs of a plan: surrogate, poison, purify, train.
 
-The identity of a job is a plain mapping of everything that decides its result; the sha256 of it is
-the key. Labels, paths and machines are in no identity.
+A job holds all that a worker needs, and its ``identity`` names the result: a plain mapping of everything
+that decides the result, whose sha256 is the key. Labels, paths and machines are in no identity.
 """
 
 from __future__ import annotations

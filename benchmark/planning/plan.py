@@ -56,6 +56,18 @@ class Cell:
         ]
         return " / ".join(parts + ([f"ratio {self.ratio:g}"] if self.ratio != 1 else []))
 
+    def axes(self) -> dict[str, str]:
+        """The place of the cell on each axis, as people read it."""
+        return {
+            "dataset": str(self.dataset),
+            "victim": self.victim,
+            "protocol": self.protocol.name,
+            "ratio": f"ratio {self.ratio:g}",
+            "seed": f"seed {self.seed}",
+            "attack": str(self.attack),
+            "defense": str(self.defense),
+        }
+
 
 @dataclass(frozen=True)
 class Skip:

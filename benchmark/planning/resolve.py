@@ -1,4 +1,4 @@
-"""Resolve the names and parameters of a suite, each once, and collect all that is wrong with them."""
+"""Resolve the names and parameters of a suite, each once, and collect all problems with them."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _unused_parameters(parameters: Any, used: set[str], registry: Registry) -> I
 
 
 def table(owner: Any, name: str) -> Mapping[str, Value]:
-    """The mapping ``name`` of a mapping with its texts read as values; empty where there is none."""
+    """The mapping ``name`` of ``owner``, its texts read as values; empty where there is none."""
     values = owner.get(name) if isinstance(owner, Mapping) else None
     return numbers(values) if isinstance(values, Mapping) else {}
 

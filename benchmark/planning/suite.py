@@ -51,9 +51,10 @@ Many = Annotated[tuple[str, ...], BeforeValidator(as_list), Field(min_length=1)]
 class Suite(BaseModel):
     """The axes of a grid. Every axis takes one value or a list.
 
-    ``parameters`` holds, for a method's name, values that replace its defaults throughout the suite; ``protocol_values`` does
-    the same for the protocol. A label such as ``em[granularity=class]`` stays as short as it is written. ``craft_seed`` is that of poisons
-    and purified sets, which all victim seeds share; with ``seed`` each victim seed has its own.
+    ``parameters`` holds, for a method's name, values that replace its defaults throughout the
+    suite; ``protocol_values`` does the same for the protocol. A label such as
+    ``em[granularity=class]`` stays as short as it is written. ``craft_seed`` is that of poisons and
+    purified sets, which all victim seeds share; with ``seed`` each victim seed has its own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,7 +78,8 @@ class Suite(BaseModel):
     def _name(cls, name: str) -> str:
         if not name or name in TAKEN or any(mark in name for mark in "/\\\0"):
             raise ValueError(
-                f'"{name}" cannot be the name of a folder of results; expected a plain name such as nightly'
+                f'"{name}" cannot be the name of a folder of results; '
+                "expected a plain name such as nightly"
             )
         return name
 
@@ -94,7 +96,8 @@ class Suite(BaseModel):
         if value == "seed" or (isinstance(value, int) and not isinstance(value, bool)):
             return value
         raise ValueError(
-            f'{value!r} is no craft seed; expected a whole number, or "seed": poisons and purified sets of their own for each victim seed'
+            f'{value!r} is no craft seed; expected a whole number, or "seed": '
+            "poisons and purified sets of their own for each victim seed"
         )
 
     @field_validator("ratios")
@@ -159,7 +162,8 @@ def read_suite(name: str) -> tuple[dict[str, Any], str]:
         file = FOLDER / f"{name}.yaml"
         if not file.is_file() or file.parent != FOLDER:
             raise ValueError(
-                f'unknown suite "{name}"{did_you_mean(name, suite_names())}; or give the path of a YAML file'
+                f'unknown suite "{name}"{did_you_mean(name, suite_names())}; '
+                "or give the path of a YAML file"
             )
     try:
         raw = yaml.safe_load(file.read_bytes())  # bytes: what is no text is a YAMLError too
@@ -167,7 +171,8 @@ def read_suite(name: str) -> tuple[dict[str, Any], str]:
         raise ValueError(f"{file} is not YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ValueError(
-            f"{file} holds a {type(raw).__name__}, expected the axes of a suite (attacks, defenses, datasets, ...)"
+            f"{file} holds a {type(raw).__name__}, "
+            "expected the axes of a suite (attacks, defenses, datasets, ...)"
         )
     return {"name": file.stem, **raw}, str(file)
 
@@ -235,7 +240,7 @@ def _resolved(
 
 
 def check_values(suite: str, specs: Iterable[tuple[str, Spec]], registry: Registry) -> None:
-    """Builds each method once, so that a value it refuses is told before a run and not hours into it.
+    """Build each method once, so that invalid values are reported before the run starts.
 
     Args:
         suite: its name, for the message.
@@ -249,7 +254,7 @@ def check_values(suite: str, specs: Iterable[tuple[str, Spec]], registry: Regist
 
 
 def check_sets(suite: str, pairs: Iterable[tuple[Spec, DatasetInfo]], registry: Registry) -> None:
-    """Asks each attack whether it can protect the data sets it is to meet.
+    """Ask each attack whether it can protect the data sets it is to meet.
 
     Args:
         suite: its name, for the message.
@@ -271,7 +276,7 @@ def check_sets(suite: str, pairs: Iterable[tuple[Spec, DatasetInfo]], registry: 
 
 
 def _raise_refusals(suite: str, attempts: Iterable[Callable[[], object]]) -> None:
-    """Makes every attempt and raises a SuiteError with all that ended in a ValueError."""
+    """Make every attempt, then raise a SuiteError with all that ended in a ValueError."""
     problems: dict[str, None] = {}
     for attempt in attempts:
         try:
@@ -287,10 +292,13 @@ def _raise_refusals(suite: str, attempts: Iterable[Callable[[], object]]) -> Non
 
 
 def _apply(raw: dict[str, Any], setting: str) -> str | None:
-    """Applies one ``--set``; returns what is wrong with it, if anything."""
+    """Apply one ``--set`` and return what is wrong with it, if anything."""
     key, equals, text = setting.partition("=")
     if not equals or not key:
-        return f"--set {setting}: expected key=value, for example --set em.max_rounds=20 or --set protocol.epochs=3"
+        return (
+            f"--set {setting}: expected key=value, "
+            "for example --set em.max_rounds=20 or --set protocol.epochs=3"
+        )
     owner, dot, parameter = key.rpartition(".")
     try:
         value = parse_value(text)
@@ -298,7 +306,8 @@ def _apply(raw: dict[str, Any], setting: str) -> str | None:
         return f"--set {setting}: {error}"
     if not dot:
         if key not in Suite.model_fields:
-            return f'--set {setting}: a suite has no "{key}"{did_you_mean(key, sorted(Suite.model_fields))}'
+            hint = did_you_mean(key, sorted(Suite.model_fields))
+            return f'--set {setting}: a suite has no "{key}"{hint}'
         if key == "seeds":
             raw[key] = text
         else:
@@ -317,7 +326,7 @@ def _apply(raw: dict[str, Any], setting: str) -> str | None:
 
 
 def _put(table: dict[str, Any], path: Sequence[str], value: Value) -> None:
-    """Puts a value at a path. What is no mapping on the way stays as it is, to be reported as such."""
+    """Put a value at a path. What is no mapping on the way stays, to be reported as such."""
     first, *rest = path
     if not rest:
         table[first] = value
@@ -338,7 +347,10 @@ def _problem(item: Any) -> str:
         for part in (loc[:-1] if is_value else loc)
     ).removeprefix(".")
     if is_value:
-        return f"{path}: {item['input']!r} is a {type(item['input']).__name__}; expected a number, a text, true, false or none"
+        return (
+            f"{path}: {item['input']!r} is a {type(item['input']).__name__}; "
+            "expected a number, a text, true, false or none"
+        )
     if item["type"] == "extra_forbidden":
         return f'{path}: a suite has no "{path}"{did_you_mean(path, sorted(Suite.model_fields))}'
     if item["type"] == "missing":

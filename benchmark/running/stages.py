@@ -1,4 +1,7 @@
-"""Doing one stage: what a worker executes. Everything that touches data and the store on the way to a record is here."""
+"""Do one stage: what a worker executes.
+
+Everything that touches data and the store on the way to a record is here.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def run_stage(
     on_progress: Callable[[float, str], None],
     on_log: Callable[[str], None],
 ) -> None:
-    """Does one stage and publishes its result.
+    """Do one stage and publish its result.
 
     Raises:
         Exception: whatever a method raises; nothing is published then.
@@ -188,7 +191,7 @@ def _train(job: TrainJob, run: _Run) -> None:
 
 
 def _check_code(job: Job, registry: Registry) -> None:
-    """Refuses plugins that are no longer those that the key names."""
+    """Refuse plugins that are no longer those that the key names."""
     planned: list[tuple[str, Method | Victim | None]] = []
     if isinstance(job, (SurrogateJob, PoisonJob)):
         planned += [("attack", job.attack), ("victim", job.victim)]
@@ -228,7 +231,7 @@ def _mixed(
 
 
 def mix(clean: ImageSet, poisoned: ImageSet, ratio: float, seed: int) -> ImageSet:
-    """Takes a share ``ratio`` of the images from ``poisoned`` and the others from ``clean``."""
+    """Take a share ``ratio`` of the images from ``poisoned`` and the others from ``clean``."""
     order = torch.randperm(len(clean), generator=torch.Generator().manual_seed(seed))
     chosen = order[: round(ratio * len(clean))]
     x = clean.x.clone()

@@ -18,6 +18,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -253,6 +254,12 @@ class Store:
                 f'{path} is damaged: it lists no "files"; delete the folder {path.parent} and run again'
             )
         return manifest
+
+    def manifests(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Key and manifest of every artifact, sorted by key; damaged ones are passed over."""
+        for path in sorted((self.root / "artifacts").glob(f"*/*/{MANIFEST}"), key=str):
+            with suppress(ValueError, OSError):
+                yield path.parent.name, self.manifest(path.parent.name)
 
     def _checked(self, key: str, name: str, manifest: Mapping[str, Any] | None = None) -> Path:
         """The path of one file of an artifact, once its kind, size and sha256 are as published."""

@@ -1,4 +1,4 @@
-"""Planning: the cells and stages of a suite, what enters a key and what does not, seeds, skips and costs."""
+"""Planning: the cells and stages of a suite, what enters keys, seeds, skips and costs."""
 
 from __future__ import annotations
 
@@ -126,7 +126,10 @@ def planned(
 
 
 def roles(plan: Plan) -> dict[str, str]:
-    """role -> key, for a plan with one data set, victim, protocol, ratio and seed: ``poison A``, ``purify A D``, ``train A D``."""
+    """role -> key: ``poison A``, ``purify A D``, ``train A D``.
+
+    The plan has one data set, victim, protocol, ratio and seed.
+    """
     kinds = {stage.key: stage.kind for stage in plan.stages}
     named: dict[str, str] = {}
     for cell in plan.cells:
@@ -182,7 +185,10 @@ def test_a_plan_is_a_pure_function_of_its_arguments(methods: Registry, tmp_path:
 def test_keys_of_a_small_suite_stay_as_they_are(
     methods: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """These keys name results on people's disks. If this fails, either undo the change or raise CORE_VERSION on purpose."""
+    """These keys name results on people's disks.
+
+    If this fails, either undo the change or raise CORE_VERSION on purpose.
+    """
     own = {  # as methods of the project: the files of plugins are in keys
         kind: {name: replace(card, content="") for name, card in methods.cards(kind).items()}
         for kind in FOLDERS

@@ -1,4 +1,4 @@
-"""Suites: the shipped ones, reading and overriding axes, and mistakes, all of them at once with their paths."""
+"""Suites: the shipped ones, overriding axes, and mistakes, all at once with their paths."""
 
 from __future__ import annotations
 
@@ -177,7 +177,8 @@ def test_settings(small: str, registry: Registry) -> None:
         ("em.eps=big", "eps=big is not of type float"),
         (
             "em.surrogate=resnet10_w61",
-            'attack em: surrogate=resnet10_w61: unknown victim "resnet10_w61"; did you mean "resnet10_w16"',
+            'attack em: surrogate=resnet10_w61: unknown victim "resnet10_w61"; '
+            'did you mean "resnet10_w16"',
         ),
         ("emm.eps=8/255", 'parameters.emm: nothing is called "emm"; did you mean "em"'),
         ("protocol.epoch=3", 'a protocol has no setting "epoch"; did you mean "epochs"'),
@@ -336,7 +337,8 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 def test_an_unknown_suite_names_the_nearest() -> None:
     with pytest.raises(
         ValueError,
-        match=r'unknown suite "qick"; did you mean "quick"\? available: .*; or give the path of a YAML file',
+        match=r'unknown suite "qick"; did you mean "quick"\? available: .*; '
+        "or give the path of a YAML file",
     ):
         read_suite("qick")
     with pytest.raises(ValueError, match="unknown suite"):

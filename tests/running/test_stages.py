@@ -1,4 +1,4 @@
-"""Stages from images to records: what a record holds, and that the same plan gives the same bytes."""
+"""Stages from images to records: what a record holds; the same plan gives the same bytes."""
 
 from __future__ import annotations
 
@@ -177,7 +177,10 @@ def test_a_declared_filter_trains_on_fewer_images(bench: Bench) -> None:
 
 
 def test_defenses_are_compared_in_pairs(bench: Bench) -> None:
-    """A defense that changes nothing gives the undefended victim's numbers: same weights, same batches."""
+    """A defense that changes nothing gives the undefended victim's numbers.
+
+    Weights and batches are the same.
+    """
     bench.method("still", one_method("defense", PURIFY + "return data"))
     bench.method(
         "idle", one_method("defense", "def augment(self, x, y, ctx):\n        return x, y")
@@ -310,7 +313,8 @@ def test_a_poison_that_is_gone_is_made_again_for_a_new_cell(bench: Bench) -> Non
 
 
 def test_notes_that_are_not_finite_become_text(bench: Bench) -> None:
-    body = "def poison(self, data, ctx):\n        ctx.note(psnr=float('inf'))\n        return data.map(lambda x: x ^ 1)"
+    lines = ("ctx.note(psnr=float('inf'))", "return data.map(lambda x: x ^ 1)")
+    body = "\n        ".join(("def poison(self, data, ctx):", *lines))
     bench.method("mine", one_method("attack", f"norm = 'none'\n\n    {body}"))
     (record,) = bench.records(attacks="mine").values()
     assert record.facts["poison"]["psnr"] == "inf"

@@ -1,4 +1,4 @@
-"""A tiny folder data set, plugins and a store of their own, for tests that run real stages in a second."""
+"""A tiny folder data set, plugins and a store of their own: real stages in a second."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Bench:
 
 
 def save_images(folder: Path, per_class: dict[str, int], seed: int = 0) -> None:
-    """``<folder>/<split>/<class>/*.png``: the striped images of the contract tests, two classes of 16 pixels."""
+    """``<folder>/<split>/<class>/*.png``: striped images of two classes, 16 pixels a side."""
     for split, count in per_class.items():
         data = toy_set(classes=2, per_class=count, size=16, seed=seed + len(split))
         for i, (x, y) in enumerate(zip(data.x, data.y.tolist(), strict=True)):
@@ -145,5 +145,6 @@ def one_method(kind: str, body: str) -> str:
     base = kind.capitalize()
     return (
         HEAD
-        + f'\n@{kind}(version=1, cite="nobody")\nclass Mine({base}):\n    """Break a promise."""\n    {body}\n'
+        + f'\n@{kind}(version=1, cite="nobody")\nclass Mine({base}):\n'
+        + f'    """Break a promise."""\n    {body}\n'
     )
