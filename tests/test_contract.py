@@ -26,7 +26,7 @@ def attack(norm: str, bound: float) -> Attack:
         def budget(self, info: Any) -> float:
             return bound
 
-    Declared.norm, Declared.name = norm, "declared"
+    Declared.declared_norm, Declared.name = norm, "declared"
     return Declared()
 
 
@@ -165,7 +165,7 @@ def test_purified_sets(clean: ImageSet) -> None:
     kept = clean.select(torch.tensor([0, 3, 4, 30]))
     assert verify_purified(clean, kept, defense(filters=True)) == {"kept": 0.1}
     with pytest.raises(
-        ValueError, match=r'defense "declared" returned 4 of 40 images; .* declare filters = True'
+        ValueError, match=r'defense "declared" returned 4 of 40 images; .* declare filters=True'
     ):
         verify_purified(clean, kept, defense())
     with pytest.raises(TypeError, match=r"tensor of torch\.float32"):
@@ -287,7 +287,7 @@ RETURN = "return data.perturb((2 * noise - 1) * self.eps)"
         ("documentation", 'cite="nobody"', 'cite=""', "cite is empty"),
         ("units", "eps: float = 8 / 255", "eps: int = 8", "declare eps: float"),
         ("units", "eps: float = 8 / 255", "eps: float = 8.0", "write 8 / 255, not 8"),
-        ("units", "    eps:", '    norm = "l1"\n    eps:', 'norm is "l1", expected'),
+        ("build", 'cite="nobody"', 'cite="nobody", norm="l1"', 'norm is "l1", expected linf'),
         (
             "card",
             RETURN,
@@ -336,7 +336,7 @@ def hook(name: str, *lines: str) -> str:
         (
             "purify",
             hook("purify", "return data.select(torch.arange(50))"),
-            "50 of 60 images; .* declare filters = True",
+            "50 of 60 images; .* declare filters=True",
         ),
         (
             "loss",

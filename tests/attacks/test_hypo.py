@@ -93,7 +93,7 @@ def test_budgets_hold_after_rounding(toy: ImageSet, with_states: Context) -> Non
 def test_the_norm_is_that_of_the_ball(toy: ImageSet) -> None:
     attacks: list[Attack] = [SMALL, SMALL_L2]
     assert [attack.norm for attack in attacks] == ["linf", "l2"]
-    assert Hypo.norm == "linf"
+    assert Hypo.declared_norm == "linf"
     assert SMALL.budget(toy.info) == 8 / 255
     for side, length in ((32, 0.5), (16, 0.25), (224, 3.5)):
         assert SMALL_L2.budget(replace(toy.info, height=side, width=side)) == pytest.approx(length)

@@ -16,7 +16,7 @@ from benchmark.keys import axis_seed, canonical_json, digest
 METHOD = '''
 from benchmark import Defense, defense
 
-@defense(version=3, cite="arXiv:0000.00000")
+@defense(version=3, cite="arXiv:0000.00000", needs=("clean:500",))
 class Mine(Defense):
     """Do something.
 
@@ -24,7 +24,6 @@ class Mine(Defense):
         rate: how much of it,
             in percent.
     """
-    needs = ("clean:500",)
     rate: float = 8 / 255
     steps: int = 2 * 5
     mode: str = "a"
