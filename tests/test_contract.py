@@ -396,7 +396,6 @@ def hook(name: str, *lines: str) -> str:
         ("at_test", hook("at_test", "return x[:, :, 1:]"), r"expected \(B, 3, 32, 32\)"),
         ("independence", "\nfrom attacks.em import EM\n", "imports attacks.em"),
         ("independence", "\n    attack_name: str = 'em'\n", "name an attack"),
-        ("documentation", "\n    needs = ('lots',)\n", 'needs "lots", expected clean:<count>'),
     ],
 )
 def test_a_defense_that_breaks_a_promise_fails(
@@ -461,8 +460,22 @@ def test_hooks_inherited_from_a_helper_are_seen(tmp_path: Path) -> None:
         1,
     )
     result = check("defense", source, tmp_path)["card"]
+    assert result.passed
+    assert "overrides at_test, augment" in result.detail
+
+
+def test_needs_have_a_form(tmp_path: Path) -> None:
+    source = GOOD_DEFENSE.replace('cite="nobody"', 'cite="nobody", needs=("lots",)')
+    result = check("defense", source, tmp_path)["documentation"]
     assert not result.passed
-    assert "define them in the class itself" in result.detail
+    assert 'needs "lots", expected clean:<count>' in result.detail
+
+
+def test_a_hook_assigned_from_outside_is_told_when_the_class_is_built(tmp_path: Path) -> None:
+    source = GOOD_DEFENSE + "\n\nMine.at_test = lambda self, x: x\n"
+    result = check("defense", source, tmp_path)["build"]
+    assert not result.passed
+    assert 'class Mine of defense "mine" has at_test, which planning does not see' in result.detail
 
 
 def test_an_attack_and_a_defense_in_one_file_are_told_apart(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmark.catalogue.limits import Limits, parameter_docs, read_annotation
 from benchmark.catalogue.source import Source, literal, qualified
-from benchmark.catalogue.spec import Value, did_you_mean, format_value
+from benchmark.catalogue.spec import Value, did_you_mean, format_value, nearest
 
 API = Path(__file__).resolve().parent.parent / "api.py"
 BASES = {"attack": "Attack", "defense": "Defense", "dataset": "Dataset"}
@@ -215,7 +215,7 @@ def _declarations(kind: str, cls: str, call: ast.Call) -> dict[str, Any]:
         )
     if (norm := about.get("norm", "none")) not in NORMS:
         raise ValueError(
-            f'norm is "{norm}", expected {", ".join(NORMS)}{did_you_mean(norm, list(NORMS))}'
+            f'norm is "{norm}", expected {Limits(NORMS).shown("norm")}{nearest(norm, list(NORMS))}'
         )
     return about
 

@@ -161,7 +161,7 @@ def test_equal_values_give_equal_keys(registry: Registry) -> None:
 
 
 def test_a_bad_value_is_refused_with_the_methods_name(registry: Registry) -> None:
-    with pytest.raises(ValueError, match=r'attack "em\[eps=8\]": .*write 8/255, not 8'):
+    with pytest.raises(ValueError, match=r'attack "em": eps=8, .*write 8/255, not 8'):
         registry.build("attack", registry.resolve("attack", parse_spec("em[eps=8]")))
 
 
