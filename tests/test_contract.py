@@ -287,7 +287,6 @@ RETURN = "return data.perturb((2 * noise - 1) * self.eps)"
         ("documentation", 'cite="nobody"', 'cite=""', "cite is empty"),
         ("units", "eps: float = 8 / 255", "eps: int = 8", "declare eps: float"),
         ("units", "eps: float = 8 / 255", "eps: float = 8.0", "write 8 / 255, not 8"),
-        ("build", 'cite="nobody"', 'cite="nobody", norm="l1"', 'norm is "l1", expected linf'),
         (
             "card",
             RETURN,

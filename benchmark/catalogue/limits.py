@@ -96,7 +96,12 @@ class Limits:
             return wrong + nearest(str(value), [str(choice) for choice in self.choices])
         meaning = doc.partition(";")[0].rstrip(". ")
         wrong += f" ({meaning})" if meaning else ""
-        if IN_UNITS in doc and isinstance(value, int | float) and 1 <= value <= 255:
+        if (
+            IN_UNITS in doc
+            and isinstance(value, int | float)
+            and value >= 1
+            and self.allow(value / 255)
+        ):
             wrong += f"; write {value:g}/255, not {value:g}"
         return wrong
 

@@ -214,7 +214,10 @@ def test_progress_rises(toy: ImageSet) -> None:
     ("parameters", "message"),
     [
         ({"eps": 8.0}, "write 8/255, not 8"),
-        ({"strength": 1.5}, r"strength=1\.5, expected 0 <= strength <= 1 \(of the augmentation, 0 \(none\)"),
+        (
+            {"strength": 1.5},
+            r"strength=1\.5, expected 0 <= strength <= 1 \(of the augmentation, 0 \(none\)",
+        ),
         ({"step_share": 0.0}, "expected 0 < step_share <= 1 .*share of eps"),
         ({"granularity": "image"}, "expected sample or class"),
         ({"epochs": 0}, "epochs=0, expected at least 1"),

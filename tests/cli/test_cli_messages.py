@@ -92,7 +92,10 @@ def test_values_that_a_method_refuses_are_told_at_once(
     )
     assert result.code == 2
     assert "2 problems" in result.err
-    assert 'attack "em": eps=8, expected 0.5/255 <= eps < 1 (L-inf budget in [0, 1] units)' in result.err
+    assert (
+        'attack "em": eps=8, expected 0.5/255 <= eps < 1 (L-inf budget in [0, 1] units)'
+        in result.err
+    )
     assert "write 8/255, not 8" in result.err
     assert 'defense "jpeg": quality=0, expected 1 <= quality <= 100' in result.err
     assert not (tmp_path / "results").exists()
