@@ -1,8 +1,9 @@
 """Contract tests on one attack or defense, ours or a stranger's: does it keep the promises of its kind?
 
-They run on a small toy set. A method that trains a network says in its decorator how to be quick here, for
-example ``toy={"surrogate": "resnet10_w16", "max_rounds": 2}``. Of a method that needs what
-``toy`` cannot hold, such as the path of a file, only the card and the documentation are looked at.
+They run on a small toy set. A method that trains a network says in its decorator how to be quick
+here, for example ``toy={"surrogate": "resnet10_w16", "max_rounds": 2}``. Of a method that needs
+what ``toy`` cannot hold, such as the path of a file, only the card and the documentation are looked
+at.
 """
 
 from __future__ import annotations

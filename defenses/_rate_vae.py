@@ -32,9 +32,10 @@ M = TypeVar("M", bound=nn.Module)
 class Block(nn.Module):
     """The basic block of a ResNet: conv3x3-BN-ReLU-conv3x3-BN, plus a shortcut, then ReLU.
 
-    It is D-VAE's own, so that a change of the victims' block moves no purified image. Where it halves the sides, the
-    shortcut leaves out pixels before its 1x1 convolution, which gives the numbers of ``stride=2`` bit for bit: with
-    ``stride=`` and channels that are no multiple of 8, oneDNN 3.12 crashes on processors without AVX-512.
+    It is D-VAE's own, so that a change of the victims' block moves no purified image. Where it
+    halves the sides, the shortcut leaves out pixels before its 1x1 convolution, which gives the
+    numbers of ``stride=2`` bit for bit: with ``stride=`` and channels that are no multiple of 8,
+    oneDNN 3.12 crashes on processors without AVX-512.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:

@@ -234,7 +234,8 @@ class DVAE(Defense):
         """Fit both stages. Stage 2 starts from new weights and reads the output of stage 1.
 
         Returns:
-            The fitted stages; what stage 1 makes of ``data``; and the perturbation that it found, float16 (N, C, H, W).
+            The fitted stages; what stage 1 makes of ``data``; and the perturbation that it found,
+            float16 (N, C, H, W).
         """
         stage1 = self._fit_stage(data, self.target, "stage 1", ctx, (0.0, 0.5))
         middle, found = self._fitted(stage1, stage1).remove(data, ctx)

@@ -1,4 +1,7 @@
-"""The card of a method: what its file says of it, read from the syntax tree. Nothing of the file runs."""
+"""The card of a method: what its file says of it, read from the syntax tree.
+
+Nothing of the file runs.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,8 @@ class Param:
     """One parameter.
 
     Attributes:
-        type: for people and for checks: ``int``, ``float``, ``str``, ``bool``, or several of them with ``|`` between.
+        type: for people and for checks: ``int``, ``float``, ``str``, ``bool``, or several of them
+            with ``|`` between.
         shown: the default as the source writes it: ``8 / 255``.
         limits: its choices and its range.
     """
@@ -60,9 +64,10 @@ class Param:
 class Card:
     """What is known of a method without importing it.
 
-    ``overrides`` names the methods that its class defines, its base classes in the same file or in a ``_*.py`` beside
-    it included. ``content`` is the sha256 of the files of a plugin, which is in the key of whatever it defines; the
-    project's own methods have none, since their ``version`` speaks for them.
+    ``overrides`` names the methods that its class defines, its base classes in the same file or in
+    a ``_*.py`` beside it included. ``content`` is the sha256 of the files of a plugin, which is in
+    the key of whatever it defines; the project's own methods have none, since their ``version``
+    speaks for them.
     """
 
     kind: str
@@ -111,7 +116,8 @@ def read_card(kind: str, file: Path, name: str, module: str, plugin: bool) -> Ca
 
     Raises:
         SyntaxError: if the file is not Python.
-        ValueError: if a default is no literal, an annotation cannot be read, or a declaration is missing or misplaced.
+        ValueError: if a default is no literal, an annotation cannot be read, or a declaration is
+            missing or misplaced.
     """
     source = Source.read(file, module.rpartition(".")[0])
     if kind == "victim":
@@ -205,7 +211,8 @@ def _declarations(kind: str, cls: str, call: ast.Call) -> dict[str, Any]:
         value = literal(keyword.value, f"@{kind}: {name}")
         if type(value) is not type(EXAMPLES[name]):
             raise ValueError(
-                f"@{kind} of class {cls}: {name}={value!r}; write, for example, {name}={EXAMPLES[name]!r}"
+                f"@{kind} of class {cls}: {name}={value!r}; "
+                f"write, for example, {name}={EXAMPLES[name]!r}"
             )
         about[name] = value
     if missing := [name for name in NEEDED if name not in about]:

@@ -1,4 +1,7 @@
-"""Base classes are read too: in the same file, or in a ``_*.py`` beside it. What cannot be read is told before a run."""
+"""Base classes are read too: in the same file, or in a ``_*.py`` beside it.
+
+What cannot be read is told before a run.
+"""
 
 from __future__ import annotations
 

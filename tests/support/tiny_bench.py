@@ -138,7 +138,8 @@ def one_method(kind: str, body: str, **declared: object) -> str:
     )
     return (
         HEAD
-        + f'\n@{kind}(version=1, cite="nobody"{more})\nclass Mine({base}):\n    """Break a promise."""\n    {body}\n'
+        + f'\n@{kind}(version=1, cite="nobody"{more})\n'
+        + f'class Mine({base}):\n    """Break a promise."""\n    {body}\n'
     )
 
 
