@@ -45,7 +45,8 @@ class RobustMin(Attack, ABC):
 
     Parameters:
         eps: L-inf budget in [0, 1] units, at most 127/255.
-        radius: L-inf radius of the attacks on noisy images, in [0, 1] units; 0 is the non-robust setting.
+        radius: L-inf radius of the attacks on noisy images, in [0, 1] units; 0 is the non-robust
+            setting.
         steps: model steps.
         lr: of the surrogate's SGD.
         lr_every: model steps after which lr falls to a tenth.
@@ -56,7 +57,8 @@ class RobustMin(Attack, ABC):
         attack_steps: PGD steps up the loss, of the attack on each view and of adversarial training.
         attack_step: length of one of them in [0, 1] units.
         surrogate: architecture of the surrogate, a victim's name.
-        preset: clean, or official, where the last N mod batch_size images of a random order keep noise of training time.
+        preset: clean, or official, where the last N mod batch_size images of a random order keep
+            noise of training time.
     """
 
     # noise is kept as signed bytes

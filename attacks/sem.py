@@ -36,8 +36,8 @@ class SEM(RobustMin):
     """Error-minimising noise that withstands random changes of the images.
 
     Parameters:
-        radius: of the uniform draws and of the attacks in adversarial training, L-inf in [0, 1] units; 0 is the
-            non-robust setting.
+        radius: of the uniform draws and of the attacks in adversarial training, L-inf in [0, 1]
+            units; 0 is the non-robust setting.
         attack_steps: PGD steps up the loss, of adversarial training.
     """
 

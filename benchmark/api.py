@@ -3,7 +3,8 @@
 A method is one class in one file; the file name is its registered name, and the annotated fields of the class are its
 parameters. Field defaults are plain literals or arithmetic on literals (``8 / 255``), because the registry reads them
 without running the file. Choices are annotated as ``Literal["sample", "class"]`` and ranges as
-``Annotated[float, Interval(gt=0, le=1)]`` of annotated-types; the registry and every new instance check them.
+``Annotated[float, Interval(gt=0, le=1)]`` of annotated-types; the registry and every new instance
+check them.
 """
 
 from __future__ import annotations
@@ -146,7 +147,10 @@ class Context:
 
 
 class Method:
-    """What attacks, defenses and data sets have in common. The decorators fill in what they declare."""
+    """What attacks, defenses and data sets have in common.
+
+    The decorators fill in what they declare.
+    """
 
     name: ClassVar[str] = ""
     version: ClassVar[int] = 0
@@ -158,7 +162,10 @@ class Method:
 
 
 class Attack(Method):
-    """Makes training images unlearnable. The decorator ``attack`` explains what an attack declares."""
+    """Makes training images unlearnable.
+
+    The decorator ``attack`` explains what an attack declares.
+    """
 
     declared_norm: ClassVar[Norm] = "linf"
     trained_surrogate: ClassVar[tuple[str, ...]] = ()
@@ -166,7 +173,10 @@ class Attack(Method):
 
     @property
     def norm(self) -> Norm:
-        """The norm of the budget, by default the declared one. Override it where it depends on parameters."""
+        """The norm of the budget, by default the declared one.
+
+        Override it where it depends on parameters.
+        """
         return self.declared_norm
 
     def budget(self, info: DatasetInfo) -> float:
@@ -259,21 +269,25 @@ def attack(
 ) -> Callable[[C], C]:
     """Make a class an attack: a frozen dataclass whose annotated fields are its parameters.
 
-    The registry reads all of this from the source, so each value is a literal, or arithmetic on literals.
+    The registry reads all of this from the source, so each value is a literal, or arithmetic on
+    literals.
 
     Args:
         version: raise it whenever results may change for the same parameters.
         cite: the source, such as ``arXiv:2101.04898``.
-        norm: of the budget: ``linf`` and ``l2`` in [0, 1] units, ``l0`` in pixels, ``none`` for no bound.
-        effort: what the attack costs, in passes of the victim over the training set per unit of a parameter:
-            ``{"epochs": 3.0}`` is three passes for each of its epochs; the key ``""`` is a fixed part.
+        norm: of the budget: ``linf`` and ``l2`` in [0, 1] units, ``l0`` in pixels, ``none`` for no
+            bound.
+        effort: what the attack costs, in passes of the victim over the training set per unit of a
+            parameter: ``{"epochs": 3.0}`` is three passes for each of its epochs; the key ``""`` is
+            a fixed part.
         toy: parameters small enough for the contract tests.
         trained_surrogate: the parameters that decide the training of the networks that
-            ``training.surrogate.surrogates`` gives. ``surrogate`` (a victim) and ``surrogate_protocol`` are among
-            them; ``surrogate_epochs`` and ``checkpoints`` may be.
-        files: the parameters that are paths of files (an empty one is none). Results are named by what the files hold.
-        later: parameters that came after results had been published, whose defaults leave those results as they are.
-            At its default such a parameter is not part of a result's key.
+            ``training.surrogate.surrogates`` gives. ``surrogate`` (a victim) and
+            ``surrogate_protocol`` are among them; ``surrogate_epochs`` and ``checkpoints`` may be.
+        files: the parameters that are paths of files (an empty one is none). Results are named by
+            what the files hold.
+        later: parameters that came after results had been published, whose defaults leave those
+            results as they are. At its default such a parameter is not part of a result's key.
         by_choice: the defaults that a choice brings: with ``{"norm=l2": {"eps": 0.5}}``, the default
             of ``eps`` is 0.5 where ``norm`` is ``l2``.
     """
@@ -305,7 +319,8 @@ def defense(
 ) -> Callable[[C], C]:
     """Make a class a defense: a frozen dataclass whose annotated fields are its parameters.
 
-    The registry reads all of this from the source, so each value is a literal, or arithmetic on literals.
+    The registry reads all of this from the source, so each value is a literal, or arithmetic on
+    literals.
 
     Args:
         version: raise it whenever results may change for the same parameters.
@@ -313,12 +328,13 @@ def defense(
         needs: privileges: ``clean:500`` (clean images), ``pairs:1000`` (clean and protected pairs),
             ``pretrained:cifar10`` (weights).
         filters: whether ``purify`` may leave images out. It keeps the order of the others.
-        effort: what the defense costs, in passes of the victim over the training set per unit of a parameter:
-            ``{"epochs": 3.0}`` is three passes for each of its epochs; the key ``""`` is a fixed part. For a defense
-            without ``purify`` it counts extra passes for each epoch of the victim.
+        effort: what the defense costs, in passes of the victim over the training set per unit of a
+            parameter: ``{"epochs": 3.0}`` is three passes for each of its epochs; the key ``""`` is
+            a fixed part. For a defense without ``purify`` it counts extra passes for each epoch of
+            the victim.
         toy: parameters small enough for the contract tests.
-        later: parameters that came after results had been published, whose defaults leave those results as they are.
-            At its default such a parameter is not part of a result's key.
+        later: parameters that came after results had been published, whose defaults leave those
+            results as they are. At its default such a parameter is not part of a result's key.
         by_choice: the defaults that a choice brings: with ``{"norm=l2": {"eps": 0.5}}``, the default
             of ``eps`` is 0.5 where ``norm`` is ``l2``.
     """
@@ -380,7 +396,7 @@ def _fill_in_by_choice(cls: type[Method]) -> None:
 
 
 def _check_when_built(cls: type) -> None:
-    """Let every instance check its fields against their choices and ranges, before its own ``__post_init__``."""
+    """Let each instance check its choices and ranges before its own ``__post_init__``."""
     own = getattr(cls, "__post_init__", None)
 
     def __post_init__(self: object) -> None:  # noqa: N807  the name that dataclasses call
@@ -388,4 +404,4 @@ def _check_when_built(cls: type) -> None:
         if own is not None:
             own(self)
 
-    setattr(cls, "__post_init__", __post_init__)  # noqa: B010  the class is only known to be a type here
+    setattr(cls, "__post_init__", __post_init__)  # noqa: B010  cls is only a type here

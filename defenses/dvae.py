@@ -22,7 +22,6 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -135,12 +134,6 @@ class FittedDVAE:
     rounding: Literal["trunc", "round"]
     sample_code: bool = True
 
-    def apply(self, data: ImageSet, ctx: Context) -> tuple[ImageSet, Tensor, Tensor]:
-        """Purified images, and the perturbations that stage 1 and stage 2 found, float16 (N, C, H, W)."""
-        middle, first = self.remove(data, ctx)
-        final, second = self.reconstruct(middle, ctx)
-        return final, first, second
-
     @torch.no_grad()
     def remove(self, data: ImageSet, ctx: Context) -> tuple[ImageSet, Tensor]:
         """Stage 1: the images less the perturbation found in them, and that perturbation."""
@@ -227,7 +220,7 @@ class DVAE(Defense):
     rounding: Literal["trunc", "round"] = "trunc"
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
-        fitted, middle, first = self._fit(data, ctx)
+        fitted, middle, first = self.fit(data, ctx)
         purified, second = fitted.reconstruct(middle, ctx)
         ctx.keep("perturbation", {"stage1": first, "stage2": second})
         ctx.keep(
@@ -240,12 +233,13 @@ class DVAE(Defense):
         )
         return purified
 
-    def fit(self, data: ImageSet, ctx: Context) -> FittedDVAE:
-        """Fits both stages. Stage 2 starts from new weights and reads the output of stage 1."""
-        return self._fit(data, ctx)[0]
+    def fit(self, data: ImageSet, ctx: Context) -> tuple[FittedDVAE, ImageSet, Tensor]:
+        """Fit both stages. Stage 2 starts from new weights and reads the output of stage 1.
 
-    def _fit(self, data: ImageSet, ctx: Context) -> tuple[FittedDVAE, ImageSet, Tensor]:
-        """Both stages, and what stage 1 makes of the images: the images less the perturbation it found, and that perturbation."""
+        Returns:
+            The fitted stages; what stage 1 makes of ``data``; and the perturbation that it found,
+            float16 (N, C, H, W).
+        """
         stage1 = self._fit_stage(data, self.target, "stage 1", ctx, (0.0, 0.5))
         middle, found = self._fitted(stage1, stage1).remove(data, ctx)
         stage2 = self._fit_stage(middle, self.kd, "stage 2", ctx, (0.5, 1.0))
@@ -253,29 +247,6 @@ class DVAE(Defense):
 
     def _fitted(self, stage1: DVAENet, stage2: DVAENet) -> FittedDVAE:
         return FittedDVAE(stage1, stage2, self.rounding, self.sample_code)
-
-    def restore(self, kept: Mapping[str, Tensor], info: DatasetInfo) -> FittedDVAE:
-        """The fitted model from the kept artifact ``model``, for further images of the same data set.
-
-        Raises:
-            ValueError: if the tensors do not fit this instance's parameters.
-        """
-        stages = []
-        for name in ("stage1", "stage2"):
-            net = self.network(info)
-            state = {
-                key.removeprefix(f"{name}."): value
-                for key, value in kept.items()
-                if key.startswith(f"{name}.")
-            }
-            try:
-                net.load_state_dict(state)
-            except RuntimeError as error:
-                raise ValueError(
-                    f"the kept model does not fit these parameters of dvae: {error}"
-                ) from error
-            stages.append(net)
-        return self._fitted(*stages)
 
     def network(self, info: DatasetInfo) -> DVAENet:
         """One untrained network for a data set."""

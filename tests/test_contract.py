@@ -26,7 +26,7 @@ def attack(norm: str, bound: float) -> Attack:
         def budget(self, info: Any) -> float:
             return bound
 
-    Declared.norm, Declared.name = norm, "declared"
+    Declared.declared_norm, Declared.name = norm, "declared"
     return Declared()
 
 
@@ -165,7 +165,7 @@ def test_purified_sets(clean: ImageSet) -> None:
     kept = clean.select(torch.tensor([0, 3, 4, 30]))
     assert verify_purified(clean, kept, defense(filters=True)) == {"kept": 0.1}
     with pytest.raises(
-        ValueError, match=r'defense "declared" returned 4 of 40 images; .* declare filters = True'
+        ValueError, match=r'defense "declared" returned 4 of 40 images; .* declare filters=True'
     ):
         verify_purified(clean, kept, defense())
     with pytest.raises(TypeError, match=r"tensor of torch\.float32"):
@@ -287,7 +287,6 @@ RETURN = "return data.perturb((2 * noise - 1) * self.eps)"
         ("documentation", 'cite="nobody"', 'cite=""', "cite is empty"),
         ("units", "eps: float = 8 / 255", "eps: int = 8", "declare eps: float"),
         ("units", "eps: float = 8 / 255", "eps: float = 8.0", "write 8 / 255, not 8"),
-        ("units", "    eps:", '    norm = "l1"\n    eps:', 'norm is "l1", expected'),
         (
             "card",
             RETURN,
@@ -336,7 +335,7 @@ def hook(name: str, *lines: str) -> str:
         (
             "purify",
             hook("purify", "return data.select(torch.arange(50))"),
-            "50 of 60 images; .* declare filters = True",
+            "50 of 60 images; .* declare filters=True",
         ),
         (
             "loss",
@@ -400,7 +399,6 @@ def hook(name: str, *lines: str) -> str:
         ("at_test", hook("at_test", "return x[:, :, 1:]"), r"expected \(B, 3, 32, 32\)"),
         ("independence", "\nfrom attacks.em import EM\n", "imports attacks.em"),
         ("independence", "\n    attack_name: str = 'em'\n", "name an attack"),
-        ("documentation", "\n    needs = ('lots',)\n", 'needs "lots", expected clean:<count>'),
     ],
 )
 def test_a_defense_that_breaks_a_promise_fails(
@@ -581,8 +579,22 @@ def test_hooks_inherited_from_a_helper_are_seen(tmp_path: Path) -> None:
         1,
     )
     result = check("defense", source, tmp_path)["card"]
+    assert result.passed
+    assert "overrides at_test, augment" in result.detail
+
+
+def test_needs_have_a_form(tmp_path: Path) -> None:
+    source = GOOD_DEFENSE.replace('cite="nobody"', 'cite="nobody", needs=("lots",)')
+    result = check("defense", source, tmp_path)["documentation"]
     assert not result.passed
-    assert "define them in the class itself" in result.detail
+    assert 'needs "lots", expected clean:<count>' in result.detail
+
+
+def test_a_hook_assigned_from_outside_is_told_when_the_class_is_built(tmp_path: Path) -> None:
+    source = GOOD_DEFENSE + "\n\nMine.at_test = lambda self, x: x\n"
+    result = check("defense", source, tmp_path)["build"]
+    assert not result.passed
+    assert 'class Mine of defense "mine" has at_test, which planning does not see' in result.detail
 
 
 def test_an_attack_and_a_defense_in_one_file_are_told_apart(tmp_path: Path) -> None:

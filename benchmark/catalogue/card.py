@@ -1,4 +1,7 @@
-"""The card of a method: what its file says of it, read from the syntax tree. Nothing of the file runs."""
+"""The card of a method: what its file says of it, read from the syntax tree.
+
+Nothing of the file runs.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,13 @@ from typing import Any
 
 from benchmark.catalogue.limits import Limits, parameter_docs, read_annotation
 from benchmark.catalogue.source import Source, literal, qualified
-from benchmark.catalogue.spec import Value, defaults_by_choice, did_you_mean, format_value
+from benchmark.catalogue.spec import (
+    Value,
+    defaults_by_choice,
+    did_you_mean,
+    format_value,
+    nearest,
+)
 
 API = Path(__file__).resolve().parent.parent / "api.py"
 BASES = {"attack": "Attack", "defense": "Defense", "dataset": "Dataset"}
@@ -43,7 +52,8 @@ class Param:
     """One parameter.
 
     Attributes:
-        type: for people and for checks: ``int``, ``float``, ``str``, ``bool``, or several of them with ``|`` between.
+        type: for people and for checks: ``int``, ``float``, ``str``, ``bool``, or several of them
+            with ``|`` between.
         shown: the default as the source writes it: ``8 / 255``.
         limits: its choices and its range.
     """
@@ -61,9 +71,10 @@ class Param:
 class Card:
     """What is known of a method without importing it.
 
-    ``overrides`` names the methods that its class defines, its base classes in the same file or in a ``_*.py`` beside
-    it included. ``content`` is the sha256 of the files of a plugin, which is in the key of whatever it defines; the
-    project's own methods have none, since their ``version`` speaks for them.
+    ``overrides`` names the methods that its class defines, its base classes in the same file or in
+    a ``_*.py`` beside it included. ``content`` is the sha256 of the files of a plugin, which is in
+    the key of whatever it defines; the project's own methods have none, since their ``version``
+    speaks for them.
     """
 
     kind: str
@@ -118,7 +129,8 @@ def read_card(kind: str, file: Path, name: str, module: str, plugin: bool) -> Ca
 
     Raises:
         SyntaxError: if the file is not Python.
-        ValueError: if a default is no literal, an annotation cannot be read, or a declaration is missing or misplaced.
+        ValueError: if a default is no literal, an annotation cannot be read, or a declaration is
+            missing or misplaced.
     """
     source = Source.read(file, module.rpartition(".")[0])
     if kind == "victim":
@@ -213,7 +225,8 @@ def _declarations(kind: str, cls: str, call: ast.Call) -> dict[str, Any]:
         value = literal(keyword.value, f"@{kind}: {name}")
         if type(value) is not type(EXAMPLES[name]):
             raise ValueError(
-                f"@{kind} of class {cls}: {name}={value!r}; write, for example, {name}={EXAMPLES[name]!r}"
+                f"@{kind} of class {cls}: {name}={value!r}; "
+                f"write, for example, {name}={EXAMPLES[name]!r}"
             )
         about[name] = value
     if missing := [name for name in NEEDED if name not in about]:
@@ -223,7 +236,7 @@ def _declarations(kind: str, cls: str, call: ast.Call) -> dict[str, Any]:
         )
     if (norm := about.get("norm", "none")) not in NORMS:
         raise ValueError(
-            f'norm is "{norm}", expected {", ".join(NORMS)}{did_you_mean(norm, list(NORMS))}'
+            f'norm is "{norm}", expected {Limits(NORMS).shown("norm")}{nearest(norm, list(NORMS))}'
         )
     return about
 

@@ -1,7 +1,7 @@
 """What a parameter may be: a choice (``Literal``) or a range (annotated-types).
 
-The registry reads limits from a file's syntax tree (``read_annotation``), a class that is there has them in its
-annotations (``limits_of``), and both are checked by ``Limits.problem``.
+The registry reads limits from a file's syntax tree (``read_annotation``), a class that is there has
+them in its annotations (``limits_of``), and both are checked by ``Limits.problem``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Limits:
 
     Attributes:
         choices: the values that are allowed; empty for any.
-        bounds: of the range: pairs of ``gt``, ``ge``, ``lt`` or ``le`` and a number, the lower bound first.
+        bounds: of the range: pairs of ``gt``, ``ge``, ``lt`` or ``le`` and a number, the lower
+            bound first.
         optional: None is allowed too.
     """
 
@@ -54,7 +55,7 @@ class Limits:
         )
 
     def allow(self, value: Value) -> bool:
-        """Is the value one of the choices and within the range? NaN and infinity are in no range."""
+        """Is the value one of the choices and in the range? NaN and infinity are in none."""
         if value is None and self.optional:
             return True
         if self.choices and not any(_same(value, choice) for choice in self.choices):
@@ -69,7 +70,7 @@ class Limits:
         )
 
     def shown(self, name: str) -> str:
-        """The limits for people: ``sample or class``, ``at least 1``, or ``0 < eps <= 1``; empty if there are none."""
+        """The limits for people: ``sample or class``, ``at least 1``, ``0 < eps <= 1``; or empty."""
         if self.choices:
             *others, last = (str(choice) for choice in self.choices)
             return f"{', '.join(others)} or {last}" if others else last
@@ -79,7 +80,7 @@ class Limits:
         return " and ".join(f"{WORDS[bound]} {_number(limit)}" for bound, limit in self.bounds)
 
     def problem(self, name: str, value: Value, doc: str = "", written: str = "") -> str | None:
-        """Say what is wrong with a value: the parameter, the value, and what was expected; None if it is allowed.
+        """Say what is wrong with a value, and what was expected; None if it is allowed.
 
         Args:
             doc: the parameter's documentation, which tells the unit of a range.
@@ -96,7 +97,12 @@ class Limits:
             return wrong + nearest(str(value), [str(choice) for choice in self.choices])
         meaning = doc.partition(";")[0].rstrip(". ")
         wrong += f" ({meaning})" if meaning else ""
-        if IN_UNITS in doc and isinstance(value, int | float) and 1 <= value <= 255:
+        if (
+            IN_UNITS in doc
+            and isinstance(value, int | float)
+            and value >= 1
+            and self.allow(value / 255)
+        ):
             wrong += f"; write {value:g}/255, not {value:g}"
         return wrong
 
@@ -168,7 +174,7 @@ def _range(node: ast.expr, names: Mapping[str, str], where: str) -> Iterator[tup
 
 
 def limits_of(hint: Any) -> Limits:
-    """The limits in the annotation of a class that is there; none in a form that it does not know."""
+    """The limits in an annotation that is there; none in a form that it does not know."""
     origin, parts = get_origin(hint), get_args(hint)
     limits = Limits(optional=hint is type(None))
     if origin is Literal:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Gt, Interval
+
+from benchmark.catalogue.limits import check_fields
 from benchmark.catalogue.spec import Value, did_you_mean
 
 
@@ -28,44 +32,25 @@ class Protocol:
 
     name: str
     summary: str
-    epochs: int
-    batch_size: int = 128
-    lr: float = 0.1
+    epochs: Annotated[int, Ge(1)]
+    batch_size: Annotated[int, Ge(2)] = 128
+    lr: Annotated[float, Gt(0)] = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     nesterov: bool = False
-    schedule: str = "cosine"
-    warmup: float = 0.25
-    crop: int = 4
+    schedule: Literal["cosine", "onecycle"] = "cosine"
+    warmup: Annotated[float, Interval(gt=0, lt=1)] = 0.25
+    crop: Annotated[int, Ge(0)] = 4
     flip: bool = True
     clip: float = 5.0
-    precision: str = "auto"
-    label_smoothing: float = 0.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("cosine", "onecycle"):
-            raise ValueError(f'schedule "{self.schedule}" is unknown; expected cosine or onecycle')
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise ValueError(
-                f'precision "{self.precision}" is unknown; expected auto, fp32 or bf16'
-            )
-        for name, least in (("epochs", 1), ("batch_size", 2), ("crop", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"protocol {self.name}: {name}={getattr(self, name)}, expected at least {least}"
-                )
-        if not 0 < self.warmup < 1:
-            raise ValueError(
-                f"protocol {self.name}: warmup={self.warmup}, expected a share between 0 and 1"
-            )
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(
-                f"protocol {self.name}: label_smoothing={self.label_smoothing}, expected a share from 0 to below 1"
-            )
-        if self.lr <= 0:
-            raise ValueError(
-                f"protocol {self.name}: lr={self.lr}, expected a positive learning rate"
-            )
+        try:
+            check_fields(self)
+        except ValueError as error:
+            raise ValueError(f"protocol {self.name}: {error}") from error
 
     def settings(self) -> dict[str, Value]:
         """What decides a training, for keys and records. A setting that came later is left out where it is off, so that no key moves."""
@@ -84,14 +69,14 @@ class Protocol:
         Raises:
             ValueError: for an unknown setting or a value of the wrong type.
         """
-        known = {item.name: item for item in fields(self) if item.name not in ("name", "summary")}
+        known = [item.name for item in fields(self) if item.name not in ("name", "summary")]
         fitting: dict[str, Value] = {}
         for name, value in values.items():
             if name not in known:
                 raise ValueError(
                     f'a protocol has no setting "{name}"{did_you_mean(name, sorted(known))}'
                 )
-            kind = known[name].type
+            kind = type(getattr(self, name)).__name__
             if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
                 value = float(value)
             if type(value).__name__ != kind:

@@ -125,8 +125,9 @@ class Registry:
         An attack's parameter called ``surrogate`` names a victim, one called ``surrogate_protocol`` a protocol.
 
         Raises:
-            ValueError: for an unknown name or parameter, a value of the wrong type, one that is not among the
-                parameter's choices or not in its range, a surrogate that is no victim, or its protocol that is none.
+            ValueError: for an unknown name or parameter, a value of the wrong type, one that is not
+                among the parameter's choices or not in its range, a surrogate that is no victim, or
+                its protocol that is none.
         """
         card = self.card(kind, spec.name)
         suite = dict(defaults or {})
@@ -175,7 +176,8 @@ class Registry:
         """Imports the method's file and returns its class (for a victim, the module).
 
         Raises:
-            ValueError: if the file defines no such class, or the class has other parameters or methods than its card.
+            ValueError: if the file defines no such class, or the class has other parameters or
+                methods than its card.
         """
         card = self.card(kind, name)
         if card.module:
@@ -252,14 +254,14 @@ def _checked(kind: str, spec: Spec, param: Param, value: Value) -> Value:
 
 
 def _written(spec: Spec, param: Param, value: Value) -> str:
-    """The value as the user wrote it in the spec, such as ``300/255``; empty if it came from elsewhere."""
+    """The value as the user wrote it in the spec, such as ``300/255``; else empty."""
     match = re.search(rf"\b{param.name}\s*=\s*([^,\]]+)", spec.label)
     text = match[1].strip() if match else ""
     return text if match and parse_value(text) == value else ""
 
 
 def _check_as_read(card: Card, cls: type) -> None:
-    """Refuse a class that differs from its card: planning reads the file, and running uses the class."""
+    """Refuse a class that differs from its card, by which the run was planned."""
     base = next(
         ancestor
         for ancestor in cls.__mro__
@@ -272,9 +274,9 @@ def _check_as_read(card: Card, cls: type) -> None:
     if differing := sorted(has ^ read):
         seen = "has" if set(differing) & has else "no longer has"
         raise ValueError(
-            f'class {cls.__name__} of {card.kind} "{card.name}" {seen} {", ".join(differing)}, which planning '
-            "does not see, since it reads the file without running it; define it in the class, or in a base class "
-            "of the same file or of a file _*.py beside it"
+            f'class {cls.__name__} of {card.kind} "{card.name}" {seen} {", ".join(differing)}, '
+            "which planning does not see, since it reads the file without running it; define it in "
+            "the class, or in a base class of the same file or of a file _*.py beside it"
         )
 
 

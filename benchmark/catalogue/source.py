@@ -1,4 +1,4 @@
-"""Reading Python source without running it: literals, imports, and the classes that a class derives from."""
+"""Reading Python source without running it: literals, imports, and base classes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Source:
 
     Attributes:
         file: where it lies.
-        package: the package that it is imported from, such as ``attacks``; empty for a file given with ``--plugin``.
+        package: the package that it is imported from, such as ``attacks``; empty for a file given
+            with ``--plugin``.
         text: its bytes.
     """
 
@@ -66,10 +67,10 @@ class Source:
         return found
 
     def lineage(self, node: ast.ClassDef) -> Iterator[tuple[Source, ast.ClassDef]]:
-        """The classes that ``node`` derives from, those it overrides first, and at last ``node`` itself.
+        """The classes that ``node`` derives from, the first to be overridden first; then ``node``.
 
-        A base class is followed if it stands in the same file or in a ``_*.py`` beside it. Others, among them Attack
-        and Defense, are left out.
+        A base class is followed if it stands in the same file or in a ``_*.py`` beside it. Others,
+        among them Attack and Defense, are left out.
         """
         yield from self._lineage(node, set())
 
@@ -87,7 +88,7 @@ class Source:
         yield self, node
 
     def _find(self, name: str) -> tuple[Source, ast.ClassDef] | None:
-        """The class that a name of this file stands for, if it stands here or in a ``_*.py`` of the same package."""
+        """The class that a name stands for, if it is in this file or a ``_*.py`` of its package."""
         if name in self.classes:
             return self, self.classes[name]
         module, _, own = name.rpartition(".")
@@ -100,7 +101,7 @@ class Source:
 
 
 def qualified(node: ast.expr, names: Mapping[str, str]) -> str:
-    """The name behind an expression, as it was imported: ``t.Literal`` is ``typing.Literal`` after ``import typing as t``."""
+    """The name behind an expression: ``t.Literal`` is ``typing.Literal`` if ``t`` is typing."""
     if isinstance(node, ast.Name):
         return names.get(node.id, node.id)
     if isinstance(node, ast.Attribute):

@@ -100,7 +100,7 @@ def list_methods(kind: str, name: str | None, registry: Registry, console: Conso
 
 
 def _declared(param: Param) -> str:
-    """Name, type or choices, default and range: ``granularity: sample or class = sample``, ``eps: float = 8 / 255, 0 < eps <= 1``."""
+    """Name, type or choices, default and range: ``eps: float = 8 / 255, 0 < eps <= 1``."""
     default = "(required)" if param.required else f"= {param.shown}"
     limits = param.limits.shown(param.name)
     if param.limits.choices:

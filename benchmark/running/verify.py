@@ -109,8 +109,8 @@ def verify_purified(before: ImageSet, after: object, defense: Defense) -> Facts:
     if len(result) < len(before):
         if not defense.filters:
             raise ValueError(
-                f"{who} returned {len(result)} of {len(before)} images; return every image, "
-                "or declare filters=True in the decorator"
+                f"{who} returned {len(result)} of {len(before)} images; "
+                "return every image, or declare filters=True in its decorator"
             )
         if len(result) == 0:
             raise ValueError(f"{who} dropped all {len(before)} images; nothing is left to train on")

@@ -1,7 +1,9 @@
-"""The ball of allowed changes around an image: what attacks and adversarial training share of projected gradient steps.
+"""The ball of allowed changes around an image, for projected gradient steps.
 
+Attacks and adversarial training share it.
 A step along a gradient is written out where it is taken, so that its direction can be read:
-``ball.project(current - length * ball.direction(gradient), x)`` goes down a loss; with ``+`` it goes up.
+``ball.project(current - length * ball.direction(gradient), x)`` goes down a loss; with ``+`` it
+goes up.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Ball:
-    """The changes of at most ``eps``, in [0, 1] units of ``norm``; the norm is taken for each image.
+    """The changes of at most ``eps``, in [0, 1] units of ``norm``, which each image has for itself.
 
     All methods take and give float tensors (B, C, H, W); an image is in [0, 1].
     """
@@ -24,8 +26,9 @@ class Ball:
     eps: float
 
     def direction(self, gradient: Tensor) -> Tensor:
-        """Return the steepest direction of length 1: the gradient's sign (linf), or the gradient over its length (l2).
+        """Return the steepest direction of length 1.
 
+        It is the sign of the gradient (linf), or the gradient over its length (l2).
         An L2 gradient of 0 stays 0. NaN stays NaN, so that a diverged network does not pass unseen.
         """
         if self.norm == "l2":
@@ -40,11 +43,13 @@ class Ball:
         return delta.clamp(-self.eps, self.eps)
 
     def project(self, moved: Tensor, x: Tensor) -> Tensor:
-        """Return the images of the ball around ``x`` that are nearest to ``moved``; then clip to [0, 1]."""
+        """Return the images of the ball around ``x`` nearest to ``moved``, clipped to [0, 1]."""
         return (x + self.within(moved - x)).clamp_(0, 1)
 
     def random_change(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw a change for each image of ``x``: uniform values (linf), or a uniform direction and a uniform length (l2).
+        """Draw a change for each image of ``x``.
+
+        It has uniform values (linf), or a uniform direction and a uniform length (l2).
 
         Args:
             x: gives the shape and the device.

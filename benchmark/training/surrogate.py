@@ -1,8 +1,8 @@
 """Trained surrogates: the networks that an attack looks through, which are victims trained on the clean images by ``fit``.
 
-An attack asks for one with ``trained_surrogate`` in its decorator, which names those of its parameters that decide the
-training.
-The planner makes a stage of it, which attacks with the same values share.
+An attack asks for one with ``trained_surrogate`` in its decorator, which names those of its
+parameters that decide the training. The planner makes a stage of it, which attacks with the same
+values share.
 """
 
 from __future__ import annotations

@@ -170,10 +170,13 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     ("parameters", "message"),
     [
         ({"eps": 8.0}, "write 8/255, not 8"),
-        ({"strength": -0.1}, r"strength=-0\.1, expected 0 \(no augmentation\) to 1"),
-        ({"step_share": 2.0}, "expected a share of eps"),
-        ({"steps": 0}, "steps must be at least 1"),
-        ({"surrogate_epochs": -1}, "surrogate_epochs at least 0"),
+        (
+            {"strength": -0.1},
+            r"strength=-0\.1, expected 0 <= strength <= 1 \(of the augmentation.* 0 \(none\)",
+        ),
+        ({"step_share": 2.0}, "expected 0 < step_share <= 1 .*share of eps"),
+        ({"steps": 0}, "steps=0, expected at least 1"),
+        ({"surrogate_epochs": -1}, "surrogate_epochs=-1, expected at least 0"),
     ],
 )
 def test_bad_parameters(parameters: dict[str, Any], message: str) -> None:

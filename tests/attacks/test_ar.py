@@ -218,13 +218,11 @@ def test_budget_holds_after_rounding(toy10: ImageSet) -> None:
 def test_half_the_shortest_budget_is_refused() -> None:
     with pytest.raises(
         ValueError,
-        match=r"eps=0\.25 is an L2 length at 3x32x32, not in levels, published 1\.0; expected 0\.5",
+        match=r"eps=0\.25, expected 0\.5 <= eps <= 4 \(L2 budget of an image of 3x32x32",
     ):
         AR(eps=0.25)
     for eps in (8.0, 255.0):
-        with pytest.raises(
-            ValueError, match=f"eps={eps:g} is an L2 length at 3x32x32, not in levels"
-        ):
+        with pytest.raises(ValueError, match=f"eps={eps:g}, expected 0.5 <= eps <= 4 .*3x32x32"):
             AR(eps=eps)
 
 

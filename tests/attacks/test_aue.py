@@ -214,13 +214,16 @@ def test_progress_rises(toy: ImageSet) -> None:
     ("parameters", "message"),
     [
         ({"eps": 8.0}, "write 8/255, not 8"),
-        ({"strength": 1.5}, r"strength=1\.5, expected 0 \(no augmentation\) to 1"),
-        ({"step_share": 0.0}, "expected a share of eps, above 0"),
+        (
+            {"strength": 1.5},
+            r"strength=1\.5, expected 0 <= strength <= 1 \(of the augmentation, 0 \(none\)",
+        ),
+        ({"step_share": 0.0}, "expected 0 < step_share <= 1 .*share of eps"),
         ({"granularity": "image"}, "expected sample or class"),
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"batch_size": 1}, "batch_size at least 2"),
-        ({"noise_steps": -1}, "noise_steps at least 0"),
-        ({"lr": 0.0}, "expected a positive learning rate"),
+        ({"epochs": 0}, "epochs=0, expected at least 1"),
+        ({"batch_size": 1}, "batch_size=1, expected at least 2"),
+        ({"noise_steps": -1}, "noise_steps=-1, expected at least 0"),
+        ({"lr": 0.0}, "lr=0, expected more than 0"),
     ],
 )
 def test_bad_parameters(parameters: dict[str, float | str], message: str) -> None:

@@ -12,11 +12,9 @@ from support.tiny_bench import HEAD, SHADE, Bench
 CORNER = (
     HEAD
     + '''
-@attack(version=5, cite="nobody")
+@attack(version=5, cite="nobody", norm="l0")
 class Corner(Attack):
     """Overwrite one pixel."""
-    norm = "l0"
-
     def budget(self, info):
         return 1.0
 

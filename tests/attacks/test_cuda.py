@@ -66,8 +66,8 @@ def test_larger_kernels_keep_the_size(ctx: Context) -> None:
     ("values", "message"),
     [
         ({"size": 4}, "size=4, expected an odd number"),
-        ({"size": 1}, "with one all classes have the same kernel"),
-        ({"blur": 1.5}, r"blur=1\.5, expected a number between 0 and 1"),
+        ({"size": 1}, "size=1, expected at least 3"),
+        ({"blur": 1.5}, r"blur=1\.5, expected 0 < blur < 1"),
     ],
 )
 def test_wrong_values_are_refused(values: dict[str, float], message: str) -> None:

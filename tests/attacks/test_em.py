@@ -138,11 +138,11 @@ def test_same_seed_same_bytes_and_another_seed_other_bytes(
         ({"eps": 8.0}, "write 8/255, not 8"),
         ({"step": 0.0}, r"in \[0, 1\] units"),
         ({"granularity": "image"}, "expected sample or class"),
-        ({"max_rounds": 0}, "must be at least 1"),
-        ({"noise_steps": -1}, "noise_steps at least 0"),
-        ({"lr": 0.0}, "a positive learning rate"),
-        ({"class_share": -3.0}, "class_share=-3 .*a share above 0 and up to 1"),
-        ({"stop_error": 5.0}, "an error below 1"),
+        ({"max_rounds": 0}, "max_rounds=0, expected at least 1"),
+        ({"noise_steps": -1}, "noise_steps=-1, expected at least 0"),
+        ({"lr": 0.0}, "lr=0, expected more than 0"),
+        ({"class_share": -3.0}, "class_share=-3, expected 0 < class_share <= 1"),
+        ({"stop_error": 5.0}, "stop_error=5, expected less than 1"),
     ],
 )
 def test_bad_parameters(parameters: dict[str, float | str], message: str) -> None:

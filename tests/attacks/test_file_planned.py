@@ -91,7 +91,7 @@ def test_a_bound_is_verified_after_rounding(data: ImageSet, delta: Array, tmp_pa
         File(path=path, eps=7 / 255),
     )
     result = free.poison(data, Context())
-    assert (free.norm, bounded.norm, File.norm) == ("none", "linf", "none")
+    assert (free.norm, bounded.norm, File.declared_norm) == ("none", "linf", "none")
     verify_poison(data, result, free)
     verify_poison(data, result, bounded)
     with pytest.raises(
@@ -234,8 +234,8 @@ def test_a_file_that_changes_after_planning_is_refused(bench: Bench, tmp_path: P
 
 def test_files_that_are_no_parameters_are_told(tmp_path: Path) -> None:
     source = (
-        'from benchmark import Attack, attack\n\n@attack(version=1, cite="x")\n'
-        'class Mine(Attack):\n    """Mine."""\n    files = ("pat",)\n'
+        'from benchmark import Attack, attack\n\n@attack(version=1, cite="x", files=("pat",))\n'
+        'class Mine(Attack):\n    """Mine."""\n'
     )
     (tmp_path / "mine.py").write_text(source + "    path: str\n")
     registry = Registry((tmp_path / "mine.py",))
@@ -256,9 +256,9 @@ def test_files_that_are_no_parameters_are_told(tmp_path: Path) -> None:
 def test_parameters_that_cannot_come_later_are_told(
     later: str, message: str, tmp_path: Path
 ) -> None:
-    head = 'from benchmark import Attack, attack\n\n@attack(version=1, cite="x")\nclass Mine(Attack):\n    """Mine."""\n'
     (tmp_path / "mine.py").write_text(
-        f"{head}    later = {later}\n    path: str\n    steps: int = 1\n"
+        f'from benchmark import Attack, attack\n\n@attack(version=1, cite="x", later={later})\n'
+        'class Mine(Attack):\n    """Mine."""\n    path: str\n    steps: int = 1\n'
     )
     with pytest.raises(ValueError, match=message):
         Registry((tmp_path / "mine.py",)).resolve("attack", Spec("mine", {"path": "a"}))

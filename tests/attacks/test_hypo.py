@@ -93,7 +93,7 @@ def test_budgets_hold_after_rounding(toy: ImageSet, with_states: Context) -> Non
 def test_the_norm_is_that_of_the_ball(toy: ImageSet) -> None:
     attacks: list[Attack] = [SMALL, SMALL_L2]
     assert [attack.norm for attack in attacks] == ["linf", "l2"]
-    assert Hypo.norm == "linf"
+    assert Hypo.declared_norm == "linf"
     assert SMALL.budget(toy.info) == 8 / 255
     for side, length in ((32, 0.5), (16, 0.25), (224, 3.5)):
         assert SMALL_L2.budget(replace(toy.info, height=side, width=side)) == pytest.approx(length)
@@ -108,9 +108,9 @@ def test_the_norm_is_that_of_the_ball(toy: ImageSet) -> None:
             {"ball": "l2"},
             r"eps=0\.0313725 is an L2 length at 3x32x32, not in levels, published 0\.5; expected 0\.25",
         ),
-        ({"steps": 0}, "steps must be at least 1"),
-        ({"surrogate_epochs": -1}, "surrogate_epochs at least 0"),
-        ({"step_share": 0.0}, "step_share=0, expected a share of the budget, above 0"),
+        ({"steps": 0}, "steps=0, expected at least 1"),
+        ({"surrogate_epochs": -1}, "surrogate_epochs=-1, expected at least 0"),
+        ({"step_share": 0.0}, "step_share=0, expected 0 < step_share <= 1 .*share of the budget"),
     ],
 )
 def test_bad_parameters(parameters: dict[str, Any], message: str) -> None:

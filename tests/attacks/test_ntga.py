@@ -196,8 +196,8 @@ def test_one_channel_a_missing_class_and_odd_sides() -> None:
         ({"steps": 0}, "at least 1"),
         ({"block": 0}, "at least 1"),
         ({"validation_images": -1}, "at least 0"),
-        ({"t": math.inf}, "finite number of gradient steps"),
-        ({"holdout": 1.0}, "less than 1"),
+        ({"t": math.inf}, "t=inf, expected at least 0 .*in gradient steps"),
+        ({"holdout": 1.0}, "holdout=1, expected 0 < holdout < 1"),
     ],
 )
 def test_bad_parameters(parameters: dict[str, float | str], message: str) -> None:

@@ -253,9 +253,9 @@ def test_a_killed_run_gives_the_same_bytes(
             {"preset": "official", "variant": "sep"},
             "concerns class means, which variant=sep has no use for",
         ),
-        ({"inner_steps": 0}, "steps, inner_steps and checkpoints must be at least 1"),
-        ({"checkpoints": 0}, "steps, inner_steps and checkpoints must be at least 1"),
-        ({"surrogate_epochs": -1}, "surrogate_epochs at least 0"),
+        ({"inner_steps": 0}, "inner_steps=0, expected at least 1"),
+        ({"checkpoints": 0}, "checkpoints=0, expected at least 1"),
+        ({"surrogate_epochs": -1}, "surrogate_epochs=-1, expected at least 0"),
     ],
 )
 def test_bad_parameters(parameters: dict[str, Any], message: str) -> None:

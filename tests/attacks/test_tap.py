@@ -184,10 +184,10 @@ def test_a_killed_run_gives_the_same_bytes(
     ("parameters", "message"),
     [
         ({"eps": 8.0}, "write 8/255, not 8"),
-        ({"steps": 0}, "steps and restarts must be at least 1"),
-        ({"restarts": 0}, "steps and restarts must be at least 1"),
-        ({"surrogate_epochs": -1}, "surrogate_epochs at least 0"),
-        ({"step_share": 1.5}, r"step_share=1\.5, expected a share of eps"),
+        ({"steps": 0}, "steps=0, expected at least 1"),
+        ({"restarts": 0}, "restarts=0, expected at least 1"),
+        ({"surrogate_epochs": -1}, "surrogate_epochs=-1, expected at least 0"),
+        ({"step_share": 1.5}, r"step_share=1\.5, expected 0 < step_share <= 1 .*share of eps"),
     ],
 )
 def test_bad_parameters(parameters: dict[str, Any], message: str) -> None:

@@ -23,7 +23,7 @@ from benchmark.keys import axis_seed, canonical_json, digest
 METHOD = '''
 from benchmark import Defense, defense
 
-@defense(version=3, cite="arXiv:0000.00000")
+@defense(version=3, cite="arXiv:0000.00000", needs=("clean:500",))
 class Mine(Defense):
     """Do something.
 
@@ -31,7 +31,6 @@ class Mine(Defense):
         rate: how much of it,
             in percent.
     """
-    needs = ("clean:500",)
     rate: float = 8 / 255
     steps: int = 2 * 5
     mode: str = "a"
@@ -169,7 +168,7 @@ def test_equal_values_give_equal_keys(registry: Registry) -> None:
 
 
 def test_a_bad_value_is_refused_with_the_methods_name(registry: Registry) -> None:
-    with pytest.raises(ValueError, match=r'attack "em\[eps=8\]": .*write 8/255, not 8'):
+    with pytest.raises(ValueError, match=r'attack "em": eps=8, .*write 8/255, not 8'):
         registry.build("attack", registry.resolve("attack", parse_spec("em[eps=8]")))
 
 

@@ -43,7 +43,8 @@ def test_a_method_is_listed_as_its_source_is_written(call: Call, tmp_path: Path)
     one = call("list", "attacks", "em").out
     assert "arXiv:2101.04898" in one
     assert "norm linf" in one
-    assert "eps: float = 8 / 255  L-inf budget in [0, 1] units." in one
+    assert "eps: float = 8 / 255, 0.5/255 <= eps < 1  L-inf budget in [0, 1] units." in one
+    assert "granularity: sample or class = sample" in one
     assert "lsp" not in one
     every = call("list", "attacks").out
     assert all(f"{name}  " in every for name in ("em", "lsp", "ops", "none"))
@@ -91,8 +92,12 @@ def test_values_that_a_method_refuses_are_told_at_once(
     )
     assert result.code == 2
     assert "2 problems" in result.err
-    assert 'attack "em[eps=8]": eps=8 is in [0, 1] units; write 8/255, not 8' in result.err
-    assert 'defense "jpeg[quality=0]": ' in result.err
+    assert (
+        'attack "em": eps=8, expected 0.5/255 <= eps < 1 (L-inf budget in [0, 1] units)'
+        in result.err
+    )
+    assert "write 8/255, not 8" in result.err
+    assert 'defense "jpeg": quality=0, expected 1 <= quality <= 100' in result.err
     assert not (tmp_path / "results").exists()
 
 

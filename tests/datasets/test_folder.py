@@ -363,7 +363,10 @@ def test_folder_itself_may_be_a_link(tmp_path: Path, images: Path) -> None:
 
 @pytest.mark.parametrize(
     ("params", "message"),
-    [({"on_error": "ignore"}, "expected stop or skip"), ({"size": 4}, "size=4, expected 8 to")],
+    [
+        ({"on_error": "ignore"}, "expected stop or skip"),
+        ({"size": 4}, "size=4, expected 8 <= size <= 1024"),
+    ],
 )
 def test_folder_parameters(
     tmp_path: Path, images: Path, params: dict[str, Any], message: str

@@ -584,14 +584,13 @@ def test_costs_order_the_work(registry: Registry) -> None:
 
 
 def test_effort_is_passes_for_each_unit_of_a_parameter(tmp_path: Path) -> None:
-    effort = '    effort = {"": 1.5, "by": 2.0}\n    eps: float'
-    (tmp_path / "shift.py").write_text(SHIFT.replace("    eps: float", effort), encoding="utf-8")
-    (tmp_path / "wiggle.py").write_text(
-        WIGGLE.replace("    amount", '    effort = {"amount": 3.0}\n    amount'), encoding="utf-8"
-    )
-    (tmp_path / "both.py").write_text(
-        BOTH.replace("    levels", '    effort = {"levels": 1.0}\n    levels'), encoding="utf-8"
-    )
+    for name, source, effort in (
+        ("shift", SHIFT, '{"": 1.5, "by": 2.0}'),
+        ("wiggle", WIGGLE, '{"amount": 3.0}'),
+        ("both", BOTH, '{"levels": 1.0}'),
+    ):
+        declared = source.replace('cite="nobody"', f'cite="nobody", effort={effort}')
+        (tmp_path / f"{name}.py").write_text(declared, encoding="utf-8")
     registry = Registry(tuple(tmp_path / f"{name}.py" for name in ("shift", "wiggle", "both")))
     plan = planned(registry, attacks="shift[by=4]", defenses=["none", "wiggle", "both"])
     cost = {stage.label: stage.cost for stage in plan.stages}

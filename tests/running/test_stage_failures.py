@@ -142,19 +142,17 @@ def test_what_a_method_was_doing_survives_its_failure(bench: Bench) -> None:
     assert state.read_text() == "half done"
 
 
-def test_a_purify_that_the_plan_could_not_see_is_refused(bench: Bench) -> None:
+def test_an_inherited_purify_is_planned_as_any(bench: Bench) -> None:
     """Otherwise the cell would be trained undefended and reported as defended."""
     helper = HEAD + f"\nclass Shared(Defense):\n    {PURIFY}return data\n"
     bench.method(
         "mine",
         helper + one_method("defense", "pass").removeprefix(HEAD).replace("(Defense)", "(Shared)"),
     )
+    plan = bench.plan(defenses=["none", "mine"])
+    assert [stage.kind for stage in plan.stages].count("purify") == 1
     outcome = bench.run(defenses=["none", "mine"])
-    assert (outcome.done, outcome.failed) == (2, 1)
-    assert (
-        'defense "mine" has a purify that its class does not define itself'
-        in outcome.failures[0].error
-    )
+    assert (outcome.done, outcome.failed) == (len(plan.stages), 0)
 
 
 def test_images_that_change_after_planning_are_noticed(tmp_path: Path) -> None:

@@ -315,6 +315,6 @@ def test_a_poison_that_is_gone_is_made_again_for_a_new_cell(bench: Bench) -> Non
 def test_notes_that_are_not_finite_become_text(bench: Bench) -> None:
     lines = ("ctx.note(psnr=float('inf'))", "return data.map(lambda x: x ^ 1)")
     body = "\n        ".join(("def poison(self, data, ctx):", *lines))
-    bench.method("mine", one_method("attack", f"norm = 'none'\n\n    {body}"))
+    bench.method("mine", one_method("attack", body, norm="none"))
     (record,) = bench.records(attacks="mine").values()
     assert record.facts["poison"]["psnr"] == "inf"

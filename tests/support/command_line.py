@@ -30,10 +30,9 @@ for line in json.loads(sys.argv[1]):
 DIM = '''
 from benchmark import Defense, defense
 
-@defense(version=1, cite="nobody, 2024")
+@defense(version=1, cite="nobody, 2024", needs=("clean:3",))
 class Dim(Defense):
     """Halve the brightness."""
-    needs = ("clean:3",)
     share: float = 1 / 2
 
     def purify(self, data, ctx):

@@ -47,10 +47,9 @@ class Shade(Attack):
 COARSE = (
     HEAD
     + '''
-@defense(version=3, cite="nobody")
+@defense(version=3, cite="nobody", needs=("clean:5",))
 class Coarse(Defense):
     """Keep few levels, and tell how bright the images were."""
-    needs = ("clean:5",)
     levels: int = 8
 
     def purify(self, data, ctx):
@@ -141,10 +140,13 @@ def save_images(folder: Path, per_class: dict[str, int], seed: int = 0) -> None:
             Image.fromarray(np.ascontiguousarray(x.permute(1, 2, 0).numpy())).save(file)
 
 
-def one_method(kind: str, body: str) -> str:
-    base = kind.capitalize()
+def one_method(kind: str, body: str, **declared: object) -> str:
+    base, more = (
+        kind.capitalize(),
+        "".join(f", {name}={value!r}" for name, value in declared.items()),
+    )
     return (
         HEAD
-        + f'\n@{kind}(version=1, cite="nobody")\nclass Mine({base}):\n'
-        + f'    """Break a promise."""\n    {body}\n'
+        + f'\n@{kind}(version=1, cite="nobody"{more})\n'
+        + f'class Mine({base}):\n    """Break a promise."""\n    {body}\n'
     )

@@ -1,4 +1,4 @@
-"""Projected gradient steps: directions, projections and random starts, against hand-computed values."""
+"""Projected gradient steps, against hand-computed values."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_l2_ball_has_its_radius() -> None:
 
 
 def test_a_linear_loss_rises_by_eps_times_the_gradient_in_the_dual_norm() -> None:
-    """The largest rise of <g, delta> is eps * |g|_1 within L-inf and eps * |g|_2 within L2; enough steps reach it."""
+    """The largest rise of <g, delta> is eps * |g|_1 in L-inf and eps * |g|_2 in L2."""
     gradient = torch.randn(3, 1, 4, 4, generator=generator())
     x = torch.full((3, 1, 4, 4), 0.5)
     for norm, dual in (("linf", 1), ("l2", 2)):

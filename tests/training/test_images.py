@@ -168,6 +168,6 @@ def test_on_floats_rounds_to_nearest() -> None:
 
 @pytest.mark.parametrize("text", ["jpeg[quality=0]", "bdr[bits=9]", "blur[sigma=0]"])
 def test_defense_refuses_parameters_out_of_range(text: str, registry: Registry) -> None:
-    spec = registry.resolve("defense", parse_spec(text))
-    with pytest.raises(ValueError, match=f"{spec.name}.*expected"):
-        registry.build("defense", spec)
+    spec = parse_spec(text)
+    with pytest.raises(ValueError, match=f'defense "{spec.name}": .*expected'):
+        registry.resolve("defense", spec)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import Attack, Context, ImageSet
+from benchmark import Attack, Context, ImageSet, attack
 from benchmark.training.surrogate import (
     chance_accuracy,
     chance_loss,
@@ -23,13 +21,15 @@ from support.tiny_bench import HEAD, Bench
 LOOKS = (
     HEAD
     + '''
-from typing import ClassVar
 from benchmark import surrogates
 
-@attack(version=1, cite="nobody")
+@attack(
+    version=1,
+    cite="nobody",
+    trained_surrogate=("surrogate", "surrogate_protocol", "surrogate_epochs"{more}),
+)
 class Looks(Attack):
     """Note what the surrogates say of the images."""
-    trained_surrogate: ClassVar[tuple[str, ...]] = ("surrogate", "surrogate_protocol", "surrogate_epochs"{more})
     eps: float = 4 / 255
     surrogate: str = "resnet8_w16_s2"
     surrogate_protocol: str = "quick"
@@ -51,14 +51,12 @@ def looks(more: str = "", field: str = "", hook: str = "") -> str:
     return LOOKS.format(more=more, field=field, hook=hook)
 
 
-@dataclass(frozen=True)
+@attack(
+    version=1,
+    cite="nobody",
+    trained_surrogate=("surrogate", "surrogate_protocol", "surrogate_epochs", "checkpoints"),
+)
 class Asks(Attack):
-    trained_surrogate: ClassVar[tuple[str, ...]] = (
-        "surrogate",
-        "surrogate_protocol",
-        "surrogate_epochs",
-        "checkpoints",
-    )
     surrogate: str = "resnet8_w16_s2"
     surrogate_protocol: str = "quick"
     surrogate_epochs: int = 12
