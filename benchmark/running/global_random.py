@@ -1,8 +1,8 @@
-"""The random generators that all code of a process shares: seeded for a stage, watched in a method's hooks, put back at the end.
+"""Seeds the global random generators for a stage, watches a method's hooks for draws from them, and puts them back.
 
-A method draws from ``ctx.generator`` and ``ctx.stream``. What a method draws from a shared generator instead depends on
-everything that drew before it. A stage therefore seeds the shared generators, so that its number repeats, and names the
-hooks that drew from them. The victim's own draws, such as those of dropout layers, are seeded too, and are nobody's fault.
+A method draws from ``ctx.generator`` and ``ctx.stream``. What it draws from a global generator instead depends on all that
+drew before it. Each stage therefore seeds the global generators, so that its number repeats, and names the hooks that drew
+from them. A victim may draw from them in its forward pass, as dropout layers do: those draws are seeded and not reported.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ HOOKS: Mapping[type, tuple[str, ...]] = {
     Attack: ("poison", "augment_surrogate"),
     Defense: ("purify", "augment", "loss", "at_test"),
 }
-FACT = "global_draws"  # the fact of a stage whose method drew from a shared generator; absent otherwise
+FACT = "global_draws"  # the fact of a stage whose method drew from a global generator; absent otherwise
 M = TypeVar("M", Attack, Defense)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seeds the shared generators, and puts their former states back at the end.
+    """Seeds the global generators, and puts their former states back at the end.
 
     The generators of GPUs are put back if CUDA was in use before.
 
@@ -57,7 +57,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def watched(victim: nn.Module | None = None) -> Iterator[list[str]]:
-    """Yields a list that holds, at the end, the names of the shared generators whose states have changed.
+    """Yields a list that holds, at the end, the names of the global generators whose states have changed.
 
     Code that puts a generator's state back, as ``torch.random.fork_rng`` does, is not seen.
 
@@ -120,7 +120,7 @@ def watch_hooks(method: M, ctx: Context) -> M:
 
 @contextmanager
 def seeded_stage(ctx: Context) -> Iterator[None]:
-    """Seeds the shared generators from the stage's seed axes; at the end, warns of a method that drew from them."""
+    """Seeds the global generators from the stage's seed axes; at the end, warns of a method that drew from them."""
     if ctx.device.type == "cuda":
         # else its first use would come after the states were looked at
         torch.cuda.init()  # type: ignore[no-untyped-call]
@@ -128,13 +128,13 @@ def seeded_stage(ctx: Context) -> Iterator[None]:
         yield
     if FACT in ctx.notes:
         ctx.log(
-            f"{WARNING}{ctx.notes[FACT]}; the stage seeds that generator, so that the number repeats, "
-            "but take ctx.generator, ctx.stream or ctx.numpy_stream instead; `check` says more"
+            f"{WARNING}{ctx.notes[FACT]}; the stage seeds the global generators, so that the number "
+            "repeats, but draw from ctx.generator, ctx.stream or ctx.numpy_stream instead"
         )
 
 
 def _states() -> dict[str, object]:
-    """The state of each shared generator, by its name, in a form that can be compared."""
+    """The state of each global generator, by its name, in a form that can be compared."""
     states = {
         PYTHON: random.getstate(),
         NUMPY: _comparable(np.random.get_state(legacy=False)),  # noqa: NPY002

@@ -1,4 +1,4 @@
-"""The generators that all code of a process shares: seeded for a stage, watched in a method's hooks, put back."""
+"""The global random generators: seeded for a stage, watched in a method's hooks, put back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmark.api import Context, Defense
+from benchmark.contract import toy_set
 from benchmark.keys import axis_seed
 from benchmark.running.deterministic import deterministic
 from benchmark.running.global_random import (
@@ -24,6 +25,7 @@ from benchmark.running.global_random import (
 )
 from benchmark.storage.record import Record
 from benchmark.storage.store import Store
+from benchmark.training.train import build_victim
 from support.tiny_bench import HEAD, PURIFY, Bench, one_method
 
 IMPORTS = "import random\nimport numpy as np\n"
@@ -40,7 +42,7 @@ def build(info):
 
 
 def draws() -> tuple[float, float, float]:
-    """One number of each shared generator."""
+    """One number of each global generator."""
     return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
 
 
@@ -144,11 +146,11 @@ def test_hooks_are_named_with_what_they_draw() -> None:
     )
     assert ctx.notes == {"global_draws": note}
     (line,) = lines
-    assert line.startswith(f"warning: {note}; the stage seeds that generator")
+    assert line.startswith(f"warning: {note}; the stage seeds the global generators")
 
 
 def draws_to_come() -> tuple[Any, ...]:
-    """What the shared generators would give next, without drawing it."""
+    """What the global generators would give next, without drawing it."""
     states = random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()  # noqa: NPY002
     drawn = draws()
     random.setstate(states[0])
@@ -169,6 +171,31 @@ def test_torchs_settings_are_put_back() -> None:
         assert torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpus_generator_is_seeded_watched_and_put_back() -> None:
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+
+    def draw() -> float:
+        return float(torch.rand((), device="cuda:0"))
+
+    with seeded(5):
+        first = draw()
+        with seeded(6):
+            other = draw()
+        second = draw()
+    with seeded(5):
+        assert (draw(), draw()) == (first, second)
+    assert first != other
+    with watched() as drawn:
+        draw()
+        build_victim("resnet10_w16", toy_set().info, 0)
+    assert drawn == [f"{TORCH} of cuda:0"]
+    with watched() as drawn:
+        build_victim("resnet10_w16", toy_set().info, 0)
+    assert drawn == []
 
 
 # In real stages
