@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.analysis.leaderboard import grid
 from benchmark.analysis.naming import shown_value
-from benchmark.analysis.published import ATTACKS, DEFENSES, Published
+from benchmark.analysis.published import Published
 from benchmark.analysis.statistics.ranks import Tau, tau_over, tau_within
 from benchmark.analysis.table import GROUP, comparable
 from benchmark.catalogue.registry import Card
@@ -174,8 +174,6 @@ class _Group:
 
     def pairs(self, rows: Sequence[Published]) -> tuple[Pair, ...]:
         """Each measured cell with each of ``rows`` that is of the same methods."""
-        attacks = {label: _names(spec, ATTACKS) for label, spec in self.attacks.items()}
-        defenses = {label: _names(spec, DEFENSES) for label, spec in self.defenses.items()}
         columns = (
             self.cells[name].tolist()
             for name in ("attack", "defense", "mean", "std", "n", "failed")
@@ -184,7 +182,8 @@ class _Group:
             Pair(attack, defense, row, mean, std, n, failed, self._differs(row, attack, defense))
             for attack, defense, mean, std, n, failed in zip(*columns, strict=True)
             for row in rows
-            if row.attack in attacks[attack] and row.defense in defenses[defense]
+            if _stands_for(row.our_attack, self.attacks[attack])
+            and _stands_for(row.our_defense, self.defenses[defense])
         )
 
     def _differs(self, row: Published, attack: str, defense: str) -> tuple[str, ...]:
@@ -210,20 +209,12 @@ class _Group:
 
     def _of_attack(self, row: Published, attack: str) -> str:
         told = {"eps"} if _length(row.budget) is not None else set()  # by ``_budget``
-        return _unlike(
-            self.attacks[attack],
-            parse_spec(ATTACKS[row.attack]),
-            self.cards.get("attack", {}),
-            told,
-        )
+        cards = self.cards.get("attack", {})
+        return _unlike(self.attacks[attack], row.our_attack, cards, told)
 
     def _of_defense(self, row: Published, defense: str) -> str:
-        return _unlike(
-            self.defenses[defense],
-            parse_spec(DEFENSES[row.defense]),
-            self.cards.get("defense", {}),
-            set(),
-        )
+        cards = self.cards.get("defense", {})
+        return _unlike(self.defenses[defense], row.our_defense, cards, set())
 
     def differences(self, pairs: Sequence[Pair]) -> tuple[str, ...]:
         """Every difference that a pair names, in words."""
@@ -265,26 +256,29 @@ def _victim(row: Published) -> str:
     return (row.victim or "not printed") + (f" ({'; '.join(noted)})" if noted else "")
 
 
-def _names(spec: Mapping[str, Any], names: Mapping[str, str]) -> set[str]:
-    """What papers call the recorded method."""
-    return {name for name, text in names.items() if _is(spec, parse_spec(text))}
+def _stands_for(wanted: Spec | None, spec: Mapping[str, Any] | None) -> bool:
+    """Is the recorded method ``spec`` the one that ``wanted`` names, with the parameters it names?
 
-
-def _is(spec: Mapping[str, Any] | None, wanted: Spec | None) -> bool:
-    """Is the recorded method ``wanted``? Parameters that ``wanted`` does not name may have any value."""
+    Parameters that ``wanted`` does not name may have any value.
+    """
     if spec is None or wanted is None:
         return spec is None and wanted is None
     params = spec.get("params", {})
     same = all(
         name in params and _equal(params[name], value) for name, value in wanted.params.items()
     )
-    return same and spec.get("name") == wanted.name and _is(spec.get("then"), wanted.then)
+    return same and spec.get("name") == wanted.name and _stands_for(wanted.then, spec.get("then"))
 
 
 def _unlike(
-    spec: Mapping[str, Any], wanted: Spec, cards: Mapping[str, Card], told: set[str]
+    spec: Mapping[str, Any], wanted: Spec | None, cards: Mapping[str, Card], told: set[str]
 ) -> str:
-    """The settings that are neither the method's own nor those of ``wanted``, as ``epochs=6 (default 60)``."""
+    """The settings that are neither the method's own nor ``wanted``, as ``epochs=6 (default 60)``.
+
+    Settings in ``told`` are left out.
+    """
+    if wanted is None:
+        return ""
     card = cards.get(spec["name"])
     found = [
         f"{name}={shown_value(value)} (default {shown_value(card.params[name].default)})"

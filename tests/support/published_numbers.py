@@ -6,12 +6,13 @@ import math
 from typing import Any
 
 from benchmark.analysis.counterparts import Beside
-from benchmark.analysis.published import Published
+from benchmark.analysis.published import Published, load_names
 from benchmark.storage.record import Record
 from support.reports import record
 
 
 def published(attack: str, defense: str, acc: float, **values: Any) -> Published:
+    names = load_names()
     fields: dict[str, Any] = {
         "source": "src2020",
         "dataset": "toy",
@@ -25,6 +26,8 @@ def published(attack: str, defense: str, acc: float, **values: Any) -> Published
         "std": math.nan,
         "epochs": 60,
         "notes": "",
+        "our_attack": names.attacks.get(attack),
+        "our_defense": names.defenses.get(defense),
     }
     return Published(**fields | values)
 
