@@ -6,12 +6,12 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
 from benchmark import ImageSet
 from benchmark.data import DatasetInfo
+from benchmark.running.hardware import cpuinfo
 
 SIZE = 32
 
@@ -29,6 +29,12 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio of each pair of uint8 images in dB, float64 (N,)."""
+    error = (a.double() - b.double()).square().flatten(1).mean(1)
+    return 10 * torch.log10(255**2 / error)
 
 
 def median(values: Sequence[float]) -> float:
@@ -50,14 +56,7 @@ def verdict(value: float, target: float, at_most: bool = True) -> str:
 
 def machine() -> str:
     """Processor, versions and system, for the line above a table."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    name = next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
+    name = cpuinfo().get("model name") or platform.machine()
     return f"{name}, Python {platform.python_version()}, torch {torch.__version__}"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import print_table
+from _common import print_table, psnr
 from torch import Tensor
 
 from benchmark import Context, ImageSet
@@ -26,7 +26,6 @@ from benchmark.datasets._open import open_dataset
 from benchmark.running.hardware import default_data_root
 from benchmark.running.stages import set_up_torch
 from benchmark.storage.store import Store
-from benchmark.training.images import psnr
 from benchmark.training.train import fit
 
 

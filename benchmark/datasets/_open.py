@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.catalogue.registry import Registry
-from benchmark.catalogue.spec import Spec
+from benchmark.catalogue.spec import SUBSET_PARAMS, Spec
 from benchmark.datasets import _cache
 from benchmark.datasets._listing import listing_digest
 from benchmark.keys import axis_seed, digest
@@ -16,8 +16,6 @@ from benchmark.keys import axis_seed, digest
 if TYPE_CHECKING:
     from benchmark.api import Context
     from benchmark.data import ImageSet, Splits
-
-SUBSET_PARAMS = ("train_per_class", "test_per_class", "subset_seed")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmark.catalogue.protocol import Protocol, get_protocol
 from benchmark.catalogue.registry import Card, Registry
-from benchmark.catalogue.spec import ANCHOR, Spec
+from benchmark.catalogue.spec import ANCHOR, SUBSET_PARAMS, Spec
 from benchmark.keys import digest
 from benchmark.planning.stage import Stage
 from benchmark.planning.suite import Suite, resolve
@@ -402,9 +402,7 @@ class _Builder:
 
 
 def _subset(dataset: Spec) -> dict[str, Any]:
-    return {
-        name: dataset.params[name] for name in ("train_per_class", "test_per_class", "subset_seed")
-    }
+    return {name: dataset.params[name] for name in SUBSET_PARAMS}
 
 
 def _method(spec: Spec, card: Card) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from benchmark import __version__
 from benchmark.analysis.table import CELL
 from benchmark.keys import digest
+from benchmark.storage.atomic import publish
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,16 +26,16 @@ STATE = "report.json"
 
 @dataclass(frozen=True)
 class Report:
-    """What ``write_report`` wrote: the folder and, beside ``report.json``, every file in it. ``rewritten`` is False if all were current.
+    """What stands in the folder of a report: every file in it beside ``report.json``.
 
-    ``left_out`` says which figures there are no data for, and why; ``overview``, where not every cell was drawn, how to get the others.
+    ``left_out`` says which figures there are no data for, and why; ``overview``, where not every
+    cell was drawn, how to get the others.
     """
 
     folder: Path
     files: tuple[Path, ...]
     left_out: tuple[str, ...]
     overview: str = ""
-    rewritten: bool = True
 
     @property
     def html(self) -> Path:
@@ -83,13 +83,8 @@ def write_report(
     wanted = _digest(table, title, context, pictures, norms, besides, sources, every_figure)
     if is_current(wanted, folder):
         state = _state(folder)
-        return Report(
-            folder,
-            tuple(folder / name for name in sorted(state.files)),
-            state.left_out,
-            state.overview,
-            rewritten=False,
-        )
+        current = tuple(folder / name for name in sorted(state.files))
+        return Report(folder, current, state.left_out, state.overview)
 
     from benchmark.report import figures, page, plots, tables, typeset
     from benchmark.report import markdown_report as text
@@ -229,24 +224,20 @@ def _state(folder: Path) -> _State:
 
 
 def _publish(folder: Path, files: Mapping[str, bytes], state: _State) -> None:
-    """Writes each file whole, and ``report.json`` last; until then it names no digest, so that the report does not count as current."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes each file whole, and ``report.json`` last.
+
+    Until then that names no digest, so that the report does not count as current.
+    """
     old = _state(folder).files
-    _put(
-        folder,
-        STATE,
-        _state_text(replace(state, digest="", files={**old, **dict.fromkeys(files, -1)})),
-    )
+    unfinished = replace(state, digest="", files={**old, **dict.fromkeys(files, -1)})
+    publish(folder / STATE, _state_text(unfinished), durable=False)
     for name in set(old) - set(files):
         if Path(name).name == name:  # the file could have been edited to name others
             (folder / name).unlink(missing_ok=True)
     for name, content in files.items():
-        _put(folder, name, content)
-    _put(
-        folder,
-        STATE,
-        _state_text(replace(state, files={name: len(content) for name, content in files.items()})),
-    )
+        publish(folder / name, content, durable=False)
+    finished = replace(state, files={name: len(content) for name, content in files.items()})
+    publish(folder / STATE, _state_text(finished), durable=False)
 
 
 def _state_text(state: _State) -> bytes:
@@ -257,9 +248,3 @@ def _state_text(state: _State) -> bytes:
 
 def _numbered(name: str, index: int) -> str:
     return f"{name}-{index + 1}" if index else name
-
-
-def _put(folder: Path, name: str, content: bytes) -> None:
-    part = folder / f".{name}.part"
-    part.write_bytes(content)
-    os.replace(part, folder / name)

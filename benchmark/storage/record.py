@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from benchmark.storage.atomic import check_schema
+
 SCHEMA = 1
 
 
@@ -67,15 +69,7 @@ class Record:
         Raises:
             ValueError: if the record was written by a newer uebench, or lacks a field.
         """
-        schema = data.get("schema")
-        if not isinstance(schema, int) or schema < 1:
-            raise ValueError(
-                f"not a uebench record: schema is {schema!r}, expected a number from 1 to {SCHEMA}"
-            )
-        if schema > SCHEMA:
-            raise ValueError(
-                f"record of schema {schema}, but this uebench reads up to {SCHEMA}; update uebench to read it"
-            )
+        check_schema(data, SCHEMA, "the record", "delete it and run the cell again")
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in data.items()

@@ -25,6 +25,7 @@ from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from benchmark.storage.atomic import (
+    check_schema,
     explained,
     is_abandoned,
     publish,
@@ -63,7 +64,7 @@ class Store:
     # What is there
 
     def is_done(self, stage: Stage) -> bool:
-        """Is the result of ``stage`` there? Looks at names and sizes only; ``verify`` reads the content."""
+        """Is the result of ``stage`` there? Looks at names and sizes only."""
         if stage.kind == "train":
             return self.has_record(stage.key)
         try:
@@ -78,19 +79,6 @@ class Store:
     def has_record(self, key: str) -> bool:
         """Is there a record of the cell ``key``?"""
         return self._record_file(key).is_file()
-
-    def verify(self, key: str) -> None:
-        """Reads the artifact or the record of ``key`` whole and checks it.
-
-        Raises:
-            FileNotFoundError: if the store holds neither.
-            ValueError: if a file is damaged; the message names it and says what to do.
-        """
-        if self.has_record(key):
-            self.record(key)
-            return
-        for name in self.manifest(key)["files"]:
-            self._checked(key, name)
 
     # Artifacts
 
@@ -247,7 +235,7 @@ class Store:
         """
         path = self._folder(key) / MANIFEST
         manifest = _read_json(path, "manifest")
-        _check_schema(manifest, path)
+        check_schema(manifest, SCHEMA, str(path), "delete it and run again")
         if not isinstance(manifest.get("files"), dict):
             raise ValueError(
                 f'{path} is damaged: it lists no "files"; delete the folder {path.parent} and run again'
@@ -339,7 +327,7 @@ class Store:
             content = _read_json(path, "failure")
         except FileNotFoundError:
             return None
-        _check_schema(content, path)
+        check_schema(content, SCHEMA, str(path), "delete it and run again")
         return content
 
     def failures(self) -> Iterator[dict[str, Any]]:
@@ -441,18 +429,6 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no {what} {path}; run the stage first") from error
     except ValueError as error:
         raise ValueError(f"the {what} {error}") from error
-
-
-def _check_schema(content: Mapping[str, Any], path: Path) -> None:
-    schema = content.get("schema")
-    if not isinstance(schema, int) or schema < 1:
-        raise ValueError(
-            f"{path} is damaged: its schema is {schema!r}, expected a number from 1 to {SCHEMA}; delete it and run again"
-        )
-    if schema > SCHEMA:
-        raise ValueError(
-            f"{path} has schema {schema}, but this uebench reads up to {SCHEMA}; update uebench to read it"
-        )
 
 
 def _refuse_pickle(head: bytes, path: Path, advice: str) -> None:

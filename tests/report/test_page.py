@@ -24,12 +24,11 @@ from benchmark.report.runs import cell_runs
 from benchmark.report.sections import Section, sections
 from benchmark.report.strips import GAP, Key, Strips
 from benchmark.report.svg import curve, pareto, scatter
-from benchmark.report.write import write_report
 from benchmark.storage.record import Record
 from benchmark.storage.store import Store
 from support.command_line import Call, run_tiny
 from support.made_up_records import NASTY
-from support.reports import Page, record, records
+from support.reports import Page, is_rewritten, record, records
 from support.sets import random_set
 
 PNG = (
@@ -405,9 +404,9 @@ def test_pictures_are_drawn_only_for_a_report_that_is_written(
         monkeypatch.setattr(plots, plot, lambda section: {"png": PNG})
     monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
     table, places = to_table(records()), [("toy", "em", ""), ("toy", "em", "slow")]
-    assert write_report(table, tmp_path, "t", pictures=dict.fromkeys(places, PNG)).rewritten
-    assert not write_report(table, tmp_path, "t", pictures=Undrawn.fromkeys(places, b"")).rewritten
-    assert write_report(table, tmp_path, "t").rewritten  # there are none any more
+    assert is_rewritten(table, tmp_path, pictures=dict.fromkeys(places, PNG))
+    assert not is_rewritten(table, tmp_path, pictures=Undrawn.fromkeys(places, b""))
+    assert is_rewritten(table, tmp_path)  # there are none any more
 
 
 def test_a_picture_is_in_the_page_once_and_used_by_its_cells() -> None:

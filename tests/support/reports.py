@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from benchmark.report.write import write_report
 from benchmark.storage.record import Record
 from support.made_up_records import plain
 
@@ -18,6 +22,14 @@ def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **val
         "date": "2025-11-22T12:00:00+00:00",
     }
     return plain(attack, defense, acc, seed, values, **own)
+
+
+def is_rewritten(table: pd.DataFrame, folder: Path, title: str = "t", **options: Any) -> bool:
+    """Writes a report and says whether its page was written anew."""
+    page = folder / "leaderboard.html"
+    before = page.stat().st_ino if page.exists() else None
+    write_report(table, folder, title, **options)
+    return page.stat().st_ino != before
 
 
 def records() -> list[Record]:
