@@ -73,6 +73,7 @@ def fill(root: Path, count: int) -> None:
 
 def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
     """(step, wall seconds), in the order in which ``report --all`` takes them."""
+    from benchmark.analysis.leaderboard import Summary
     from benchmark.analysis.table import to_table
     from benchmark.report import figures as further
     from benchmark.report import markdown_report as text
@@ -90,16 +91,17 @@ def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
 
     records = timed("reading the records", lambda: list(Store(root).records()))
     table = timed("the long table", lambda: to_table(records))
-    groups = timed("sections and leaderboard", lambda: sections(table))
+    summary = Summary(table)
+    groups = timed("sections and leaderboard", lambda: sections(summary))
     timed(
         "Markdown and CSV",
         lambda: (
-            text.markdown(table, groups, "t", {}),
-            text.leaderboard_csv(table),
-            text.cells_csv(table),
+            text.markdown(summary, groups, "t", {}),
+            text.leaderboard_csv(summary),
+            text.cells_csv(summary),
         ),
     )
-    made = timed("papers' tables", lambda: tables.paper_tables(table, {}))
+    made = timed("papers' tables", lambda: tables.paper_tables(summary, {}))
     timed(
         "LaTeX, Markdown, CSV of them",
         lambda: [form(one) for one in made for form in typeset.FORMS.values()],
@@ -107,13 +109,13 @@ def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
     pictures = [
         {"heatmap": bytes(200_000), "curves": bytes(500_000)} for _ in groups
     ]  # about what they have at this size
-    timed("HTML page", lambda: page.page(table, groups, "t", {}, pictures, {}))
+    timed("HTML page", lambda: page.page(summary, groups, "t", {}, pictures, {}))
     cells = sum(len(section.rows) * len(section.columns) for section in groups)
     timed("overview figures", lambda: further.overview(cells, groups))
     if figures:
         timed("heat maps", lambda: [plots.heatmap(section) for section in groups])
         timed("curves", lambda: [plots.curves(section) for section in groups])
-        timed("further figures", lambda: further.figures(table, groups))
+        timed("further figures", lambda: further.figures(summary, groups))
     return rows
 
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmark.analysis.leaderboard import grid
+from benchmark.analysis.leaderboard import Summary
 from benchmark.analysis.naming import shown_value
 from benchmark.analysis.published import Published
 from benchmark.analysis.statistics.ranks import Tau, tau_over, tau_within
-from benchmark.analysis.table import GROUP, comparable
+from benchmark.analysis.table import GROUP
 from benchmark.catalogue.registry import Card
 from benchmark.catalogue.spec import Spec, did_you_mean, parse_spec, parse_value
 
@@ -69,7 +69,7 @@ class Beside:
 
 
 def beside(
-    table: pd.DataFrame, published: Iterable[Published], wanted: str, cards: Cards | None = None
+    summary: Summary, published: Iterable[Published], wanted: str, cards: Cards | None = None
 ) -> list[Beside]:
     """A source beside each group of the long table whose data set it has.
 
@@ -77,7 +77,7 @@ def beside(
     number that it prints twice, in two tables, makes two pairs.
 
     Args:
-        table: what ``results.to_table`` returns.
+        summary: of the long table.
         published: what ``load_published`` returns.
         wanted: a source, such as ``bridgepure2025``; or ``bridgepure2025[dataset=cifar10]``, which takes its numbers for that data
             set, whatever ours is called.
@@ -102,9 +102,9 @@ def beside(
         raise ValueError(
             f'{spec.name} has no data set "{given}"{did_you_mean(str(given), datasets)}'
         )
-    cells = dict(iter(grid(table).groupby(GROUP)))
+    cells = dict(iter(summary.cells.groupby(GROUP)))
     groups = [
-        _Group(cells[where], runs, cards or {}) for where, runs in comparable(table).groupby(GROUP)
+        _Group(cells[where], runs, cards or {}) for where, runs in summary.runs.groupby(GROUP)
     ]
     found = [
         _beside(spec.name, group, group.chosen(rows, str(given or group.spec["name"])))

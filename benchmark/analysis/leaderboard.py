@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from benchmark.analysis.table import CELL, GROUP, RUN, _once, comparable, draws
+from benchmark.analysis.table import CELL, GROUP, RUN, comparable, draws
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@_once
+class Summary:
+    """A long table and what is computed from it: each once, when it is first asked for.
+
+    The frames are shared by all who ask: copy one before changing it.
+
+    Attributes:
+        table: what ``to_table`` returns.
+    """
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.table = table
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """The rows that count, as ``comparable`` returns them."""
+        return comparable(self.table)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """One row a cell, as ``grid`` returns them."""
+        return _grid(self.runs)
+
+    @cached_property
+    def board(self) -> pd.DataFrame:
+        """One row a defense, as ``leaderboard`` returns them."""
+        return _leaderboard(self.runs, self.cells)
+
+
 def grid(table: pd.DataFrame) -> pd.DataFrame:
     """One row a cell: (dataset, victim, protocol, ratio, preset, attack, defense), aggregated over seeds.
 
@@ -20,7 +48,11 @@ def grid(table: pd.DataFrame) -> pd.DataFrame:
 
     Clean data have no poison ratio and no preset: their cells appear at each at which the same victim faces attacks.
     """
-    cells = draws(comparable(table)).groupby(CELL, sort=True).agg(
+    return Summary(table).cells
+
+
+def _grid(runs: pd.DataFrame) -> pd.DataFrame:
+    cells = draws(runs).groupby(CELL, sort=True).agg(
         is_clean=("is_clean", "first"),
         is_undefended=("is_undefended", "first"),
         needs=("needs", "first"),
@@ -36,7 +68,6 @@ def grid(table: pd.DataFrame) -> pd.DataFrame:
     return cells.reset_index()
 
 
-@_once
 def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     """One row a defense in each group (dataset, victim, protocol, ratio, preset), best first.
 
@@ -50,15 +81,19 @@ def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     neither mean nor worst attack, since these could not be compared. ``std`` is over the seeds that cover every attack and
     ``n`` counts these. The undefended row is a reference and is not ranked.
     """
+    return Summary(table).board
+
+
+def _leaderboard(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
-    if table.empty:
+    if runs.empty:
         return pd.DataFrame(columns=[*GROUP, *_BOARD])
-    runs, boards = dict(iter(comparable(table).groupby(GROUP))), []
-    for group, cells in grid(table).groupby(GROUP):
-        board = _board(cells, runs[group])
+    runs_of, boards = dict(iter(runs.groupby(GROUP))), []
+    for group, part in cells.groupby(GROUP):
+        board = _board(part, runs_of[group])
         for column in GROUP:
-            board[column] = cells[column].iloc[0]
+            board[column] = part[column].iloc[0]
         boards.append(board[[*GROUP, *_BOARD]])
     return pd.concat(boards, ignore_index=True)
 

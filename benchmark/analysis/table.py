@@ -8,11 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
-from functools import wraps
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 from benchmark.analysis.naming import as_json, methods_of, one_label, parts_of, told_apart
 from benchmark.analysis.reproduce import command
@@ -134,23 +132,6 @@ def to_table(
     return table
 
 
-def _once(work: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Remembers what ``work`` made of the last tables, since every form of a report asks for it. Nobody changes a table in place."""
-    known: list[tuple[ref[pd.DataFrame], pd.DataFrame]] = []
-
-    @wraps(work)
-    def found(table: pd.DataFrame) -> pd.DataFrame:
-        known[:] = [(its, made) for its, made in known if its() is not None][-3:]
-        for its, made in known:
-            if its() is table:
-                return made.copy(deep=False)
-        known.append((ref(table), work(table)))
-        return known[-1][1].copy(deep=False)
-
-    return found
-
-
-@_once
 def comparable(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``table`` that count: no superseded ones.
 

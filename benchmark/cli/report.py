@@ -29,9 +29,8 @@ from benchmark.cli.options import (
 from benchmark.cli.workspace import data_root_of, plan_of, registry_of, store_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from benchmark.analysis.counterparts import Beside
+    from benchmark.analysis.leaderboard import Summary
     from benchmark.catalogue.registry import Registry
     from benchmark.running.last_run import Selection
     from benchmark.storage.record import Record
@@ -130,6 +129,7 @@ def _show(
     mixed: bool = False,
 ) -> bool:
     """Prints and writes the report. ``published`` and ``figures`` are None where the choice of the last report stands."""
+    from benchmark.analysis.leaderboard import Summary
     from benchmark.analysis.table import to_table
     from benchmark.planning.suite import without_presets
     from benchmark.report.published import agreement
@@ -141,7 +141,7 @@ def _show(
     if not records:
         errors.print("no results yet; run the suite first")
         return False
-    long = to_table(records, without_presets=without_presets(registry), mixed=mixed)
+    summary = Summary(to_table(records, without_presets=without_presets(registry), mixed=mixed))
     before, drawn_before = remembered(folder)
     sources = (
         before
@@ -150,14 +150,14 @@ def _show(
         if list(published) == ["none"]
         else list(dict.fromkeys(published))
     )
-    besides = _besides(long, sources, registry, published is None)
-    print_leaderboard(long, console)
+    besides = _besides(summary, sources, registry, published is None)
+    print_leaderboard(summary, console)
     written = write_report(
-        long,
+        summary,
         folder,
         title,
         context={"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])},
-        pictures=Strips(long, store),
+        pictures=Strips(summary, store),
         norms={name: card.norm for name, card in registry.cards("attack").items()},
         besides=besides,
         sources=sources,
@@ -191,7 +191,7 @@ def _show(
 
 
 def _besides(
-    long: pd.DataFrame, sources: Sequence[str], registry: Registry, earlier: bool
+    summary: Summary, sources: Sequence[str], registry: Registry, earlier: bool
 ) -> list[Beside]:
     """The published numbers of ``sources``, those of one data set beside one group once, whatever they were asked for by.
 
@@ -214,7 +214,10 @@ def _besides(
     for source in sources:
         try:
             for one in beside(
-                long, rows, source, {kind: registry.cards(kind) for kind in ("attack", "defense")}
+                summary,
+                rows,
+                source,
+                {kind: registry.cards(kind) for kind in ("attack", "defense")},
             ):
                 found.setdefault((one.source, one.pairs[0].published.dataset, where_of(one)), one)
         except ValueError as error:

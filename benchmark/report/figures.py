@@ -6,23 +6,20 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-from benchmark.analysis.leaderboard import grid
+from benchmark.analysis.leaderboard import Summary
 from benchmark.analysis.statistics.ranks import RankTest, rank_test
-from benchmark.analysis.table import FAMILY, GROUP, comparable
+from benchmark.analysis.table import FAMILY, GROUP
 from benchmark.report import plots
 from benchmark.report.plots import INK, MUTED, PALETTE, RULE, Line, Panel
 from benchmark.report.sections import Cell, Column, Row, Section, p_value
 from benchmark.report.svg import pareto
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FEWEST_VALUES = 3  # of a swept parameter: two make no curve
 FULL = 300  # cells that are drawn one by one without being asked to; more take too long for a report, and nobody could read them
@@ -32,7 +29,7 @@ BAR = 0.19  # inches
 
 
 def figures(
-    table: pd.DataFrame, sections: Sequence[Section]
+    summary: Summary, sections: Sequence[Section]
 ) -> tuple[dict[str, dict[str, bytes]], list[str]]:
     """Name -> ``{"png": ..., "pdf": ...}``, and what was left out, with the reason.
 
@@ -42,7 +39,7 @@ def figures(
     drawn: dict[str, dict[str, bytes]] = {}
     left_out: list[str] = []
     with rc_context(plots.STYLE):
-        swept = sweeps(table)
+        swept = sweeps(summary)
         for index, section in enumerate(sections):
             number = f"-{index + 1}" if index else ""
             made: dict[str, Figure | str] = {
@@ -60,7 +57,7 @@ def figures(
                     drawn[name + number] = plots.files(figure)
                 else:
                     left_out.append(f"{name}{number}: {figure}")
-        for index, (title, panels, anchors) in enumerate(by_ratio(table)):
+        for index, (title, panels, anchors) in enumerate(by_ratio(summary)):
             figure = plots.draw_panels(title, panels, "poison ratio", anchors, points=True)
             drawn[f"ratios-{index + 1}" if index else "ratios"] = plots.files(figure)
         if "ratios" not in drawn:
@@ -459,12 +456,12 @@ def _draw_test(title: str, test: RankTest, alike: Sequence[tuple[int, int]]) -> 
 # --- lines over a parameter ------------------------------------------------------------------------------------------------
 
 
-def by_ratio(table: pd.DataFrame) -> Iterator[tuple[str, list[Panel], set[str]]]:
+def by_ratio(summary: Summary) -> Iterator[tuple[str, list[Panel], set[str]]]:
     """(title, a panel an attack, undefended names) for each data set, victim, protocol and preset with several poison ratios.
 
     Ratio 0 is clean data.
     """
-    for (dataset, victim, protocol, preset), cells in grid(table).groupby([*FAMILY, "preset"]):
+    for (dataset, victim, protocol, preset), cells in summary.cells.groupby([*FAMILY, "preset"]):
         attacked, clean = (
             cells[~cells["is_clean"]],
             cells[cells["is_clean"]].drop_duplicates("defense"),
@@ -488,14 +485,14 @@ def by_ratio(table: pd.DataFrame) -> Iterator[tuple[str, list[Panel], set[str]]]
             yield title, panels, set(cells.loc[cells["is_undefended"], "defense"])
 
 
-def sweeps(table: pd.DataFrame) -> list[list[Panel]]:
+def sweeps(summary: Summary) -> list[list[Panel]]:
     """For each group of the table, in its order, a panel for each numeric parameter of a defense that was varied alone.
 
     That is: the same defense with ``FEWEST_VALUES`` or more values of it, all other parameters equal. Lines are attacks.
     """
-    cells = dict(iter(grid(table).groupby(GROUP)))
+    cells = dict(iter(summary.cells.groupby(GROUP)))
     panels: list[list[Panel]] = []
-    for group, runs in comparable(table).groupby(GROUP):
+    for group, runs in summary.runs.groupby(GROUP):
         at = {(row.attack, row.defense): row for row in cells[group].itertuples()}
         clean = set(cells[group].loc[cells[group]["is_clean"], "attack"])
         attacks = sorted(set(cells[group]["attack"]), key=lambda name: (name not in clean, name))

@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from benchmark.analysis.counterparts import Beside
+from benchmark.analysis.leaderboard import Summary
 from benchmark.report import svg
 from benchmark.report.published import agreement
 from benchmark.report.published_cells import (
@@ -29,9 +29,6 @@ from benchmark.report.runs import cell_runs
 from benchmark.report.sections import HOW_TO_READ, Section, environment, facts
 from benchmark.report.strips import GAP, Key
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -44,7 +41,7 @@ class Picture:
 
 
 def page(
-    table: pd.DataFrame,
+    summary: Summary,
     sections: Sequence[Section],
     title: str,
     context: Mapping[str, str],
@@ -55,7 +52,7 @@ def page(
     """The HTML text.
 
     Args:
-        table: what ``to_table`` returns; ``sections`` are its own.
+        summary: of the long table; ``sections`` are its own.
         plots: for each section, PNG bytes by name (``curves``, ``heatmap``), which go into the page.
         pictures: as ``strips.Strips``, or empty; each goes into the page once.
         besides: published numbers, which stand in the cells that they are counterparts of.
@@ -75,7 +72,7 @@ def page(
         title=title,
         sections=sections,
         choices=_choices(sections),
-        runs=cell_runs(table),
+        runs=cell_runs(summary.runs),
         published=_published(besides),
         besides={
             section.where: [one for one in besides if where_of(one) == section.where]
@@ -94,8 +91,8 @@ def page(
         plots=[{name: _address(png) for name, png in pair.items()} for pair in plots],
         how_to_read=HOW_TO_READ,
         context=context,
-        facts=facts(table),
-        environment=environment(table),
+        facts=facts(summary.table),
+        environment=environment(summary.table),
     )
 
 

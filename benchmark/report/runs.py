@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from benchmark.analysis.table import CELL, comparable
+from benchmark.analysis.table import CELL
 from benchmark.report.sections import number, percent
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ class CellRuns:
     commands: tuple[str, ...]
 
 
-def cell_runs(table: pd.DataFrame) -> dict[tuple[Any, ...], CellRuns]:
-    """``results.CELL`` -> the runs of that cell, for each cell of a long table. Superseded records take no part."""
+def cell_runs(runs: pd.DataFrame) -> dict[tuple[Any, ...], CellRuns]:
+    """``table.CELL`` -> the runs of that cell, for each cell of ``runs`` (see ``comparable``)."""
     cells: dict[tuple[Any, ...], list[Mapping[Any, Any]]] = {}
-    rows = comparable(table)[[*CELL, *READ]].sort_values(["craft_seed", "seed"])
+    rows = runs[[*CELL, *READ]].sort_values(["craft_seed", "seed"])
     names = list(rows.columns)
     for values in zip(*(rows[name].tolist() for name in names), strict=True):
         cells.setdefault(values[: len(CELL)], []).append(dict(zip(names, values, strict=True)))

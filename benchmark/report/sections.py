@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from benchmark.analysis.leaderboard import grid, leaderboard
-from benchmark.analysis.table import GROUP, comparable, sharing, unlike
+from benchmark.analysis.leaderboard import Summary
+from benchmark.analysis.table import GROUP, sharing, unlike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,21 +162,20 @@ class Section:
         return [row for board in self.boards for row in board.rows]
 
 
-def sections(table: pd.DataFrame) -> list[Section]:
+def sections(summary: Summary) -> list[Section]:
     """The groups of a long table, in alphabetical order.
 
     Raises:
         ValueError: if the table is empty.
     """
-    if table.empty:
+    if summary.table.empty:
         raise ValueError(
             "there are no records to report; run a suite first, or point --results at the folder of a run that has finished cells"
         )
-    cells = dict(iter(grid(table).groupby(GROUP)))
-    runs = dict(iter(comparable(table).groupby(GROUP)))
+    cells = dict(iter(summary.cells.groupby(GROUP)))
+    runs = dict(iter(summary.runs.groupby(GROUP)))
     return [
-        _section(board, cells[group], runs[group])
-        for group, board in leaderboard(table).groupby(GROUP)
+        _section(board, cells[group], runs[group]) for group, board in summary.board.groupby(GROUP)
     ]
 
 

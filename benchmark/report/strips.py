@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from benchmark.analysis.leaderboard import Summary
     from benchmark.storage.store import Store
 
 SIDE = 64  # pixels; of larger images every second, third, ... pixel is shown
@@ -33,12 +32,13 @@ class Strips(Mapping[Key, bytes]):
     ``none``. What is shown is poisoned whole, so records of other poison ratios take no part. Of several craft seeds it is the first.
 
     Args:
-        table: what ``to_table`` returns.
+        summary: of the long table.
         store: where the images are, found by the sha256 in the records.
     """
 
-    def __init__(self, table: pd.DataFrame, store: Store) -> None:
+    def __init__(self, summary: Summary, store: Store) -> None:
         self._store, self._found = store, dict[Key, tuple[str, ...]]()
+        table = summary.table
         shown = table[
             ~table["superseded"] & (table["status"] == "ok") & (table["ratio"] == 1)
         ].sort_values(["craft_seed", "key"])

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from benchmark.analysis.counterparts import Beside, Pair
-from benchmark.analysis.leaderboard import grid, over_attacks
-from benchmark.analysis.table import GROUP, comparable, sharing
+from benchmark.analysis.leaderboard import Summary, over_attacks
+from benchmark.analysis.table import GROUP, sharing
 from benchmark.report.published_cells import (
     KINDS,
     PUBLISHED,
@@ -45,7 +45,7 @@ Line = tuple[str, tuple[Entry, ...]]
 
 
 def paper_tables(
-    table: pd.DataFrame, norms: Mapping[str, str], besides: Sequence[Beside] = ()
+    summary: Summary, norms: Mapping[str, str], besides: Sequence[Beside] = ()
 ) -> list[PaperTable]:
     """Every table that the long table has data for, named ``attacks``, ``victims``, ``ratios``; further ones ``attacks-2`` and so on.
 
@@ -60,11 +60,11 @@ def paper_tables(
     the published accuracy, the difference and what is not the same. Published numbers take part in no mean and get no mark.
 
     Args:
-        table: what ``results.to_table`` returns.
+        summary: of the long table.
         norms: an attack's registered name -> linf, l2, l0 or none. Empty: rows are not grouped by norm.
-        besides: published numbers beside those of ``table``.
+        besides: published numbers beside those of ``summary``.
     """
-    cells = _Cells(table, norms)
+    cells = _Cells(summary, norms)
     made = []
     for source in (None, *sources(besides)):
         shown = _Shown(source)
@@ -104,8 +104,8 @@ def norm_of(spec: str, facts: str, norms: Mapping[str, str]) -> str:
 class _Cells:
     """The numbers of the tables, by place."""
 
-    def __init__(self, table: pd.DataFrame, norms: Mapping[str, str]) -> None:
-        cells, runs = grid(table), comparable(table)
+    def __init__(self, summary: Summary, norms: Mapping[str, str]) -> None:
+        cells, runs = summary.cells, summary.runs
         runs = runs[~runs["is_clean"]]
         self.cells = {
             ((dataset, victim, protocol, ratio, preset), attack, defense): accuracy(
@@ -122,7 +122,7 @@ class _Cells:
         self.wheres = sorted({where for where, _, _ in self.cells})
         self.clean = set(cells.loc[cells["is_clean"], "attack"])
         self.undefended = set(cells.loc[cells["is_undefended"], "defense"])
-        self.sharing = sharing(comparable(table))
+        self.sharing = sharing(summary.runs)
         self.needs = set(cells.loc[cells["needs"] != "", "defense"])
         self.norms = {
             attack: norm_of(spec, facts, norms)

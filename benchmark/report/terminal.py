@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.analysis.leaderboard import Summary
 from benchmark.report.sections import Board, Row, Section, sections
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _SHOWN_FAILURES = 5
 
@@ -32,7 +29,7 @@ class _Column:
         return max(cell_len(text) for text in (self.title, *self.texts))
 
 
-def print_leaderboard(table: pd.DataFrame, console: Console) -> None:
+def print_leaderboard(summary: Summary, console: Console) -> None:
     """Prints one ranking a group, best first, the best value of each column in bold.
 
     Numbers are never cut: where the terminal is too narrow, whole columns are left out from the right and named below the table.
@@ -41,7 +38,7 @@ def print_leaderboard(table: pd.DataFrame, console: Console) -> None:
     Raises:
         ValueError: if the table is empty.
     """
-    for section in sections(table):
+    for section in sections(summary):
         console.print()
         say(console, section.title, "bold")
         say(console, f"{section.seeds}; accuracies in %, price in points", "dim")

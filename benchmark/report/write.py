@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from benchmark.analysis.counterparts import Beside
+    from benchmark.analysis.leaderboard import Summary
     from benchmark.report.strips import Key
 
 STATE = "report.json"
@@ -43,7 +44,7 @@ class Report:
 
 
 def write_report(
-    table: pd.DataFrame,
+    summary: Summary,
     folder: Path,
     title: str,
     *,
@@ -54,21 +55,21 @@ def write_report(
     sources: Sequence[str] = (),
     every_figure: bool = False,
 ) -> Report:
-    """Writes the report of a long table (``results.to_table``) into ``folder``; does nothing if it stands there already.
+    """Writes the report of a long table (``table.to_table``) into ``folder``; does nothing if it stands there already.
 
     The same table, title and context give the same bytes. Several groups (data set, victim, protocol, poison ratio, preset) become
     sections of one page; the plots of the second and later ones are ``heatmap-2.png``, ``curves-2.png`` and so on. Tables are
     ``table-NAME`` as ``.tex``, ``.md`` and ``.csv``; see ``tables.paper_tables`` for the names, and ``figures.figures``.
 
     Args:
-        table: what ``to_table`` returns.
+        summary: of the long table.
         folder: made if missing. Files of an earlier report that this one does not have are removed.
         title: headline of the page.
         context: further facts to show, for example ``{"command": "run_benchmark.py run quick"}``.
-        pictures: ``strips.Strips`` of the same table. Which there are decides with the rest whether the report is current; what they show
+        pictures: ``strips.Strips`` of the same records. Which there are decides with the rest whether the report is current; what they show
             follows from the records, which hold the sha256 of the images, so that none is drawn for a report that stands.
         norms: of the attacks, by registered name, to group the rows of tables by.
-        besides: published numbers, which the page and the tables show beside those of ``table``.
+        besides: published numbers, which the page and the tables show beside those of ``summary``.
         sources: what the published numbers were asked for by; ``remembered`` gives them back.
         every_figure: draws every cell of a large table too; without it there is an overview of more than ``figures.FULL`` cells.
 
@@ -79,8 +80,8 @@ def write_report(
     from benchmark.report.sections import sections
 
     context, pictures, norms = dict(context or {}), pictures or {}, dict(norms or {})
-    groups = sections(table)
-    wanted = _digest(table, title, context, pictures, norms, besides, sources, every_figure)
+    groups = sections(summary)
+    wanted = _digest(summary.table, title, context, pictures, norms, besides, sources, every_figure)
     if is_current(wanted, folder):
         state = _state(folder)
         current = tuple(folder / name for name in sorted(state.files))
@@ -95,7 +96,7 @@ def write_report(
     overview = ""
     cells = sum(len(section.rows) * len(section.columns) for section in groups)
     if every_figure or cells <= figures.FULL:
-        drawn, left_out = figures.figures(table, groups)
+        drawn, left_out = figures.figures(summary, groups)
         for index, section in enumerate(groups):
             for name, formats in (
                 ("heatmap", plots.heatmap(section)),
@@ -118,13 +119,13 @@ def write_report(
         }
         for index in range(len(groups))
     ]
-    files["leaderboard.md"] = text.markdown(table, groups, title, context, besides).encode()
-    files["leaderboard.csv"] = text.leaderboard_csv(table).encode()
-    files["cells.csv"] = text.cells_csv(table, besides).encode()
+    files["leaderboard.md"] = text.markdown(summary, groups, title, context, besides).encode()
+    files["leaderboard.csv"] = text.leaderboard_csv(summary).encode()
+    files["cells.csv"] = text.cells_csv(summary, besides).encode()
     files["leaderboard.html"] = page.page(
-        table, groups, title, context, shown, pictures, besides
+        summary, groups, title, context, shown, pictures, besides
     ).encode()
-    for one in [*tables.paper_tables(table, norms, besides), *published_tables(besides)]:
+    for one in [*tables.paper_tables(summary, norms, besides), *published_tables(besides)]:
         files |= {
             f"table-{one.name}.{ending}": form(one).encode()
             for ending, form in typeset.FORMS.items()

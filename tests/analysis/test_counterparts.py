@@ -8,15 +8,14 @@ import pytest
 
 from benchmark.analysis.counterparts import Beside, beside
 from benchmark.analysis.naming import shown_value
-from benchmark.analysis.table import to_table
 from benchmark.catalogue.registry import Registry
 from benchmark.report.published import agreement
 from support.published_numbers import ROWS, measured, only, published, records
-from support.reports import record
+from support.reports import record, summarized
 
 
 def test_pairs_are_of_the_same_methods_and_nothing_is_averaged() -> None:
-    found = only(beside(to_table(records()), ROWS, "src2020"))
+    found = only(beside(summarized(records()), ROWS, "src2020"))
     pairs = [
         (pair.attack, pair.defense, pair.published.mean, pair.n, pair.failed)
         for pair in found.pairs
@@ -50,7 +49,9 @@ def test_differences_of_protocol_are_told_in_words(registry: Registry) -> None:
     rows = [published("em", "dvae", 0.9, epochs=None), published("em", "dvae", 0.5, victim="rare")]
     rows.append(published("em", "none", 0.3))  # so that "net" is the victim with the most numbers
     found = only(
-        beside(to_table([record("em", "dvae", 0.5, **other)]), rows, "src2020[dataset=toy]", cards)
+        beside(
+            summarized([record("em", "dvae", 0.5, **other)]), rows, "src2020[dataset=toy]", cards
+        )
     )
     assert [pair.published.victim for pair in found.pairs] == ["net"]
     assert found.pairs[0].differs == (
@@ -79,9 +80,9 @@ def test_differences_of_protocol_are_told_in_words(registry: Registry) -> None:
 
 
 def test_our_victim_and_ratio_are_taken_where_the_source_has_them() -> None:
-    big = only(beside(to_table(measured("em", "none", 0.1, victim="big")), ROWS, "src2020"))
+    big = only(beside(summarized(measured("em", "none", 0.1, victim="big")), ROWS, "src2020"))
     assert [pair.published.mean for pair in big.pairs] == [0.6]
-    half = only(beside(to_table(measured("em", "none", 0.1, ratio=0.5)), ROWS, "src2020"))
+    half = only(beside(summarized(measured("em", "none", 0.1, ratio=0.5)), ROWS, "src2020"))
     assert [(pair.published.mean, pair.differs) for pair in half.pairs] == [(0.5, ())]
 
 
@@ -95,11 +96,11 @@ def test_our_victim_and_ratio_are_taken_where_the_source_has_them() -> None:
 )
 def test_an_unknown_source_is_told_what_there_is(wanted: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        beside(to_table(records()), ROWS, wanted)
+        beside(summarized(records()), ROWS, wanted)
 
 
 def test_nothing_in_common_is_an_error_that_says_what_to_do() -> None:
-    table = to_table(measured("em", "none", 0.1, dataset_spec={"name": "folder"}))
+    table = summarized(measured("em", "none", 0.1, dataset_spec={"name": "folder"}))
     with pytest.raises(
         ValueError,
         match=r"has the data sets toy and the attacks em, em_classwise, none, rem; src2020\[dataset=NAME\]",
@@ -128,7 +129,7 @@ def order(
             }
             made.append(record(attack, method, ours[name], dataset_spec={"name": "toy"}, **spec))
             rows.append(published(attack, name, theirs[name]))
-    return only(beside(to_table(made), rows, "src2020"))
+    return only(beside(summarized(made), rows, "src2020"))
 
 
 def test_agreement_of_orders() -> None:

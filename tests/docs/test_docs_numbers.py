@@ -9,7 +9,6 @@ from statistics import mean, stdev
 from benchmark.analysis.baseline import read_baseline
 from benchmark.analysis.counterparts import beside
 from benchmark.analysis.published import load_published
-from benchmark.analysis.table import to_table
 from benchmark.catalogue.registry import ROOT, Registry
 from benchmark.report.published import published_tables
 from benchmark.report.tables import paper_tables
@@ -17,6 +16,7 @@ from benchmark.report.typeset import markdown
 from benchmark.running.last_run import last_selection, records_of
 from benchmark.storage.record import Record
 from benchmark.storage.store import Store
+from support.reports import summarized
 
 DOCS = ROOT / "docs"
 
@@ -82,7 +82,7 @@ def test_the_sweep_of_dvae_is_that_of_its_records() -> None:
 
 
 def test_the_table_on_the_page_of_reports_is_that_of_the_records() -> None:
-    table = to_table(
+    table = summarized(
         [replace(record, dataset="CIFAR-10") for record in baseline_records("cifar10-lite")]
     )
     norms = {name: card.norm for name, card in Registry().cards("attack").items()}
@@ -92,7 +92,7 @@ def test_the_table_on_the_page_of_reports_is_that_of_the_records() -> None:
 
 def test_the_published_numbers_on_that_page_stand_beside_those_of_the_records() -> None:
     """Published, ours and their difference of the rows that the page shows."""
-    table = to_table(baseline_records("cifar10-lite"))
+    table = summarized(baseline_records("cifar10-lite"))
     cards = {kind: Registry().cards(kind) for kind in ("attack", "defense")}
     (made,) = map(
         markdown,

@@ -12,7 +12,6 @@ from matplotlib import rc_context
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from benchmark.analysis.table import to_table
 from benchmark.report import figures, plots
 from benchmark.report.sections import Row, sections
 from benchmark.report.svg import pareto
@@ -21,11 +20,11 @@ from benchmark.storage.record import Record
 from benchmark.storage.store import Store
 from support.command_line import Call
 from support.made_up_records import NASTY
-from support.reports import cell, is_rewritten, record
+from support.reports import cell, is_rewritten, record, summarized
 
 
 def section(records: list[Record]) -> Any:
-    return sections(to_table(records))[0]
+    return sections(summarized(records))[0]
 
 
 def texts(figure: Figure) -> list[str]:
@@ -58,7 +57,7 @@ def swept(values: list[float], attacks: tuple[str, ...] = ("em",)) -> list[Recor
 
 
 def test_each_is_drawn_only_where_its_data_are(undrawn: None) -> None:
-    one = to_table(cell("em", "soft", 0.5))
+    one = summarized(cell("em", "soft", 0.5))
     drawn, left_out = figures.figures(one, sections(one))
     assert list(drawn) == ["bars"]
     assert [reason.partition(":")[0] for reason in left_out] == ["cost", "ranks", "sweep", "ratios"]
@@ -74,7 +73,7 @@ def test_each_is_drawn_only_where_its_data_are(undrawn: None) -> None:
     for attack in "abcde":
         for name, acc in (("x", 0.5), ("y", 0.6), ("z", 0.7)):
             made += cell(attack, name, acc, victim="other")
-    table = to_table(made)
+    table = summarized(made)
     drawn, left_out = figures.figures(table, sections(table))
     expected = {
         "bars",
@@ -201,26 +200,26 @@ def test_ratios_begin_with_clean_data_and_have_gaps() -> None:
         *cell("em", "soft", 0.5),
     ]
     made += cell("lsp", "soft", 0.4)  # at one ratio only: no curve
-    ((title, panels, anchors),) = figures.by_ratio(to_table(made))
+    ((title, panels, anchors),) = figures.by_ratio(summarized(made))
     assert (title, anchors) == ("toy · net · quick", set())
     (panel,) = panels
     (line,) = panel.lines
     assert list(line.x) == [0.0, 0.2, 0.5, 1.0]
     assert line.mean == pytest.approx([90, 70, math.nan, 50], nan_ok=True)
     assert line.std[1] == pytest.approx(100 * math.sqrt(0.02))
-    assert list(figures.by_ratio(to_table(cell("em", "soft", 0.5)))) == []
+    assert list(figures.by_ratio(summarized(cell("em", "soft", 0.5)))) == []
 
 
 def test_a_sweep_is_of_one_numeric_parameter_alone() -> None:
     ((panel,),) = figures.sweeps(
-        to_table([*swept([1.0, 4.0, 16.0], ("none", "em")), *cell("em", "soft", 0.5)])
+        summarized([*swept([1.0, 4.0, 16.0], ("none", "em")), *cell("em", "soft", 0.5)])
     )
     assert panel.title == "rate: kd"
     assert panel.log
     assert [line.name for line in panel.lines] == ["clean data", "em"]
     assert panel.lines[1].mean == pytest.approx([51, 54, 66])
     assert list(panel.lines[1].x) == [1, 4, 16]
-    assert figures.sweeps(to_table(swept([1.0, 4.0]))) == [[]]
+    assert figures.sweeps(summarized(swept([1.0, 4.0]))) == [[]]
     two = swept([1.0, 2.0, 3.0])
     two[2] = Record(
         **{
@@ -232,8 +231,8 @@ def test_a_sweep_is_of_one_numeric_parameter_alone() -> None:
             },
         }
     )
-    assert figures.sweeps(to_table(two)) == [[]]  # two parameters differ
-    ((linear,),) = figures.sweeps(to_table(swept([0.0, 1.0, 2.0])))
+    assert figures.sweeps(summarized(two)) == [[]]  # two parameters differ
+    ((linear,),) = figures.sweeps(summarized(swept([0.0, 1.0, 2.0])))
     assert not linear.log
 
 
@@ -284,7 +283,7 @@ def test_of_many_cells_there_is_an_overview_that_says_what_is_missing(
         return {"png": b"-"} | ({"pdf": b"-"} if pdf else {})
 
     monkeypatch.setattr(plots, "files", keep)
-    table = to_table(many())
+    table = summarized(many())
     report = write_report(table, tmp_path, "t")
     names = {file.name for file in report.files if file.suffix in (".png", ".pdf")}
     assert names == {f"{name}.png" for name in ("heatmap", "bars", "cost", "ranks")}

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from benchmark.analysis.counterparts import beside
-from benchmark.analysis.table import to_table
 from benchmark.report import figures, plots
 from benchmark.report.page import page as html
 from benchmark.report.published import published_tables
@@ -23,13 +22,14 @@ from benchmark.storage.record import Record
 from benchmark.storage.store import Store
 from support.command_line import Call
 from support.published_numbers import ROWS, measured, only, published, records
+from support.reports import summarized
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def laid_beside() -> tuple[PaperTable, ...]:
     """The table of its own and the attacks by defenses, with two seeds and a failed cell, and a source that prints a cell twice."""
-    table = to_table(
+    table = summarized(
         [*records(), *measured("rem", "jpeg", 0.6, 0.62), *measured("rem", "none", 0.2, 0.22)]
     )
     longer = published("rem", "none", 0.3, epochs=120)
@@ -65,7 +65,7 @@ def test_the_tables_of_a_paper_stand_once_more_with_published_numbers_and_their_
         *measured("em", "none", 0.1, victim="big"),
     ]
     made += [*measured("em", "none", 0.3, ratio=0.5), *measured("em", "none", 0.4, ratio=0.25)]
-    table = to_table([*made, *measured("tap", "none", 0.2), *measured("tap", "jpeg", 0.7)])
+    table = summarized([*made, *measured("tap", "none", 0.2), *measured("tap", "jpeg", 0.7)])
     rows = [*ROWS, published("em", "none", 0.11, dataset="other")]
     besides = [*beside(table, rows, "src2020"), *beside(table, rows, "src2020[dataset=other]")]
     tables = {one.name: one for one in paper_tables(table, {}, besides)}
@@ -110,7 +110,7 @@ def test_the_page_and_the_texts_show_them_in_the_cells(
     for name in ("heatmap", "curves"):
         monkeypatch.setattr(plots, name, lambda section: {"png": b"-"})
     monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
-    table = to_table(records())
+    table = summarized(records())
     besides = beside(table, ROWS, "src2020")
     write_report(table, tmp_path, "t", besides=besides, sources=["src2020"])
     page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
@@ -141,7 +141,7 @@ def test_the_page_and_the_texts_show_them_in_the_cells(
 
 
 def test_what_is_noted_on_published_numbers_stands_wherever_they_do() -> None:
-    table = to_table(measured("em", "none", 0.1))
+    table = summarized(measured("em", "none", 0.1))
     noted = "Table 1; 40k images; victim not printed (a default)"
     besides = beside(table, [published("em", "none", 0.2, notes=noted, victim="big")], "src2020")
     said = f"On the published numbers: {noted}."
@@ -154,7 +154,7 @@ def test_what_is_noted_on_published_numbers_stands_wherever_they_do() -> None:
 
 
 def test_a_difference_has_no_negative_zero_and_none_stands_where_ours_failed() -> None:
-    table = to_table([*measured("em", "none", 0.2), *measured("em", "dvae", None)])
+    table = summarized([*measured("em", "none", 0.2), *measured("em", "dvae", None)])
     besides = beside(
         table, [published("em", "none", 0.2003), published("em", "dvae", 0.9)], "src2020"
     )
@@ -165,7 +165,7 @@ def test_a_difference_has_no_negative_zero_and_none_stands_where_ours_failed() -
 
 
 def test_two_data_sets_of_a_source_are_told_apart() -> None:
-    table = to_table(measured("em", "none", 0.1))
+    table = summarized(measured("em", "none", 0.1))
     rows = [published("em", "none", 0.2), published("em", "none", 0.3, dataset="other")]
     one = beside(table, rows, "src2020")
     assert "as published by src2020 and" in published_tables(one)[0].caption
@@ -178,7 +178,7 @@ def test_two_data_sets_of_a_source_are_told_apart() -> None:
 
 
 def test_the_note_on_numbers_printed_twice_names_files_of_any_group() -> None:
-    table = to_table([*records(), *measured("em", "none", 0.1, victim="big")])
+    table = summarized([*records(), *measured("em", "none", 0.1, victim="big")])
     for one in paper_tables(table, {}, beside(table, ROWS, "src2020")):
         if "src2020" in one.name:
             assert "the tables of published numbers (table-published-…) have all" in " ".join(
@@ -188,7 +188,9 @@ def test_the_note_on_numbers_printed_twice_names_files_of_any_group() -> None:
 
 def test_several_tables_of_a_source_have_names_of_their_own() -> None:
     made = [*measured("em", "none", 0.1), *measured("em", "none", 0.1, victim="big")]
-    assert [table.name for table in published_tables(beside(to_table(made), ROWS, "src2020"))] == [
+    assert [
+        table.name for table in published_tables(beside(summarized(made), ROWS, "src2020"))
+    ] == [
         "published-src2020",
         "published-src2020-2",
     ]

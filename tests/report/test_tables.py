@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.analysis.table import to_table
 from benchmark.report.tables import norm_of, paper_tables
 from benchmark.report.typeset import (
     FORMS,
@@ -27,7 +26,7 @@ from benchmark.report.typeset import (
 )
 from benchmark.storage.record import Record
 from support.made_up_records import NASTY
-from support.reports import cell, record
+from support.reports import cell, record, summarized
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NORMS = {"em": "linf", "tap": "linf", "lsp": "l2", "ops": "l0"}
@@ -85,7 +84,7 @@ def records() -> list[Record]:
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, PaperTable]:
-    return {table.name: table for table in paper_tables(to_table(records()), NORMS)}
+    return {table.name: table for table in paper_tables(summarized(records()), NORMS)}
 
 
 @pytest.mark.parametrize("ending", FORMS)
@@ -104,7 +103,7 @@ def test_there_is_a_table_for_each_group_and_axis_and_no_other(
     tables: dict[str, PaperTable],
 ) -> None:
     assert list(tables) == ["attacks", "attacks-2", "attacks-3", "attacks-4", "victims", "ratios"]
-    assert [table.name for table in paper_tables(to_table(cell("em", "soft", 0.5)), {})] == [
+    assert [table.name for table in paper_tables(summarized(cell("em", "soft", 0.5)), {})] == [
         "attacks"
     ]
 
@@ -179,10 +178,10 @@ def test_ratio_zero_is_clean_data(tables: dict[str, PaperTable]) -> None:
 
 
 def test_one_seed_and_one_attack_are_said(tables: dict[str, PaperTable]) -> None:
-    (table,) = paper_tables(to_table(cell("em", "soft", 0.5)), {})
+    (table,) = paper_tables(summarized(cell("em", "soft", 0.5)), {})
     assert table.caption == "Test accuracy in % on toy, victim net, protocol quick; one seed."
     assert [[label for label, _ in block.lines] for block in table.blocks] == [["em"]]
-    (failed,) = paper_tables(to_table(cell("em", "soft", None)), NORMS)
+    (failed,) = paper_tables(summarized(cell("em", "soft", None)), NORMS)
     assert "nothing has finished" in failed.caption
     assert "mean ± standard deviation over 1 to 2 seeds" in tables["attacks-3"].caption
 
@@ -228,7 +227,7 @@ def hostile() -> list[PaperTable]:
         for name in HOSTILE
         for attack in ("none", *HOSTILE)
     ]
-    return paper_tables(to_table(made), dict.fromkeys(HOSTILE, "linf"))
+    return paper_tables(summarized(made), dict.fromkeys(HOSTILE, "linf"))
 
 
 def check_structure(text: str) -> None:
