@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from _common import print_table
 
-from benchmark.analysis.cells import Cell, cell_of
-from benchmark.analysis.regression import Kind, compare
+from benchmark.analysis.cells import CellId, cell_of
+from benchmark.analysis.findings import Kind
+from benchmark.analysis.regression import compare
 from benchmark.storage.record import Record
 
 STD = 0.004  # of one run, as a share: 0.4 points
@@ -36,7 +37,7 @@ class World:
         seeds: range,
         environment: str,
         dropped: bool,
-        only: frozenset[Cell] | None = None,
+        only: frozenset[CellId] | None = None,
     ) -> list[Record]:
         """One record a cell and seed; ``only`` some cells of them."""
         records = []

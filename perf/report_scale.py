@@ -75,9 +75,9 @@ def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
     """(step, wall seconds), in the order in which ``report --all`` takes them."""
     from benchmark.analysis.leaderboard import Summary
     from benchmark.analysis.table import to_table
-    from benchmark.report import figures as further
     from benchmark.report import markdown_report as text
-    from benchmark.report import page, plots, tables, typeset
+    from benchmark.report import page, tables, typeset
+    from benchmark.report.figures import curves, draw, heatmap
     from benchmark.report.sections import sections
     from benchmark.storage.store import Store
 
@@ -96,7 +96,7 @@ def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
     timed(
         "Markdown and CSV",
         lambda: (
-            text.markdown(summary, groups, "t", {}),
+            text.report_markdown(summary, groups, "t", {}),
             text.leaderboard_csv(summary),
             text.cells_csv(summary),
         ),
@@ -111,11 +111,11 @@ def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
     ]  # about what they have at this size
     timed("HTML page", lambda: page.page(summary, groups, "t", {}, pictures, {}))
     cells = sum(len(section.rows) * len(section.columns) for section in groups)
-    timed("overview figures", lambda: further.overview(cells, groups))
+    timed("overview figures", lambda: draw.overview(cells, groups))
     if figures:
-        timed("heat maps", lambda: [plots.heatmap(section) for section in groups])
-        timed("curves", lambda: [plots.curves(section) for section in groups])
-        timed("further figures", lambda: further.figures(summary, groups))
+        timed("heat maps", lambda: [heatmap.heatmap(section) for section in groups])
+        timed("curves", lambda: [curves.curves(section) for section in groups])
+        timed("further figures", lambda: draw.figures(summary, groups))
     return rows
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.analysis.cells import Cell, cell_of, fingerprint, is_finished
+from benchmark.analysis.cells import CellId, cell_of, is_finished, numeric_environment
 from benchmark.keys import canonical_json
 from benchmark.storage.atomic import explained, publish
 from benchmark.storage.record import Record
@@ -25,7 +25,7 @@ class Night:
     """The accuracies of one night, in [0, 1], one a seed. ``date`` is that of its newest record."""
 
     date: str
-    accuracies: Mapping[Cell, tuple[float, ...]]
+    accuracies: Mapping[CellId, tuple[float, ...]]
 
 
 def read_baseline(file: Path) -> list[Record]:
@@ -56,7 +56,7 @@ def write_baseline(file: Path, records: Iterable[Record]) -> int:
         if is_finished(record):
             said = [
                 record.key,
-                fingerprint(record),
+                numeric_environment(record),
                 record.test_acc,
                 record.curve,
                 dict(record.artifacts),
@@ -74,7 +74,7 @@ def write_baseline(file: Path, records: Iterable[Record]) -> int:
 def night_of(records: Iterable[Record]) -> Night:
     """The finished of tonight's records as a night."""
     done = [record for record in records if is_finished(record)]
-    accuracies: dict[Cell, tuple[float, ...]] = {}
+    accuracies: dict[CellId, tuple[float, ...]] = {}
     for record in sorted(done, key=lambda item: (cell_of(item), item.seed, item.craft_seed)):
         accuracies[cell_of(record)] = (
             *accuracies.get(cell_of(record), ()),
@@ -95,7 +95,7 @@ def read_history(file: Path) -> list[Night]:
             nights.append(
                 Night(
                     str(value["night"]),
-                    {Cell(*labels): tuple(map(float, accs)) for *labels, accs in value["cells"]},
+                    {CellId(*labels): tuple(map(float, accs)) for *labels, accs in value["cells"]},
                 )
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from benchmark.storage.record import Record
 
 
-class Cell(NamedTuple):
+class CellId(NamedTuple):
     """The labels of one cell, as its suite writes them. Its runs differ in their seeds."""
 
     dataset: str
@@ -41,16 +41,16 @@ class Cell(NamedTuple):
         return f"{self.attack} + {self.defense}"
 
 
-def cell_of(record: Record) -> Cell:
+def cell_of(record: Record) -> CellId:
     """The cell that a record belongs to."""
-    return Cell(
+    return CellId(
         record.dataset, record.victim, record.protocol, record.ratio, record.attack, record.defense
     )
 
 
-def by_cell(records: Iterable[Record]) -> dict[Cell, list[Record]]:
+def by_cell(records: Iterable[Record]) -> dict[CellId, list[Record]]:
     """The records of each cell, in order of cell, seeds and date."""
-    cells: dict[Cell, list[Record]] = {}
+    cells: dict[CellId, list[Record]] = {}
     for record in records:
         cells.setdefault(cell_of(record), []).append(record)
     return {
@@ -63,7 +63,7 @@ def is_finished(run: Record) -> bool:
     return run.status == "ok" and run.test_acc is not None and math.isfinite(run.test_acc)
 
 
-def fingerprint(record: Record) -> dict[str, Any]:
+def numeric_environment(record: Record) -> dict[str, Any]:
     """What may move the last bits of a number: versions, device, threads. Not the commit: that is what a night is there to test."""
     return {name: value for name, value in record.environment.items() if name != "git"}
 

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from benchmark.analysis.statistics.paired import TINY, SignFlip, bca_interval, sign_flip
-from benchmark.analysis.table import GROUP, RUN, comparable, unlike
+from benchmark.analysis.table import GROUP, RUN, caveats, comparable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ COVERAGE = {
 
 Outcome = Literal["win", "tie", "loss", "undecided"]
 
-Finding = Literal[
+Conclusion = Literal[
     "better", "worse", "ahead", "behind", "small", "depends", "not shown", "too little", "nothing"
 ]
 
@@ -145,7 +145,7 @@ class Comparison:
         ]
 
     @property
-    def finding(self) -> Finding:
+    def conclusion(self) -> Conclusion:
         """What the records show. A difference counts as shown if every test that can be decided has p < ``ALPHA``.
 
         ``small`` is one that is shown but below ``MARGIN``; ``depends``, one that is not, with wins and losses. ``better`` and
@@ -319,5 +319,5 @@ def _notes(rows: pd.DataFrame, attacks: Sequence[Contrast]) -> list[str]:
     for defense, needs in rows.groupby("defense")["needs"].first().items():
         if needs:
             notes.append(f"{defense} needs {needs}.")
-    notes += unlike(rows)
+    notes += caveats(rows)
     return notes

@@ -32,7 +32,7 @@ class Pair:
     Attributes:
         attack, defense: our labels.
         mean, std, n, failed: measured, as in ``results.grid``.
-        differs: in what the two were made differently, for example ``victim``; told in ``Beside.differences``.
+        differs: in what the two were made differently, for example ``victim``; told in ``Counterparts.differences``.
     """
 
     attack: str
@@ -46,7 +46,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Beside:
+class Counterparts:
     """One source beside one group of measured cells.
 
     Attributes:
@@ -68,9 +68,9 @@ class Beside:
     over: Tau
 
 
-def beside(
+def find_counterparts(
     summary: Summary, published: Iterable[Published], wanted: str, cards: Cards | None = None
-) -> list[Beside]:
+) -> list[Counterparts]:
     """A source beside each group of the long table whose data set it has.
 
     Of the source's victims and poison ratios one is taken: ours if it has them, else that with the most numbers. Nothing is averaged: a
@@ -107,7 +107,7 @@ def beside(
         _Group(cells[where], runs, cards or {}) for where, runs in summary.runs.groupby(GROUP)
     ]
     found = [
-        _beside(spec.name, group, group.chosen(rows, str(given or group.spec["name"])))
+        _counterparts_of(spec.name, group, group.chosen(rows, str(given or group.spec["name"])))
         for group in groups
     ]
     if not any(one.pairs for one in found):
@@ -118,7 +118,7 @@ def beside(
     return [one for one in found if one.pairs]
 
 
-def _beside(source: str, group: _Group, rows: Sequence[Published]) -> Beside:
+def _counterparts_of(source: str, group: _Group, rows: Sequence[Published]) -> Counterparts:
     pairs = group.pairs(rows)
     ours: dict[tuple[str, str], float] = {}
     theirs: dict[tuple[str, str], float] = {}
@@ -133,7 +133,7 @@ def _beside(source: str, group: _Group, rows: Sequence[Published]) -> Beside:
             )  # of several tables the source's first
     taus = tau_within(ours, theirs), tau_over(ours, theirs)
     where = group.dataset, group.victim, group.protocol, group.ratio, group.preset
-    return Beside(source, *where, pairs, group.differences(pairs), *taus)
+    return Counterparts(source, *where, pairs, group.differences(pairs), *taus)
 
 
 class _Group:
@@ -210,11 +210,11 @@ class _Group:
     def _of_attack(self, row: Published, attack: str) -> str:
         told = {"eps"} if _length(row.budget) is not None else set()  # by ``_budget``
         cards = self.cards.get("attack", {})
-        return _unlike(self.attacks[attack], row.our_attack, cards, told)
+        return _other_settings(self.attacks[attack], row.our_attack, cards, told)
 
     def _of_defense(self, row: Published, defense: str) -> str:
         cards = self.cards.get("defense", {})
-        return _unlike(self.defenses[defense], row.our_defense, cards, set())
+        return _other_settings(self.defenses[defense], row.our_defense, cards, set())
 
     def differences(self, pairs: Sequence[Pair]) -> tuple[str, ...]:
         """Every difference that a pair names, in words."""
@@ -270,7 +270,7 @@ def _stands_for(wanted: Spec | None, spec: Mapping[str, Any] | None) -> bool:
     return same and spec.get("name") == wanted.name and _stands_for(wanted.then, spec.get("then"))
 
 
-def _unlike(
+def _other_settings(
     spec: Mapping[str, Any], wanted: Spec | None, cards: Mapping[str, Card], told: set[str]
 ) -> str:
     """The settings that are neither the method's own nor ``wanted``, as ``epochs=6 (default 60)``.
@@ -288,7 +288,7 @@ def _unlike(
         and name not in told | set(wanted.params)
         and not _equal(value, card.params[name].default)
     ]
-    after = _unlike(spec["then"], wanted.then, cards, told) if wanted.then else ""
+    after = _other_settings(spec["then"], wanted.then, cards, told) if wanted.then else ""
     return ", ".join([*found, *([after] if after else [])])
 
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from statistics import fmean, median
-from typing import Any
 
-from benchmark.analysis.cells import Cell, accuracies, accuracy, by_cell, fingerprint, is_finished
-from benchmark.analysis.naming import flat
+from benchmark.analysis.cells import (
+    CellId,
+    accuracies,
+    by_cell,
+    is_finished,
+    numeric_environment,
+)
+from benchmark.analysis.drift import changed_settings, drift, percent, points, twin
+from benchmark.analysis.findings import Change, Finding, Kind, Verdict
 from benchmark.analysis.statistics.shifts import Shift, adjusted, common_shift, shift, spreads
 from benchmark.storage.record import Record
 
@@ -28,93 +32,7 @@ OUTLIER = 4.0  # and how many robust standard deviations from what all cells do
 MIN_SECONDS = 5.0  # of a run; below, start-up and chance decide
 
 
-class Kind(StrEnum):
-    """What can be found. ``suspect`` is a drop that no rerun has confirmed or refuted yet."""
-
-    drift = "drift"
-    regression = "regression"
-    suspect = "suspect"
-    missing = "missing"
-    failed = "failed"
-    stale = "stale"
-    untested = "untested"
-    not_confirmed = "not confirmed"
-    improvement = "improvement"
-    new = "new"
-    slower = "slower"
-    faster = "faster"
-
-
-MATTERS = (
-    Kind.drift,
-    Kind.regression,
-    Kind.suspect,
-    Kind.missing,
-    Kind.failed,
-    Kind.stale,
-    Kind.untested,
-)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to tell. ``cell`` is None where it concerns all cells together."""
-
-    kind: Kind
-    cell: Cell | None
-    message: str
-
-    @property
-    def matters(self) -> bool:
-        """Does it make the night a bad one?"""
-        return self.kind in MATTERS
-
-
-@dataclass(frozen=True)
-class Change:
-    """How one cell stands against its accepted runs. Accuracies are shares in [0, 1]; NaN and 0 where there is nothing.
-
-    ``lane`` is ``exact``, ``statistical``, ``untested`` where nothing is known of chance, or empty where there is nothing to compare.
-    ``q`` is the p-value of the statistical lane,
-    adjusted for the number of cells. ``seconds`` are those of one run tonight, the median over seeds; ``slowdown`` is their
-    ratio to the accepted ones.
-    """
-
-    cell: Cell
-    lane: str
-    before: float
-    after: float
-    n_before: int
-    n_after: int
-    q: float
-    seconds: float
-    slowdown: float
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One night: one change a cell, in order; what was found, the worst first; and remarks on the comparison as a whole."""
-
-    changes: tuple[Change, ...]
-    findings: tuple[Finding, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def matters(self) -> bool:
-        """Is there a finding that matters?"""
-        return any(finding.matters for finding in self.findings)
-
-    @property
-    def suspects(self) -> frozenset[Cell]:
-        """The cells to run again with other seeds: those under suspicion, or, if they are as a whole, all of the statistical lane."""
-        named = [finding.cell for finding in self.findings if finding.kind is Kind.suspect]
-        everything = (change.cell for change in self.changes if change.lane == "statistical")
-        return frozenset(
-            everything if None in named else (cell for cell in named if cell is not None)
-        )
-
-
-_Accuracies = Mapping[Cell, Mapping[tuple[int, int, int], float]]  # see accuracies
+_Accuracies = Mapping[CellId, Mapping[tuple[int, int, int], float]]  # see accuracies
 
 
 def compare(
@@ -142,7 +60,7 @@ def compare(
     )
     cells = sorted({*old, *planned})
     twins = {
-        cell: [(run, _twin(run, old[cell])) for run in runs]
+        cell: [(run, twin(run, old[cell])) for run in runs]
         for cell, runs in new.items()
         if cell in old
     }
@@ -161,7 +79,7 @@ def compare(
         finding for cell in cells for finding in _absences(cell, cell in old, planned.get(cell, []))
     ]
     findings += [
-        Finding(Kind.drift, cell, text) for cell, pairs in twins.items() if (text := _drift(pairs))
+        Finding(Kind.drift, cell, text) for cell, pairs in twins.items() if (text := drift(pairs))
     ]
     findings += shifted + _timings(slowdowns)
     if tested and not q:
@@ -201,7 +119,7 @@ def compare(
 
 def _shifted(
     before: _Accuracies, after: _Accuracies, redone: _Accuracies
-) -> tuple[list[Finding], dict[Cell, float]]:
+) -> tuple[list[Finding], dict[CellId, float]]:
     """What moved beyond chance, and the adjusted p-value of each cell; nothing of either if the spread of runs is unknown.
 
     The rerun, ``redone``, has no part in what is suspect, nor in the spread: it only decides on the suspects.
@@ -223,7 +141,7 @@ def _shifted(
     for cell, found in shifts.items():
         if q[cell] <= FALSE_DISCOVERY_RATE:
             level = fmean(before[cell].values())
-            text = f"{_percent(level)} to {_percent(level + found.difference)}, q = {q[cell]:.2g}"
+            text = f"{percent(level)} to {percent(level + found.difference)}, q = {q[cell]:.2g}"
             findings.append(_judge(cell, found, text, reruns.get(cell)))
     common = common_shift(after, before, spread)
     if common is not None and common.p <= COMMON_LEVEL:
@@ -232,12 +150,12 @@ def _shifted(
     return findings, q
 
 
-def _judge(cell: Cell | None, found: Shift, text: str, again: Shift | None) -> Finding:
+def _judge(cell: CellId | None, found: Shift, text: str, again: Shift | None) -> Finding:
     """What a difference beyond chance is: better, or suspect, or, after a rerun, a regression or not.
 
     The rerun decides alone. The first runs were selected for being low, so they prove less than they seem to.
     """
-    message = f"{_points(found.difference)} ({text})"
+    message = f"{points(found.difference)} ({text})"
     if found.difference > 0:
         return Finding(Kind.improvement, cell, message)
     if again is None:
@@ -246,11 +164,11 @@ def _judge(cell: Cell | None, found: Shift, text: str, again: Shift | None) -> F
     return Finding(
         kind,
         cell,
-        f"{message}; with other seeds {_points(again.difference)} (p = {again.p_of_drop:.2g})",
+        f"{message}; with other seeds {points(again.difference)} (p = {again.p_of_drop:.2g})",
     )
 
 
-def _absences(cell: Cell, is_accepted: bool, planned: Sequence[Record]) -> list[Finding]:
+def _absences(cell: CellId, is_accepted: bool, planned: Sequence[Record]) -> list[Finding]:
     """What a cell lacks: runs, results, or accepted runs."""
     done = [run for run in planned if is_finished(run)]
     absent = [run for run in planned if run.status == "missing"]
@@ -272,38 +190,7 @@ def _absences(cell: Cell, is_accepted: bool, planned: Sequence[Record]) -> list[
     return found
 
 
-def _drift(pairs: Iterable[tuple[Record, Record | None]]) -> str:
-    """In what runs differ from their twins; empty if they do not."""
-    return "; ".join(
-        f"seed {run.seed}: {text}"
-        for run, twin in pairs
-        if twin is not None and (text := _unlike(run, twin))
-    )
-
-
-def _unlike(run: Record, twin: Record) -> str:
-    parts = [f"setting {text}" for text in _changed_settings(run, twin)]
-    if run.test_acc != twin.test_acc:
-        before, after = accuracy(twin), accuracy(run)
-        parts.append(
-            f"accuracy {_percent(before)} to {_percent(after)} ({_points(after - before)})"
-        )
-    if run.train_acc != twin.train_acc:
-        parts.append(f"training accuracy {run.train_acc} for {twin.train_acc}")
-    if run.curve != twin.curve:
-        pairs = zip(run.curve, twin.curve, strict=False)
-        same = next(
-            (epoch for epoch, (ours, theirs) in enumerate(pairs) if ours != theirs),
-            min(len(run.curve), len(twin.curve)),
-        )
-        parts.append(f"curve differs from epoch {same + 1} on")
-    parts += [f"{name} images differ" for name in _changed(twin.artifacts, run.artifacts)]
-    if parts and (sources := _changed(twin.sources, run.sources)):
-        parts.append(f"code changed: {' '.join(sources)}")
-    return ", ".join(parts)
-
-
-def _timings(slowdowns: Mapping[Cell, float]) -> list[Finding]:
+def _timings(slowdowns: Mapping[CellId, float]) -> list[Finding]:
     """Cells, or all of them together, that took clearly longer or shorter than accepted. Wall times are noisy, so the bar is high.
 
     What all cells share, the median of the ratios, is told once. A cell is told if it departs from that by ``SLOWER`` and by
@@ -330,7 +217,7 @@ def _timings(slowdowns: Mapping[Cell, float]) -> list[Finding]:
 
 
 def _stale(
-    old: Mapping[Cell, Sequence[Record]], new: Mapping[Cell, Sequence[Record]], last_night: str
+    old: Mapping[CellId, Sequence[Record]], new: Mapping[CellId, Sequence[Record]], last_night: str
 ) -> str:
     """How many of tonight's runs were there before tonight; empty if none was."""
     made = {(run.key, run.date) for runs in old.values() for run in runs}
@@ -343,10 +230,10 @@ def _stale(
 
 
 def _notes(
-    old: Mapping[Cell, Sequence[Record]],
-    planned: Mapping[Cell, Sequence[Record]],
-    new: Mapping[Cell, Sequence[Record]],
-    tested: Sequence[Cell],
+    old: Mapping[CellId, Sequence[Record]],
+    planned: Mapping[CellId, Sequence[Record]],
+    new: Mapping[CellId, Sequence[Record]],
+    tested: Sequence[CellId],
 ) -> list[str]:
     """What to know before reading the findings."""
     before, after = ([run for runs in part.values() for run in runs] for part in (old, new))
@@ -362,7 +249,10 @@ def _notes(
         )
     for name, label in (
         ("git", "code"),
-        *((name, name) for name in sorted({name for run in after for name in fingerprint(run)})),
+        *(
+            (name, name)
+            for name in sorted({name for run in after for name in numeric_environment(run)})
+        ),
     ):
         ours, theirs = (
             sorted({str(run.environment.get(name, "unknown")) for run in runs})
@@ -376,7 +266,7 @@ def _notes(
         notes.append(
             "setting craft_seed: either tonight's or the accepted seeds have poisons of their own, which may move numbers and spreads"
         )
-    settings = [text for cell in tested for text in _changed_settings(new[cell][-1], old[cell][-1])]
+    settings = [text for cell in tested for text in changed_settings(new[cell][-1], old[cell][-1])]
     notes += [
         f"setting {text} ({settings.count(text)} cells), which may move numbers"
         for text in dict.fromkeys(settings)
@@ -387,18 +277,7 @@ def _notes(
 # Records
 
 
-def _twin(run: Record, accepted: Sequence[Record]) -> Record | None:
-    """The newest accepted run that ``run`` must equal to the last bit, if there is one."""
-    if run.environment.get("device_type") != "cpu":
-        return None
-    place = run.seed, run.craft_seed, fingerprint(run)
-    same = (
-        other for other in accepted if (other.seed, other.craft_seed, fingerprint(other)) == place
-    )
-    return max(same, key=lambda other: other.date, default=None)
-
-
-def _finished(cells: Mapping[Cell, Sequence[Record]]) -> dict[Cell, list[Record]]:
+def _finished(cells: Mapping[CellId, Sequence[Record]]) -> dict[CellId, list[Record]]:
     return {
         cell: done
         for cell, runs in cells.items()
@@ -426,30 +305,3 @@ def _slowdown(new: Sequence[Record], old: Sequence[Record]) -> float | None:
 def _own_images(runs: Iterable[Record]) -> bool:
     """Were they made with several craft seeds, as ``craft_seed: seed`` makes them?"""
     return len({run.craft_seed for run in runs}) > 1
-
-
-def _changed_settings(run: Record, other: Record) -> list[str]:
-    """What the settings of ``run`` differ in from those of ``other``, such as ``attack_spec.version: 1 to 2``."""
-    names = ("dataset_spec", "attack_spec", "defense_spec", "protocol_spec", "precision")
-    old, new = (flat({name: getattr(record, name) for name in names}) for record in (other, run))
-    return [
-        f"{name}: {old.get(name, 'unset')} to {new.get(name, 'unset')}"
-        for name in _changed(old, new)
-    ]
-
-
-def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The keys at which two mappings differ."""
-    return [
-        name
-        for name in sorted({*old, *new})
-        if name not in old or name not in new or old[name] != new[name]
-    ]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.2f} points"

@@ -173,7 +173,7 @@ def sharing(rows: pd.DataFrame) -> str:
     return ", some of which share poisons and purified sets"
 
 
-def unlike(rows: pd.DataFrame) -> list[str]:
+def caveats(rows: pd.DataFrame) -> list[str]:
     """What was not the same for all of ``rows``, beside their defenses, in sentences: poisoned images of one attack and seed, and machines.
 
     Where a poison is made again on another machine, or by a later version, its last bits may differ, and from there on all of it.

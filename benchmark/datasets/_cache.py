@@ -39,7 +39,7 @@ def is_complete(shard: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Known:
+class CachedFacts:
     """What is recorded of a cached set.
 
     Attributes:
@@ -62,7 +62,7 @@ class Known:
         return DatasetInfo.from_json(self.fields)
 
 
-def known(shard: Path) -> Known | None:
+def read_facts(shard: Path) -> CachedFacts | None:
     """What is recorded of the cached set, or None if it was never built.
 
     Raises:
@@ -72,7 +72,7 @@ def known(shard: Path) -> Known | None:
     return (
         None
         if facts is None
-        else Known(facts["fingerprint"], facts["notes"], facts["class_counts"], facts["info"])
+        else CachedFacts(facts["fingerprint"], facts["notes"], facts["class_counts"], facts["info"])
     )
 
 
@@ -116,7 +116,7 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
     import torch
 
     found = digest([splits.train.fingerprint, splits.test.fingerprint])
-    earlier = known(shard)
+    earlier = read_facts(shard)
     if (
         earlier is not None and earlier.fingerprint != found
     ):  # results may be named by the recorded content

@@ -62,22 +62,22 @@ def fingerprint(
     there is none; arguments and errors are those of ``open_dataset``.
     """
     entry = _entry(registry.resolve("dataset", spec), root, registry)
-    cached = _cache.known(entry.shard)
+    cached = _cache.read_facts(entry.shard)
     if cached is None:
         _build(entry, root, registry, ctx, download)
-        cached = _cache.known(entry.shard)
+        cached = _cache.read_facts(entry.shard)
         assert cached is not None
     return cached.fingerprint
 
 
-def known(spec: Spec, root: Path, registry: Registry) -> _cache.Known | None:
+def cached_facts(spec: Spec, root: Path, registry: Registry) -> _cache.CachedFacts | None:
     """What is recorded of the whole set if it was built before, else None; never builds anything and needs no torch.
 
     Raises:
         ValueError: if the set is there and has too few images for the subset that ``spec`` asks for, or its record is damaged.
     """
     full = registry.resolve("dataset", spec)
-    found = _cache.known(_entry(full, root, registry).shard)
+    found = _cache.read_facts(_entry(full, root, registry).shard)
     for split, counts in found.class_counts.items() if found else ():
         for label, count in counts.items():
             _take(full, split, label, count)

@@ -14,7 +14,7 @@ from benchmark.analysis.comparison import ALPHA, COVERAGE, MARGIN, Comparison, C
 from benchmark.analysis.statistics.paired import FEWEST_FOR_TEST, SignFlip
 from benchmark.report import typeset
 from benchmark.report.markdown import escaped
-from benchmark.report.sections import ABSENT, number, p_value, percent, signed, times
+from benchmark.report.numbers import ABSENT, number, p_value, percent, signed, times
 from benchmark.report.terminal import plain, say
 from benchmark.report.typeset import Block, Entry, PaperTable
 
@@ -59,9 +59,9 @@ def title(c: Comparison) -> str:
 def verdict(c: Comparison) -> str:
     """What the records show, in sentences to be quoted, with what they do not cover."""
     size = f"{_counted(c.seeds, 'seed')}, {_counted(c.pairs, 'pair')}"
-    if c.finding == "nothing":
+    if c.conclusion == "nothing":
         return f"On {title(c)}, nothing can be compared: {_why_nothing(c)}."
-    if c.finding == "too little":
+    if c.conclusion == "too little":
         said = (
             f"On {title(c)}, there is too little evidence to tell {c.ours} from {c.reference}: {signed(c.mean.difference)} points "
             f"{_over(c)} ({size}). At least {FEWEST_FOR_TEST} pairs are needed; run more seeds."
@@ -94,7 +94,7 @@ def verdict(c: Comparison) -> str:
         "That is no evidence that they are equal"
         + (f": {c.ours} is {better or worse}." if better or worse else "."),
     }
-    return " ".join([f"On {title(c)}, {findings[c.finding]}", *_unequal(c), *_not_covered(c)])
+    return " ".join([f"On {title(c)}, {findings[c.conclusion]}", *_unequal(c), *_not_covered(c)])
 
 
 def _why_nothing(c: Comparison) -> str:
@@ -120,7 +120,7 @@ def _unequal(c: Comparison) -> list[str]:
 
 def _not_covered(c: Comparison) -> list[str]:
     said = []
-    if c.finding in ("ahead", "behind", "small") and not c.by_seed.decidable:
+    if c.conclusion in ("ahead", "behind", "small") and not c.by_seed.decidable:
         said.append(
             f"These runs show no more: with fewer than {FEWEST_FOR_TEST} seeds, whole seeds decide nothing, and p takes the pairs of one "
             "seed as independent of each other, which they need not be."
@@ -273,11 +273,13 @@ def print_comparison(c: Comparison, console: Console) -> None:
     say(console, table.caption, "bold")
 
 
-def markdown(comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, str]) -> str:
+def comparison_markdown(
+    comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, str]
+) -> str:
     """All comparisons as GitHub-flavoured Markdown."""
     lines = [f"# {escaped(heading)}", ""]
     for c in comparisons:
-        lines += [f"## {escaped(title(c))}", "", typeset.markdown(paper_table(c, ""))]
+        lines += [f"## {escaped(title(c))}", "", typeset.table_markdown(paper_table(c, ""))]
     lines += [
         "## How to read this",
         "",
@@ -292,15 +294,18 @@ def markdown(comparisons: Sequence[Comparison], heading: str, facts: Mapping[str
     return "\n".join(lines) + "\n"
 
 
-def latex(comparisons: Sequence[Comparison]) -> str:
+def comparison_latex(comparisons: Sequence[Comparison]) -> str:
     """A ``table`` for each comparison, with the verdict as its caption."""
     names = ["comparison", *(f"comparison-{index}" for index in range(2, len(comparisons) + 1))]
     return "\n".join(
-        typeset.latex(paper_table(c, name)) for c, name in zip(comparisons, names, strict=False)
+        typeset.table_latex(paper_table(c, name))
+        for c, name in zip(comparisons, names, strict=False)
     )
 
 
-def html(comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, str]) -> str:
+def comparison_html(
+    comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, str]
+) -> str:
     """One self-contained page that loads nothing; every text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from benchmark.analysis.baseline import Night
-from benchmark.analysis.cells import Cell
+from benchmark.analysis.cells import CellId
 from benchmark.analysis.statistics.shifts import MIN_STD, cusum, spreads
-from benchmark.report.plots import INK, MUTED, PALETTE, RULE, STYLE, files, fitting
+from benchmark.report.figures.style import INK, MUTED, PALETTE, RULE, STYLE, files, fitting
 
 LIMIT = 5.0  # of the cumulative sums, in standard errors; see shifts.cusum
 SHOWN = 90  # nights
@@ -27,12 +27,12 @@ FARTHEST = 3 * LIMIT  # of the sums that are drawn; what lies beyond is told as 
 DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.5))
 
 Found = Mapping[
-    Cell | None, Sequence[tuple[str, bool]]
+    CellId | None, Sequence[tuple[str, bool]]
 ]  # cell -> what was found tonight, and whether it matters; None: in all together
 
 
 def history(
-    accepted: Mapping[Cell, Sequence[float]],
+    accepted: Mapping[CellId, Sequence[float]],
     since: str,
     nights: Sequence[Night],
     title: str,
@@ -142,7 +142,7 @@ def _legend(before: bool, after: bool, found: bool) -> list[Line2D | Patch]:
 def _draw(
     level: Axes,
     sums: Axes,
-    cell: Cell,
+    cell: CellId,
     accepted: Sequence[float],
     since: str,
     nights: Sequence[Night],
@@ -230,7 +230,11 @@ def _draw(
 
 
 def _tell(
-    level: Axes, sums: Axes, found: Sequence[tuple[str, bool]], nights: Sequence[Night], cell: Cell
+    level: Axes,
+    sums: Axes,
+    found: Sequence[tuple[str, bool]],
+    nights: Sequence[Night],
+    cell: CellId,
 ) -> None:
     """Names tonight's findings of a cell and rings its last night."""
     if not found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmark.analysis.counterparts import Beside
+from benchmark.analysis.counterparts import Counterparts
 from benchmark.analysis.leaderboard import Summary
 from benchmark.analysis.table import CELL
 from benchmark.report import markdown as md
@@ -13,12 +13,12 @@ from benchmark.report.published_cells import PUBLISHED, numbers, sources, where_
 from benchmark.report.sections import HOW_TO_READ, Board, Section, environment, facts
 
 
-def markdown(
+def report_markdown(
     summary: Summary,
     sections: Sequence[Section],
     title: str,
     context: Mapping[str, str],
-    besides: Sequence[Beside] = (),
+    counterparts: Sequence[Counterparts] = (),
 ) -> str:
     """The whole report without its plots, as GitHub-flavoured Markdown."""
     from benchmark.report import typeset
@@ -47,8 +47,10 @@ def markdown(
         cells = [[row.name, *(cell.text for cell in row.cells)] for row in section.rows]
         head = ["defense", *(column.title for column in section.columns)]
         lines += [*_table(head, cells), ""]
-        for one in published_tables([one for one in besides if where_of(one) == section.where]):
-            lines += ["### Published numbers beside ours", "", typeset.markdown(one)]
+        for one in published_tables(
+            [one for one in counterparts if where_of(one) == section.where]
+        ):
+            lines += ["### Published numbers beside ours", "", typeset.table_markdown(one)]
         lines += [
             *(f"- {escaped(note)}" for note in section.notes),
             *([""] if section.notes else []),
@@ -102,13 +104,13 @@ def leaderboard_csv(summary: Summary) -> str:
     return summary.board.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
-def cells_csv(summary: Summary, besides: Sequence[Beside] = ()) -> str:
+def cells_csv(summary: Summary, counterparts: Sequence[Counterparts] = ()) -> str:
     """``leaderboard.grid`` as CSV: one row a cell, shares in [0, 1], seconds, empty where there is no value.
 
     Each source of published numbers adds its own mean and std, our difference in points, and what is not the same.
     """
     cells = summary.cells.copy()
-    for source in sources(besides):
+    for source in sources(counterparts):
         pairs = [
             source.pairs.get((tuple(where), attack, defense))
             for *where, attack, defense in zip(*(cells[c] for c in CELL), strict=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from benchmark.analysis.counterparts import Beside
+from benchmark.analysis.counterparts import Counterparts
 from benchmark.analysis.leaderboard import Summary
 from benchmark.report import svg
+from benchmark.report.pictures import GAP, PictureKey
 from benchmark.report.published import agreement
 from benchmark.report.published_cells import (
     Place,
@@ -27,7 +28,6 @@ from benchmark.report.published_cells import (
 )
 from benchmark.report.runs import cell_runs
 from benchmark.report.sections import HOW_TO_READ, Section, environment, facts
-from benchmark.report.strips import GAP, Key
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ def page(
     title: str,
     context: Mapping[str, str],
     plots: Sequence[Mapping[str, bytes]],
-    pictures: Mapping[Key, bytes],
-    besides: Sequence[Beside] = (),
+    pictures: Mapping[PictureKey, bytes],
+    counterparts: Sequence[Counterparts] = (),
 ) -> str:
     """The HTML text.
 
     Args:
         summary: of the long table; ``sections`` are its own.
         plots: for each section, PNG bytes by name (``curves``, ``heatmap``), which go into the page.
-        pictures: as ``strips.Strips``, or empty; each goes into the page once.
-        besides: published numbers, which stand in the cells that they are counterparts of.
+        pictures: as ``pictures.Pictures``, or empty; each goes into the page once.
+        counterparts: published numbers, which stand in the cells that they are counterparts of.
     """
     jinja = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -73,9 +73,9 @@ def page(
         sections=sections,
         choices=_choices(sections),
         runs=cell_runs(summary.runs),
-        published=_published(besides),
-        besides={
-            section.where: [one for one in besides if where_of(one) == section.where]
+        published=_published(counterparts),
+        counterparts={
+            section.where: [one for one in counterparts if where_of(one) == section.where]
             for section in sections
         },
         curve=svg.curve,
@@ -97,7 +97,7 @@ def page(
 
 
 @dataclass(frozen=True)
-class Counterpart:
+class PublishedNumber:
     """A published number in a cell. ``mark`` is the letter of its source below the table."""
 
     mark: str
@@ -107,17 +107,17 @@ class Counterpart:
     differs: str
 
 
-def _published(besides: Sequence[Beside]) -> dict[Place, list[Counterpart]]:
+def _published(counterparts: Sequence[Counterparts]) -> dict[Place, list[PublishedNumber]]:
     """Every number of every source, also those that a source prints twice. The sources of each group have the letters a, b, c."""
-    found: dict[Place, list[Counterpart]] = {}
+    found: dict[Place, list[PublishedNumber]] = {}
     letters: dict[Where, int] = {}
-    for one in besides:
+    for one in counterparts:
         mark = chr(ord("a") + letters.setdefault(where_of(one), 0) % 26)
         letters[where_of(one)] += 1
         for pair in one.pairs:
-            shown = Counterpart(
+            shown = PublishedNumber(
                 mark,
-                titled(one, besides),
+                titled(one, counterparts),
                 printed(pair),
                 difference(pair).replace("-", "−"),
                 ", ".join(pair.differs),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 
-from benchmark.analysis.counterparts import Beside, Pair
+from benchmark.analysis.counterparts import Counterparts, Pair
 from benchmark.analysis.statistics.ranks import Tau
 from benchmark.report.published_cells import difference, numbers, printed, remarks, titled
 from benchmark.report.typeset import Block, Entry, PaperTable, accuracy
@@ -26,17 +26,19 @@ VALUES = (
 )
 
 
-def published_tables(besides: Sequence[Beside]) -> list[PaperTable]:
+def published_tables(counterparts: Sequence[Counterparts]) -> list[PaperTable]:
     """A table for each, named ``published-SOURCE``, further ones of a source ``published-SOURCE-2`` and so on."""
     made: list[PaperTable] = []
-    for one in besides:
+    for one in counterparts:
         name = f"published-{one.source.replace('_', '-')}"
         earlier = sum(table.name.startswith(name) for table in made)
-        made.append(_table(one, titled(one, besides), f"{name}-{earlier + 1}" if earlier else name))
+        made.append(
+            _table(one, titled(one, counterparts), f"{name}-{earlier + 1}" if earlier else name)
+        )
     return made
 
 
-def _table(one: Beside, source: str, name: str) -> PaperTable:
+def _table(one: Counterparts, source: str, name: str) -> PaperTable:
     ratio = ("" if one.ratio == 1 else f", poison ratio {one.ratio:g}") + (
         f", preset {one.preset}" if one.preset else ""
     )
@@ -89,7 +91,7 @@ def _entries(pair: Pair) -> tuple[Entry, ...]:
     )
 
 
-def agreement(one: Beside) -> tuple[str, str]:
+def agreement(one: Counterparts) -> tuple[str, str]:
     """Do the two tables put the defenses in the same order? Within an attack, and by their means over attacks."""
     return _said("Order of the defenses within an attack", one.within), _said(
         "Order of the defenses by their mean over attacks", one.over

@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
-from benchmark.analysis.cells import Cell
-from benchmark.analysis.regression import Change, Finding, Kind, Verdict
+from benchmark.analysis.cells import CellId
+from benchmark.analysis.findings import Change, Finding, Kind, Verdict
 from benchmark.report import markdown as md
 from benchmark.report.markdown import escaped
-from benchmark.report.sections import ABSENT, times
+from benchmark.report.numbers import ABSENT, times
 
 ALL = "all cells together"
 
@@ -40,7 +40,7 @@ def headline(verdict: Verdict) -> str:
     return f"{len(serious)} finding{'s that matter' if len(serious) > 1 else ' that matters'}: {counts}; {cells}"
 
 
-def markdown(verdict: Verdict, title: str, context: Mapping[str, str]) -> str:
+def night_markdown(verdict: Verdict, title: str, context: Mapping[str, str]) -> str:
     """The whole night as GitHub-flavoured Markdown: what was found, every cell, and how to read it."""
     lines = [
         f"# {escaped(title)}: {'not fine' if verdict.matters else 'fine'}",
@@ -89,7 +89,7 @@ def junit(verdict: Verdict, suite: str, date: str) -> bytes:
     A finding that matters is a failure (an error where the runs themselves failed); the others are the case's output. A cell that
     could not be tested is skipped.
     """
-    found: dict[Cell | None, list[Finding]] = {
+    found: dict[CellId | None, list[Finding]] = {
         None: [],
         **{change.cell: [] for change in verdict.changes},
     }

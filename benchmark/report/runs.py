@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from benchmark.analysis.table import CELL
-from benchmark.report.sections import number, percent
+from benchmark.report.numbers import number, percent
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,23 +6,18 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from benchmark.analysis.leaderboard import Summary
-from benchmark.analysis.table import GROUP, sharing, unlike
+from benchmark.analysis.table import GROUP, caveats, sharing
+from benchmark.report.numbers import ABSENT, number, percent, shade, times
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ABSENT = "-"
-
-# From pale to dark with falling lightness throughout, so that it also reads in grey and with any colour vision.
-RAMP = ("#fbf1d3", "#dbe8c8", "#abd5c5", "#74b8c6", "#4690ba", "#2b639f", "#1a3b74")
-
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One defense against one attack. ``mean`` and ``std`` are shares, NaN where there is none; ``text`` is in %."""
 
     column: str
@@ -62,7 +57,7 @@ class Row:
     attacks: int
     missing: str
     needs: str
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
 
     @property
     def name(self) -> str:
@@ -118,7 +113,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedRun:
     """A seed of a cell that failed, and why."""
 
     where: str
@@ -139,7 +134,7 @@ class Section:
     seeds: str
     summary: str
     notes: tuple[str, ...]
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedRun, ...]
     curves: Mapping[
         tuple[str, str], list[tuple[float, ...]]
     ]  # (defense, attack) -> one curve a seed, shares in [0, 1]
@@ -182,7 +177,9 @@ def sections(summary: Summary) -> list[Section]:
 def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Section:
     columns = _columns(cells)
     by_place = {
-        (str(defense), str(attack)): Cell(str(attack), float(mean), float(std), int(n), int(failed))
+        (str(defense), str(attack)): TableCell(
+            str(attack), float(mean), float(std), int(n), int(failed)
+        )
         for defense, attack, mean, std, n, failed in zip(
             *(cells[name] for name in ("defense", "attack", "mean", "std", "n", "failed")),
             strict=True,
@@ -206,7 +203,7 @@ def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Se
             curves.setdefault((defense, attack), []).append(curve)
     failed = runs[runs["status"] == "failed"]
     failures = tuple(
-        Failure(f"{attack} + {defense}, seed {seed}", error.strip() or "no reason recorded")
+        FailedRun(f"{attack} + {defense}, seed {seed}", error.strip() or "no reason recorded")
         for attack, defense, seed, error in zip(
             *(failed[name] for name in ("attack", "defense", "seed", "error")), strict=True
         )
@@ -227,7 +224,7 @@ def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
 
 
 def _row(
-    values: Mapping[Any, Any], columns: Sequence[Column], cells: Mapping[tuple[str, str], Cell]
+    values: Mapping[Any, Any], columns: Sequence[Column], cells: Mapping[tuple[str, str], TableCell]
 ) -> Row:
     defense, rank = str(values["defense"]), values["rank"]
     return Row(
@@ -247,7 +244,7 @@ def _row(
         missing=str(values["missing"]),
         needs=str(values["needs"]),
         cells=tuple(
-            cells.get((defense, column.attack), Cell(column.attack, math.nan, math.nan, 0, 0))
+            cells.get((defense, column.attack), TableCell(column.attack, math.nan, math.nan, 0, 0))
             for column in columns
         ),
     )
@@ -296,55 +293,7 @@ def _notes(rows: Sequence[Row], columns: Sequence[Column], runs: pd.DataFrame) -
     ]
     if not any(column.is_clean for column in columns):
         partial.append("no clean data among the records: there is no price")
-    return (*notes, *partial, *unlike(runs))
-
-
-def percent(share: float, std: float = math.nan) -> str:
-    """A share in % with one decimal, with its spread where there is one: ``74.1 ± 0.8``; ``-`` for NaN."""
-    if math.isnan(share):
-        return ABSENT
-    return f"{100 * share:.1f}" if math.isnan(std) else f"{100 * share:.1f} ± {100 * std:.1f}"
-
-
-def number(value: float) -> str:
-    """One decimal, no negative zero; ``-`` for NaN."""
-    return ABSENT if math.isnan(value) else f"{round(value, 1) + 0.0:.1f}"
-
-
-def signed(points: float) -> str:
-    """One decimal with its sign, no negative zero; ``-`` for NaN."""
-    return ABSENT if math.isnan(points) else f"{round(points, 1) + 0.0:+.1f}"
-
-
-def times(value: float) -> str:
-    """A multiple with two digits or so: ``1.02×``, ``3.9×``, ``120×``; ``-`` for NaN."""
-    if math.isnan(value):
-        return ABSENT
-    return f"{value:.2f}×" if value < 2 else f"{value:.1f}×" if value < 100 else f"{value:.0f}×"
-
-
-def p_value(p: float) -> str:
-    """``p = 0.031``, ``p = 0.0005``, ``p < 0.0001``: never ``p = 0``, which no test can show."""
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.{3 if p >= 0.001 else 4}f}"
-
-
-@lru_cache(4096)
-def shade(share: float) -> tuple[str, str]:
-    """Background and text colour for an accuracy; the text has the better contrast of black and white."""
-    position = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
-    left = min(int(position), len(RAMP) - 2)
-    low, high = (tuple(int(RAMP[i][k : k + 2], 16) for k in (1, 3, 5)) for i in (left, left + 1))
-    rgb = [round(a + (b - a) * (position - left)) for a, b in zip(low, high, strict=True)]
-    linear = [
-        value / 255 / 12.92 if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4
-        for value in rgb
-    ]
-    luminance = (
-        0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    )  # relative luminance as WCAG defines it
-    return "#" + "".join(
-        f"{value:02x}" for value in rgb
-    ), "#000000" if luminance > 0.179 else "#ffffff"
+    return (*notes, *partial, *caveats(runs))
 
 
 def environment(table: pd.DataFrame) -> dict[str, str]:

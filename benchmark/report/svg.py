@@ -13,7 +13,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from benchmark.report.sections import Row, Section, percent, times
+from benchmark.report.numbers import percent, times
+from benchmark.report.sections import Row, Section
 
 Score = Literal["mean", "worst"]
 SCORES: dict[Score, str] = {

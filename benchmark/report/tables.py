@@ -5,30 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from benchmark.analysis.counterparts import Beside, Pair
+from benchmark.analysis.counterparts import Counterparts
 from benchmark.analysis.leaderboard import Summary, over_attacks
 from benchmark.analysis.table import GROUP, sharing
+from benchmark.report.numbers import ABSENT
 from benchmark.report.published_cells import (
-    KINDS,
-    PUBLISHED,
-    Source,
+    Line,
+    SourceLines,
     Where,
-    difference,
-    numbers,
-    printed,
-    remarks,
     sources,
 )
-from benchmark.report.sections import ABSENT
 from benchmark.report.typeset import Block, Entry, Mark, PaperTable, accuracy, best_two
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NUMBERS = ("mean", "std", "n", "failed")  # what the CSV holds of an accuracy
 
 NORMS = {
     "linf": "L∞",
@@ -41,11 +34,9 @@ NORMS = {
 
 CLEAN, MEAN = "clean data", "mean"
 
-Line = tuple[str, tuple[Entry, ...]]
-
 
 def paper_tables(
-    summary: Summary, norms: Mapping[str, str], besides: Sequence[Beside] = ()
+    summary: Summary, norms: Mapping[str, str], counterparts: Sequence[Counterparts] = ()
 ) -> list[PaperTable]:
     """Every table that the long table has data for, named ``attacks``, ``victims``, ``ratios``; further ones ``attacks-2`` and so on.
 
@@ -62,12 +53,12 @@ def paper_tables(
     Args:
         summary: of the long table.
         norms: an attack's registered name -> linf, l2, l0 or none. Empty: rows are not grouped by norm.
-        besides: published numbers beside those of ``summary``.
+        counterparts: published numbers beside those of ``summary``.
     """
     cells = _Cells(summary, norms)
     made = []
-    for source in (None, *sources(besides)):
-        shown = _Shown(source)
+    for source in (None, *sources(counterparts)):
+        shown = SourceLines(source)
         groups = [
             _attack_table(cells, where, norms, _numbered("attacks", index), shown)
             for index, where in enumerate(cells.wheres)
@@ -184,77 +175,8 @@ def _means(runs: pd.DataFrame) -> dict[tuple[Where, str], Entry]:
     }
 
 
-class _Shown:
-    """What stands of one source beside our numbers; nothing without a source."""
-
-    def __init__(self, source: Source | None) -> None:
-        self.source = source
-        self.values = NUMBERS + (PUBLISHED if source else ())
-
-    def lines(
-        self, label: str, ours: Sequence[Entry], places: Sequence[tuple[Where, str, str]]
-    ) -> list[Line]:
-        """Our line and, where the source has some of its cells, those of the published numbers. The CSV has all of it in the first one."""
-        if self.source is None:
-            return [(label, tuple(ours))]
-        pairs = [self.source.pairs.get(place) for place in places] or [None] * len(ours)
-        lines = [
-            (
-                label,
-                tuple(
-                    replace(entry, values=entry.values + numbers(pair))
-                    for entry, pair in zip(ours, pairs, strict=True)
-                ),
-            )
-        ]
-        if any(pairs):
-            for what, text in (
-                ("published", printed),
-                ("difference", difference),
-                ("not the same", _letters),
-            ):
-                texts = [text(pair) if pair else "" for pair in pairs]
-                lines += (
-                    [(f"{label}: {what}", tuple(Entry(shown, ()) for shown in texts))]
-                    if any(texts)
-                    else []
-                )
-        return lines
-
-    def named(self, name: str) -> str:
-        return f"{name}-{self.source.name.replace('_', '-')}" if self.source else name
-
-    def has(self, wheres: Collection[Where]) -> bool:
-        """Is there anything to show?"""
-        return self.source is None or any(where in wheres for where, _, _ in self.source.pairs)
-
-    def notes(self, wheres: Collection[Where]) -> list[str]:
-        if self.source is None:
-            return []
-        said = [sentence for where in wheres for sentence in self.source.differences.get(where, ())]
-        twice = " Of what it prints twice the first stands here; the tables of published numbers (table-published-…) have all."
-        return [
-            f"Published: by {self.source.name}. Difference: ours minus published, in points. Means and marks are of ours alone."
-            + (twice if self.source.twice else ""),
-            *(
-                f"Not the same ({_LETTER[kind]}): {text}."
-                for kind in KINDS
-                for text in dict.fromkeys(said)
-                if text.startswith(kind)
-            ),
-            *remarks(pair for (where, _, _), pair in self.source.pairs.items() if where in wheres),
-        ]
-
-
-_LETTER = dict(zip(KINDS, "abcdefg", strict=True))
-
-
-def _letters(pair: Pair) -> str:
-    return ",".join(_LETTER[kind] for kind in pair.differs)
-
-
 def _attack_table(
-    cells: _Cells, where: Where, norms: Mapping[str, str], name: str, shown: _Shown
+    cells: _Cells, where: Where, norms: Mapping[str, str], name: str, shown: SourceLines
 ) -> PaperTable | None:
     """Attacks as rows, under their norms if these are known, and defenses as columns; None where ``shown`` has nothing of it."""
     if not shown.has([where]):
@@ -305,7 +227,7 @@ def _attack_table(
     )
 
 
-def _axis_tables(cells: _Cells, axis: str, shown: _Shown) -> list[PaperTable | None]:
+def _axis_tables(cells: _Cells, axis: str, shown: SourceLines) -> list[PaperTable | None]:
     """Tables with the values of one axis of ``Where`` as columns, for each choice of the others that has two or more."""
     at = {"victims": 1, "ratios": 3}[axis]
     families: dict[tuple[Any, ...], list[Where]] = {}
@@ -319,7 +241,7 @@ def _axis_tables(cells: _Cells, axis: str, shown: _Shown) -> list[PaperTable | N
 
 
 def _axis_table(
-    cells: _Cells, axis: str, family: Sequence[Where], name: str, shown: _Shown
+    cells: _Cells, axis: str, family: Sequence[Where], name: str, shown: SourceLines
 ) -> PaperTable | None:
     """Defenses under each attack as rows, and the victims or the poison ratios of ``family`` as columns."""
     if not shown.has(family):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from benchmark.report import markdown as md
 from benchmark.report.markdown import escaped
-from benchmark.report.sections import ABSENT, percent
+from benchmark.report.numbers import ABSENT, percent
 
 if TYPE_CHECKING:
     pass
@@ -71,7 +71,7 @@ class PaperTable:
         return "l" * len(self.labels) + (self.align or "r" * len(self.columns))
 
 
-def latex(table: PaperTable) -> str:
+def table_latex(table: PaperTable) -> str:
     """A ``table`` environment, best in bold and second underlined, for ``booktabs`` and ``multirow``. Names are escaped."""
     body: list[str] = []
     for block in table.blocks:
@@ -107,7 +107,7 @@ def latex(table: PaperTable) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown(table: PaperTable) -> str:
+def table_markdown(table: PaperTable) -> str:
     """GitHub-flavoured Markdown: best in bold, second underlined. A block's title stands in its first line."""
     rows = []
     for block in table.blocks:
@@ -128,7 +128,7 @@ def markdown(table: PaperTable) -> str:
     )
 
 
-def as_csv(table: PaperTable) -> str:
+def table_csv(table: PaperTable) -> str:
     """The numbers, without marks: accuracies as shares in [0, 1], an empty field where there is no value. A block's title is repeated.
 
     A line of which no entry has values is left out.
@@ -149,7 +149,7 @@ def as_csv(table: PaperTable) -> str:
     return file.getvalue()
 
 
-FORMS = {"tex": latex, "md": markdown, "csv": as_csv}
+FORMS = {"tex": table_latex, "md": table_markdown, "csv": table_csv}
 
 _LATEX = {"": "{}", "best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmark.storage.atomic import explained, rename, temporary_name
 
 
-class Rows:
+class DiskTensor:
     """A tensor in a file, read and written by rows.
 
     Memory holds only what a read returns; the system keeps in its cache what it has room for.
@@ -39,7 +39,7 @@ class Rows:
             raise OSError(f"{path} has {found:,} bytes, expected {size:,}")
 
     @classmethod
-    def zeros(cls, folder: Path | None, shape: tuple[int, ...], dtype: torch.dtype) -> Rows:
+    def zeros(cls, folder: Path | None, shape: tuple[int, ...], dtype: torch.dtype) -> DiskTensor:
         """A tensor of zeros, which take no space, in a temporary file in ``folder``; None means a file without a name.
 
         Raises:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.analysis.counterparts import Beside, beside
+from benchmark.analysis.counterparts import Counterparts, find_counterparts
 from benchmark.analysis.naming import shown_value
 from benchmark.catalogue.registry import Registry
 from benchmark.report.published import agreement
@@ -15,7 +15,7 @@ from support.reports import record, summarized
 
 
 def test_pairs_are_of_the_same_methods_and_nothing_is_averaged() -> None:
-    found = only(beside(summarized(records()), ROWS, "src2020"))
+    found = only(find_counterparts(summarized(records()), ROWS, "src2020"))
     pairs = [
         (pair.attack, pair.defense, pair.published.mean, pair.n, pair.failed)
         for pair in found.pairs
@@ -49,7 +49,7 @@ def test_differences_of_protocol_are_told_in_words(registry: Registry) -> None:
     rows = [published("em", "dvae", 0.9, epochs=None), published("em", "dvae", 0.5, victim="rare")]
     rows.append(published("em", "none", 0.3))  # so that "net" is the victim with the most numbers
     found = only(
-        beside(
+        find_counterparts(
             summarized([record("em", "dvae", 0.5, **other)]), rows, "src2020[dataset=toy]", cards
         )
     )
@@ -80,9 +80,13 @@ def test_differences_of_protocol_are_told_in_words(registry: Registry) -> None:
 
 
 def test_our_victim_and_ratio_are_taken_where_the_source_has_them() -> None:
-    big = only(beside(summarized(measured("em", "none", 0.1, victim="big")), ROWS, "src2020"))
+    big = only(
+        find_counterparts(summarized(measured("em", "none", 0.1, victim="big")), ROWS, "src2020")
+    )
     assert [pair.published.mean for pair in big.pairs] == [0.6]
-    half = only(beside(summarized(measured("em", "none", 0.1, ratio=0.5)), ROWS, "src2020"))
+    half = only(
+        find_counterparts(summarized(measured("em", "none", 0.1, ratio=0.5)), ROWS, "src2020")
+    )
     assert [(pair.published.mean, pair.differs) for pair in half.pairs] == [(0.5, ())]
 
 
@@ -96,7 +100,7 @@ def test_our_victim_and_ratio_are_taken_where_the_source_has_them() -> None:
 )
 def test_an_unknown_source_is_told_what_there_is(wanted: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        beside(summarized(records()), ROWS, wanted)
+        find_counterparts(summarized(records()), ROWS, wanted)
 
 
 def test_nothing_in_common_is_an_error_that_says_what_to_do() -> None:
@@ -105,12 +109,12 @@ def test_nothing_in_common_is_an_error_that_says_what_to_do() -> None:
         ValueError,
         match=r"has the data sets toy and the attacks em, em_classwise, none, rem; src2020\[dataset=NAME\]",
     ):
-        beside(table, ROWS, "src2020")
+        find_counterparts(table, ROWS, "src2020")
 
 
 def order(
     defenses: tuple[str, ...], attacks: int, ours: dict[str, float], theirs: dict[str, float]
-) -> Beside:
+) -> Counterparts:
     """The same accuracies on every attack; attacks are one method whose identifiers the source has."""
     names = ["em", "rem", "sem", "tap", "ntga"][:attacks]
     specs = {
@@ -129,7 +133,7 @@ def order(
             }
             made.append(record(attack, method, ours[name], dataset_spec={"name": "toy"}, **spec))
             rows.append(published(attack, name, theirs[name]))
-    return only(beside(summarized(made), rows, "src2020"))
+    return only(find_counterparts(summarized(made), rows, "src2020"))
 
 
 def test_agreement_of_orders() -> None:

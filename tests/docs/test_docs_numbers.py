@@ -7,12 +7,12 @@ from dataclasses import replace
 from statistics import mean, stdev
 
 from benchmark.analysis.baseline import read_baseline
-from benchmark.analysis.counterparts import beside
+from benchmark.analysis.counterparts import find_counterparts
 from benchmark.analysis.published import load_published
 from benchmark.catalogue.registry import ROOT, Registry
 from benchmark.report.published import published_tables
 from benchmark.report.tables import paper_tables
-from benchmark.report.typeset import markdown
+from benchmark.report.typeset import table_markdown
 from benchmark.running.last_run import last_selection, records_of
 from benchmark.storage.record import Record
 from benchmark.storage.store import Store
@@ -86,7 +86,7 @@ def test_the_table_on_the_page_of_reports_is_that_of_the_records() -> None:
         [replace(record, dataset="CIFAR-10") for record in baseline_records("cifar10-lite")]
     )
     norms = {name: card.norm for name, card in Registry().cards("attack").items()}
-    (made,) = (markdown(one) for one in paper_tables(table, norms) if one.name == "attacks")
+    (made,) = (table_markdown(one) for one in paper_tables(table, norms) if one.name == "attacks")
     assert made.partition("\n\n")[2].strip() in (DOCS / "report.md").read_text(encoding="utf-8")
 
 
@@ -95,8 +95,10 @@ def test_the_published_numbers_on_that_page_stand_beside_those_of_the_records() 
     table = summarized(baseline_records("cifar10-lite"))
     cards = {kind: Registry().cards(kind) for kind in ("attack", "defense")}
     (made,) = map(
-        markdown,
-        published_tables(beside(table, load_published(), "apbench2023[dataset=cifar10]", cards)),
+        table_markdown,
+        published_tables(
+            find_counterparts(table, load_published(), "apbench2023[dataset=cifar10]", cards)
+        ),
     )
     page = (
         (DOCS / "report.md")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmark.analysis.counterparts import beside
+from benchmark.analysis.counterparts import find_counterparts
 from benchmark.report.page import page as html
 from benchmark.report.sections import sections
 from benchmark.storage.record import Record
@@ -389,9 +389,11 @@ def test_published_numbers_are_read_in_the_cells(
     table = summarized(measured_records())
     groups = sections(table)
     file = tmp_path / "published.html"
-    besides = beside(table, [*PUBLISHED, published("em", "jpeg10", 0.7, epochs=None)], "src2020")
+    counterparts = find_counterparts(
+        table, [*PUBLISHED, published("em", "jpeg10", 0.7, epochs=None)], "src2020"
+    )
     file.write_text(
-        html(table, groups, "t", {}, [{} for _ in groups], {}, besides), encoding="utf-8"
+        html(table, groups, "t", {}, [{} for _ in groups], {}, counterparts), encoding="utf-8"
     )
     page = open_page(viewport={"width": width, "height": 900}, file=file.as_uri())
     cells = page.locator("table.cells")

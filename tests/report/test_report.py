@@ -15,8 +15,9 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from benchmark.report import figures, plots
-from benchmark.report.sections import number, percent, sections, shade, times
+from benchmark.report.figures import curves, draw, style
+from benchmark.report.numbers import number, percent, shade, times
+from benchmark.report.sections import sections
 from benchmark.report.terminal import print_leaderboard
 from benchmark.report.write import is_current, write_report
 from benchmark.storage.record import Record
@@ -35,8 +36,8 @@ def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
         figure.savefig(png, format="png", dpi=30)
         return {"png": png.getvalue()}
 
-    monkeypatch.setattr(plots, "files", coarse)
-    monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
+    monkeypatch.setattr(style, "files", coarse)
+    monkeypatch.setattr(draw, "figures", lambda table, sections: ({}, []))
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +338,7 @@ def test_cell_texts_have_enough_contrast() -> None:
 
 def test_labels_at_line_ends_do_not_overlap() -> None:
     made = [record("em", f"d{i}", 0.98 + 0.001 * i) for i in range(12)]
-    figure = plots._draw_curves(sections(summarized(made))[0])
+    figure = curves.draw_curves(sections(summarized(made))[0])
     heights = sorted(text.get_position()[1] for text in figure.axes[0].texts)
     gaps = [above - below for below, above in itertools.pairwise(heights)]
     assert min(gaps) > 5

@@ -18,10 +18,10 @@ from benchmark.report.typeset import (
     Block,
     Entry,
     PaperTable,
-    as_csv,
     best_two,
-    latex,
-    markdown,
+    table_csv,
+    table_latex,
+    table_markdown,
     tex,
 )
 from benchmark.storage.record import Record
@@ -153,8 +153,10 @@ def test_best_and_second_are_those_without_privileges(tables: dict[str, PaperTab
     marks = {column: shown["L∞", "em", column].mark for column in tables["attacks-3"].columns}
     assert marks == {"none": "", "soft": "best", "weak": "second", "rich †": ""}
     assert shown["L∞", "tap", "soft"].mark == shown["L∞", "tap", "weak"].mark == "best"  # both 51.0
-    assert "\\textbf{61.0~$\\pm$~1.4} & \\underline{41.0~$\\pm$~1.4}" in latex(tables["attacks-3"])
-    assert "**61.0 ± 1.4**" in markdown(tables["attacks-3"])
+    assert "\\textbf{61.0~$\\pm$~1.4} & \\underline{41.0~$\\pm$~1.4}" in table_latex(
+        tables["attacks-3"]
+    )
+    assert "**61.0 ± 1.4**" in table_markdown(tables["attacks-3"])
 
 
 def test_a_mean_is_not_shown_beside_one_over_other_attacks(tables: dict[str, PaperTable]) -> None:
@@ -250,7 +252,7 @@ def check_structure(text: str) -> None:
 
 def test_latex_is_whole_whatever_the_names(tables: dict[str, PaperTable]) -> None:
     for table in [*tables.values(), *hostile()]:
-        check_structure(latex(table))
+        check_structure(table_latex(table))
 
 
 def test_names_are_escaped_in_latex() -> None:
@@ -267,12 +269,12 @@ def test_names_are_escaped_in_latex() -> None:
     ]
     assert tex("51.0 ± 1.4") == r"51.0~$\pm$~1.4"
     assert tex("漢 😀 a\nb\x07") == "{[}U+6F22] [U+1F600] a b[U+0007]"
-    assert "\\input" not in "".join(latex(table) for table in hostile())
+    assert "\\input" not in "".join(table_latex(table) for table in hostile())
 
 
 def test_names_are_escaped_in_markdown() -> None:
     for table in hostile():
-        text = markdown(table)
+        text = table_markdown(table)
         assert "<b>" not in text
         assert (
             len(
@@ -292,11 +294,11 @@ def test_names_are_escaped_in_markdown() -> None:
         ("b",),
         (Block("", (("l", (Entry("t", ("t",)),)),)),),
     )
-    assert "](" not in markdown(linked).replace("\\](", "")
+    assert "](" not in table_markdown(linked).replace("\\](", "")
 
 
 def test_csv_has_numbers_and_names_as_they_are(tables: dict[str, PaperTable]) -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(tables["attacks-3"]))))
+    rows = list(csv.DictReader(io.StringIO(table_csv(tables["attacks-3"]))))
     em = next(row for row in rows if row["attack"] == "em")
     assert (em["norm"], em["soft mean"], em["soft n"], em["soft failed"]) == (
         "L∞",
@@ -307,7 +309,7 @@ def test_csv_has_numbers_and_names_as_they_are(tables: dict[str, PaperTable]) ->
     assert (
         next(row for row in rows if row["attack"] == "tap")["norm"] == "L∞"
     )  # repeated, so that each row stands alone
-    odd = list(csv.reader(io.StringIO(as_csv(hostile()[0]))))
+    odd = list(csv.reader(io.StringIO(table_csv(hostile()[0]))))
     assert len({len(row) for row in odd}) == 1
 
 
@@ -315,5 +317,5 @@ def test_latex_compiles(
     tables: dict[str, PaperTable], compile_latex: Callable[[str], bytes]
 ) -> None:
     """Where there is a TeX; elsewhere the structure is all that is checked."""
-    body = "\n\\clearpage\n".join(latex(table) for table in [*tables.values(), *hostile()])
+    body = "\n\\clearpage\n".join(table_latex(table) for table in [*tables.values(), *hostile()])
     assert compile_latex(body).startswith(b"%PDF")

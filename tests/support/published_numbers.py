@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from benchmark.analysis.counterparts import Beside
+from benchmark.analysis.counterparts import Counterparts
 from benchmark.analysis.published import Published, load_names
 from benchmark.storage.record import Record
 from support.reports import record
@@ -74,6 +74,6 @@ def records() -> list[Record]:
     return [*made, *measured("em", "jpeg[quality=30]", 0.4), *measured("em", "dvae", None)]
 
 
-def only(besides: list[Beside]) -> Beside:
-    assert len(besides) == 1
-    return besides[0]
+def only(counterparts: list[Counterparts]) -> Counterparts:
+    assert len(counterparts) == 1
+    return counterparts[0]

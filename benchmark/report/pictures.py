@@ -19,10 +19,10 @@ PIXELS = 3 * 32 * 32  # of one kind in a strip: three images of 32 pixels, or on
 GAP = 2  # pixels between images
 GAIN = 10  # of the perturbation
 
-Key = tuple[str, str, str]  # data set, attack, defense, as the table labels them
+PictureKey = tuple[str, str, str]  # data set, attack, defense, as the table labels them
 
 
-class Strips(Mapping[Key, bytes]):
+class Pictures(Mapping[PictureKey, bytes]):
     """(data set, attack, defense) -> PNG; a picture is drawn when it is asked for, so that a report that stands costs nothing.
 
     With the defense ``""`` it is the attack's: clean, poisoned, and ten times the perturbation on grey, side by side, one row an image.
@@ -37,7 +37,7 @@ class Strips(Mapping[Key, bytes]):
     """
 
     def __init__(self, summary: Summary, store: Store) -> None:
-        self._store, self._found = store, dict[Key, tuple[str, ...]]()
+        self._store, self._found = store, dict[PictureKey, tuple[str, ...]]()
         table = summary.table
         shown = table[
             ~table["superseded"] & (table["status"] == "ok") & (table["ratio"] == 1)
@@ -71,13 +71,13 @@ class Strips(Mapping[Key, bytes]):
             if "purify" in images and not drops_images:
                 self._found.setdefault((row.dataset, row.attack, row.defense), (images["purify"],))
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[PictureKey]:
         return iter(sorted(self._found))
 
     def __len__(self) -> int:
         return len(self._found)
 
-    def __getitem__(self, key: Key) -> bytes:
+    def __getitem__(self, key: PictureKey) -> bytes:
         """The PNG.
 
         Raises:
