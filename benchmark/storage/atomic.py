@@ -58,6 +58,31 @@ def read_object(path: Path, advice: str) -> dict[str, Any]:
     return value
 
 
+def json_bytes(value: object, path: Path) -> bytes:
+    """The content of the JSON file ``path``; NumPy and torch scalars become plain numbers.
+
+    Raises:
+        ValueError: for NaN, infinities, and what JSON does not have.
+    """
+    try:
+        return (
+            json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain).encode()
+            + b"\n"
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"cannot write {path.name}: {error}; results hold plain JSON with finite numbers only"
+        ) from error
+
+
+def _plain(value: object) -> object:
+    """numpy and torch scalars as Python numbers; anything else is refused."""
+    item = getattr(value, "item", None)
+    if item is None:
+        raise TypeError(f"{type(value).__name__} is not a JSON type")
+    return item()
+
+
 def check_schema(content: Mapping[str, Any], newest: int, what: str, advice: str) -> None:
     """Refuses the content of a file whose ``schema`` this version cannot read.
 

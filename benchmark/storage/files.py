@@ -40,3 +40,21 @@ def sha256_of(file: Path) -> str:
     """sha256 of a file's bytes, which are never in memory at once."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def refuse_pickle(head: bytes, path: Path, advice: str) -> None:
+    """Refuses a file that begins as a zip archive or a pickle, as ``torch.save`` writes them.
+
+    A safetensors file begins with the length of its JSON header, which is smaller.
+
+    Raises:
+        ValueError: if ``head``, the first 8 bytes, are of such a file.
+    """
+    if (
+        head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
+        and int.from_bytes(head, "little") > 1 << 27
+    ):
+        kind = "a zip archive, as torch.save writes" if head.startswith(b"PK") else "a pickle"
+        raise ValueError(
+            f"{path} is {kind}, expected safetensors; it was not opened, since unpickling runs foreign code; {advice}"
+        )

@@ -13,7 +13,6 @@ comes last, so that its existence means done. Images are safetensors and the res
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import time
@@ -28,13 +27,14 @@ from benchmark.storage.atomic import (
     check_schema,
     explained,
     is_abandoned,
+    json_bytes,
     publish,
     read_object,
     rename,
     tensor_file,
     write_temporary,
 )
-from benchmark.storage.files import sha256_of
+from benchmark.storage.files import refuse_pickle, sha256_of
 from benchmark.storage.record import Record
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Store:
                 }
             full = {**manifest, "schema": SCHEMA, "key": key, "files": files}
             waiting[MANIFEST] = write_temporary(
-                folder / MANIFEST, _json_bytes(full, folder / MANIFEST)
+                folder / MANIFEST, json_bytes(full, folder / MANIFEST)
             )
             self._replace_artifact(folder, waiting)
         finally:
@@ -163,7 +163,7 @@ class Store:
                     folder / name, partial(copyfile, source._checked(key, name, manifest))
                 )
             waiting[MANIFEST] = write_temporary(
-                folder / MANIFEST, _json_bytes(manifest, folder / MANIFEST)
+                folder / MANIFEST, json_bytes(manifest, folder / MANIFEST)
             )
             self._replace_artifact(folder, waiting)
         finally:
@@ -254,7 +254,7 @@ class Store:
         try:
             size = path.stat().st_size
             with path.open("rb") as file:
-                _refuse_pickle(file.read(8), path, advice)
+                refuse_pickle(file.read(8), path, advice)
             found = sha256_of(path)
         except FileNotFoundError as error:
             raise FileNotFoundError(
@@ -286,7 +286,7 @@ class Store:
                 f'the record of {record.key} has status "{record.status}"; publish it with publish_failure'
             )
         path = self._record_file(record.key)
-        publish(path, _json_bytes(record.to_json(), path))
+        publish(path, json_bytes(record.to_json(), path))
 
     def record(self, key: str) -> Record:
         """The record of a cell.
@@ -318,7 +318,7 @@ class Store:
             "record": None if record is None else record.to_json(),
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        publish(path, _json_bytes(content, path))
+        publish(path, json_bytes(content, path))
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """What ``publish_failure`` kept of ``key``, or None."""
@@ -402,26 +402,6 @@ def _read_record(path: Path) -> Record:
     return record
 
 
-def _json_bytes(value: object, path: Path) -> bytes:
-    try:
-        return (
-            json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain).encode()
-            + b"\n"
-        )
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"cannot write {path.name}: {error}; results hold plain JSON with finite numbers only"
-        ) from error
-
-
-def _plain(value: object) -> object:
-    """numpy and torch scalars as Python numbers; anything else is refused."""
-    item = getattr(value, "item", None)
-    if item is None:
-        raise TypeError(f"{type(value).__name__} is not a JSON type")
-    return item()
-
-
 def _read_json(path: Path, what: str) -> dict[str, Any]:
     try:
         return read_object(path, "delete it and run again")
@@ -429,15 +409,3 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no {what} {path}; run the stage first") from error
     except ValueError as error:
         raise ValueError(f"the {what} {error}") from error
-
-
-def _refuse_pickle(head: bytes, path: Path, advice: str) -> None:
-    """safetensors begins with the length of its JSON header; torch.save begins as a zip archive or a pickle."""
-    if (
-        head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
-        and int.from_bytes(head, "little") > 1 << 27
-    ):
-        kind = "a zip archive, as torch.save writes" if head.startswith(b"PK") else "a pickle"
-        raise ValueError(
-            f"{path} is {kind}, expected safetensors; it was not opened, since unpickling runs foreign code; {advice}"
-        )

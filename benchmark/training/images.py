@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -56,18 +56,13 @@ def jpeg(x: Tensor, quality: int = 10, workers: int = 1) -> Tensor:
     def code(part: slice) -> None:
         for i in range(part.start, part.stop):
             buffer = io.BytesIO()
-            Image.fromarray(rows[i].squeeze(-1) if rows.shape[-1] == 1 else rows[i]).save(
-                buffer, "JPEG", quality=quality
-            )
+            image = rows[i].squeeze(-1) if rows.shape[-1] == 1 else rows[i]
+            Image.fromarray(image).save(buffer, "JPEG", quality=quality)
             out[i] = np.asarray(Image.open(buffer)).reshape(out[i].shape)
 
-    parts = chunks(len(rows), max(1, -(-len(rows) // max(workers, 1))))
-    if workers > 1:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(code, parts))
-    else:
-        for part in parts:
-            code(part)
+    workers = max(workers, 1)
+    parts = chunks(len(rows), max(1, -(-len(rows) // workers)))
+    Parallel(n_jobs=workers, require="sharedmem")(delayed(code)(part) for part in parts)
     return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().to(x.device)
 
 
