@@ -17,7 +17,10 @@ SIZE = 32
 
 
 def random_images(n: int, size: int = SIZE, classes: int = 10) -> ImageSet:
-    """Random bytes, uint8 (n, 3, size, size), in equal classes; mirroring allowed, so that every augmentation runs."""
+    """Random bytes, uint8 (n, 3, size, size), in equal classes.
+
+    Mirroring allowed, so that every augmentation runs.
+    """
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(256, (n, 3, size, size), generator=generator, dtype=torch.uint8)
     info = DatasetInfo("perf", classes, tuple(map(str, range(classes))), 3, size, size, hflip=True)
@@ -61,7 +64,9 @@ def machine() -> str:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints one table: the first column to the left, the others to the right, floats with three digits after the point."""
+    """Prints one table: the first column to the left, the others to the right, floats with three
+    digits after the point.
+    """
     texts = [
         [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
         for row in rows

@@ -1,9 +1,11 @@
-"""Times loading and reporting 10,000 synthetic records: from the store to the table, the leaderboard, tables, page and figures.
+"""Times loading and reporting 10,000 synthetic records: from the store to the table, the
+leaderboard, tables, page and figures.
 
     python perf/report_scale.py [--records 10000] [--figures]
 
-The records have 20 attacks, 25 defenses and 5 seeds for each of several victims, with curves of 20 epochs. Of so many cells a report
-draws an overview. ``--figures`` also draws all of them, as ``report --figures`` does, which takes minutes and has no target.
+The records have 20 attacks, 25 defenses and 5 seeds for each of several victims, with curves of 20
+epochs. Of so many cells a report draws an overview. ``--figures`` also draws all of them, as
+``report --figures`` does, which takes minutes and has no target.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What regression nights are judged by, and what they were: two files of JSON lines.
 
-The *baseline* of a suite, ``results/baselines/<suite>.jsonl``, holds the accepted records, one a line and ordered by cell, so that a commit
-shows which numbers it accepts. The *history*, ``results/<suite>/history.jsonl``, gets one line a night. It feeds plots alone: what is
-found depends on the baseline and on tonight's records, and a lost history loses nothing else.
+The *baseline* of a suite, ``results/baselines/<suite>.jsonl``, holds the accepted records, one a
+line and ordered by cell, so that a commit shows which numbers it accepts. The *history*,
+``results/<suite>/history.jsonl``, gets one line a night. It feeds plots alone: what is found
+depends on the baseline and on tonight's records, and a lost history loses nothing else.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def read_baseline(file: Path) -> list[Record]:
 
 
 def write_baseline(file: Path, records: Iterable[Record]) -> int:
-    """Writes the finished of the records, without what no comparison reads (facts, losses); returns how many.
+    """Writes the finished of the records, without what no comparison reads (facts, losses).
+
+    Returns how many.
 
     A record that says what another says, on the same kind of machine, replaces it.
 
@@ -142,6 +145,7 @@ def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             ) from error
         if not isinstance(value, dict):
             raise ValueError(
-                f"{file}, line {number}: a {type(value).__name__}, expected an object; restore the file, or delete the line"
+                f"{file}, line {number}: a {type(value).__name__}, expected an object; restore "
+                "the file, or delete the line"
             )
         yield number, value

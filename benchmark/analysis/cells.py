@@ -1,7 +1,7 @@
 """The runs of a night: the cells that they belong to, what they reached, and where they were made.
 
-It works on records and not on the long table, whose labels depend on which other records stand in it: here the cells of two nights
-must meet.
+It works on records and not on the long table, whose labels depend on which other records stand in
+it: here the cells of two nights must meet.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def is_finished(run: Record) -> bool:
 
 
 def numeric_environment(record: Record) -> dict[str, Any]:
-    """What may move the last bits of a number: versions, device, threads. Not the commit: that is what a night is there to test."""
+    """What may move the last bits of a number: versions, device, threads.
+
+    Not the commit: that is what a night is there to test.
+    """
     return {name: value for name, value in record.environment.items() if name != "git"}
 
 
@@ -72,7 +75,8 @@ def accuracy(run: Record) -> float:
     acc = run.test_acc
     if acc is None or not 0 <= acc <= 1:
         raise ValueError(
-            f"record {run.key}: test_acc is {acc}, expected a share in [0, 1]; delete the record and run the cell again"
+            f"record {run.key}: test_acc is {acc}, expected a share in [0, 1]; delete the record "
+            "and run the cell again"
         )
     return acc
 
@@ -80,7 +84,8 @@ def accuracy(run: Record) -> float:
 def accuracies(runs: Iterable[Record]) -> dict[tuple[int, int, int], float]:
     """The accuracies of a cell, by seed, craft seed and a number that tells repetitions apart.
 
-    Runs of one seed that are equal in accuracy and curve are one draw that was made twice, and count once.
+    Runs of one seed that are equal in accuracy and curve are one draw that was made twice, and
+    count once.
     """
     found: dict[tuple[int, int, int], float] = {}
     draws: dict[tuple[int, int], list[tuple[float, tuple[float, ...]]]] = {}

@@ -1,4 +1,5 @@
-"""Published accuracies beside measured ones of the same methods: the difference, what was done differently, and the order of defenses.
+"""Published accuracies beside measured ones of the same methods: the difference, what was done
+differently, and the order of defenses.
 
 Pure. A published and a measured number are never averaged.
 """
@@ -32,7 +33,8 @@ class Pair:
     Attributes:
         attack, defense: our labels.
         mean, std, n, failed: measured, as in ``results.grid``.
-        differs: in what the two were made differently, for example ``victim``; told in ``Counterparts.differences``.
+        differs: in what the two were made differently, for example ``victim``; told in
+            ``Counterparts.differences``.
     """
 
     attack: str
@@ -51,9 +53,11 @@ class Counterparts:
 
     Attributes:
         dataset, victim, protocol, ratio, preset: ours.
-        pairs: clean data and the undefended victim first; a measured cell stands as often as the source prints it.
+        pairs: clean data and the undefended victim first; a measured cell stands as often as the
+            source prints it.
         differences: what the pairs' ``differs`` means, a sentence each.
-        within, over: agreement of the defenses' order, without clean data and without the undefended victim.
+        within, over: agreement of the defenses' order, without clean data and without the
+            undefended victim.
     """
 
     source: str
@@ -73,15 +77,17 @@ def find_counterparts(
 ) -> list[Counterparts]:
     """A source beside each group of the long table whose data set it has.
 
-    Of the source's victims and poison ratios one is taken: ours if it has them, else that with the most numbers. Nothing is averaged: a
-    number that it prints twice, in two tables, makes two pairs.
+    Of the source's victims and poison ratios one is taken: ours if it has them, else that with the
+    most numbers. Nothing is averaged: a number that it prints twice, in two tables, makes two
+    pairs.
 
     Args:
         summary: of the long table.
         published: what ``load_published`` returns.
-        wanted: a source, such as ``bridgepure2025``; or ``bridgepure2025[dataset=cifar10]``, which takes its numbers for that data
-            set, whatever ours is called.
-        cards: of our methods, whose defaults are the published settings; without them other settings are not told.
+        wanted: a source, such as ``bridgepure2025``; or ``bridgepure2025[dataset=cifar10]``, which
+            takes its numbers for that data set, whatever ours is called.
+        cards: of our methods, whose defaults are the published settings; without them other
+            settings are not told.
 
     Raises:
         ValueError: for an unknown source or data set, or if nothing of it was measured.
@@ -95,7 +101,8 @@ def find_counterparts(
     datasets = sorted({row.dataset for row in rows})
     if set(spec.params) - {"dataset"}:
         raise ValueError(
-            f'cannot read "{wanted}"; expected {spec.name}, or {spec.name}[dataset=NAME] with one of {", ".join(datasets)}'
+            f'cannot read "{wanted}"; expected {spec.name}, or {spec.name}[dataset=NAME] with one '
+            f"of {', '.join(datasets)}"
         )
     given = spec.params.get("dataset")
     if given is not None and given not in datasets:
@@ -112,8 +119,10 @@ def find_counterparts(
     ]
     if not any(one.pairs for one in found):
         raise ValueError(
-            f"nothing here has a counterpart in {spec.name}, which has the data sets {', '.join(datasets)} and the attacks "
-            f"{', '.join(sorted({row.attack for row in rows}))}; {spec.name}[dataset=NAME] takes one of them for a data set of another name"
+            f"nothing here has a counterpart in {spec.name}, which has the data sets "
+            f"{', '.join(datasets)} and the attacks "
+            f"{', '.join(sorted({row.attack for row in rows}))}; {spec.name}[dataset=NAME] takes "
+            "one of them for a data set of another name"
         )
     return [one for one in found if one.pairs]
 
@@ -160,7 +169,9 @@ class _Group:
         self.settings = json.loads(runs["protocol_spec"].iloc[0])
 
     def chosen(self, rows: Iterable[Published], dataset: str) -> list[Published]:
-        """The rows of one data set, one victim and one poison ratio, and those of clean data with them."""
+        """The rows of one data set, one victim and one poison ratio, and those of clean data with
+        them.
+        """
         rows = [row for row in rows if row.dataset == dataset]
         counts: dict[tuple[str, float], int] = {}
         for row in rows:
@@ -224,7 +235,8 @@ class _Group:
         def say(name: str, theirs: Iterable[object], ours: object) -> None:
             if name in named:
                 said.append(
-                    f"{name}: published {' and '.join(dict.fromkeys(map(str, theirs)))}, ours {ours}"
+                    f"{name}: published {' and '.join(dict.fromkeys(map(str, theirs)))}, ours "
+                    f"{ours}"
                 )
 
         per_class = self.spec.get("train_per_class")

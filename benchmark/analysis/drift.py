@@ -53,7 +53,9 @@ def twin(run: Record, accepted: Sequence[Record]) -> Record | None:
 
 
 def changed_settings(run: Record, other: Record) -> list[str]:
-    """What the settings of ``run`` differ in from those of ``other``, such as ``attack_spec.version: 1 to 2``."""
+    """What the settings of ``run`` differ in from those of ``other``, such as
+    ``attack_spec.version: 1 to 2``.
+    """
     names = ("dataset_spec", "attack_spec", "defense_spec", "protocol_spec", "precision")
     old, new = (flat({name: getattr(record, name) for name in names}) for record in (other, run))
     return [

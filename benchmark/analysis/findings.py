@@ -52,12 +52,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Change:
-    """How one cell stands against its accepted runs. Accuracies are shares in [0, 1]; NaN and 0 where there is nothing.
+    """How one cell stands against its accepted runs.
 
-    ``lane`` is ``exact``, ``statistical``, ``untested`` where nothing is known of chance, or empty where there is nothing to compare.
-    ``q`` is the p-value of the statistical lane,
-    adjusted for the number of cells. ``seconds`` are those of one run tonight, the median over seeds; ``slowdown`` is their
-    ratio to the accepted ones.
+    Accuracies are shares in [0, 1]; NaN and 0 where there is nothing.
+
+    ``lane`` is ``exact``, ``statistical``, ``untested`` where nothing is known of chance, or empty
+    where there is nothing to compare. ``q`` is the p-value of the statistical lane, adjusted for
+    the number of cells. ``seconds`` are those of one run tonight, the median over seeds;
+    ``slowdown`` is their ratio to the accepted ones.
     """
 
     cell: CellId
@@ -73,7 +75,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One night: one change a cell, in order; what was found, the worst first; and remarks on the comparison as a whole."""
+    """One night: one change a cell, in order; what was found, the worst first.
+
+    And remarks on the comparison as a whole.
+    """
 
     changes: tuple[Change, ...]
     findings: tuple[Finding, ...]
@@ -86,7 +91,9 @@ class Verdict:
 
     @property
     def suspects(self) -> frozenset[CellId]:
-        """The cells to run again with other seeds: those under suspicion, or, if they are as a whole, all of the statistical lane."""
+        """The cells to run again with other seeds: those under suspicion, or, if they are as a
+        whole, all of the statistical lane.
+        """
         named = [finding.cell for finding in self.findings if finding.kind is Kind.suspect]
         everything = (change.cell for change in self.changes if change.lane == "statistical")
         return frozenset(

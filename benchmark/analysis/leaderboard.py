@@ -41,12 +41,15 @@ class Summary:
 
 
 def grid(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell: (dataset, victim, protocol, ratio, preset, attack, defense), aggregated over seeds.
+    """One row a cell: (dataset, victim, protocol, ratio, preset, attack, defense), aggregated over
+    seeds.
 
-    Columns beside these: ``is_clean``, ``is_undefended``, ``needs``; ``mean``, ``std`` (ddof=1; NaN for one seed), ``n`` (seeds
-    that finished, see ``draws``), ``failed`` (seeds that did not), ``peak_oracle``, ``seconds_purify``, ``seconds_train`` (means).
+    Columns beside these: ``is_clean``, ``is_undefended``, ``needs``; ``mean``, ``std`` (ddof=1; NaN
+    for one seed), ``n`` (seeds that finished, see ``draws``), ``failed`` (seeds that did not),
+    ``peak_oracle``, ``seconds_purify``, ``seconds_train`` (means).
 
-    Clean data have no poison ratio and no preset: their cells appear at each at which the same victim faces attacks.
+    Clean data have no poison ratio and no preset: their cells appear at each at which the same
+    victim faces attacks.
     """
     return Summary(table).cells
 
@@ -71,15 +74,18 @@ def _grid(runs: pd.DataFrame) -> pd.DataFrame:
 def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     """One row a defense in each group (dataset, victim, protocol, ratio, preset), best first.
 
-    Columns: the group; ``with_needs`` (defenses with privileges are ranked in a list of their own); ``rank`` (Int64, NA for
-    none); ``defense``; ``is_undefended``; ``mean``, ``std``, ``n``: accuracy averaged over attacks, then over seeds; ``worst``,
-    ``worst_attack``; ``clean``: accuracy on clean data; ``price_points``: clean undefended minus clean, in points; ``cost``:
-    purify and train seconds, mean over attacks, per those of undefended training on the same attacks and seeds; ``covered`` of ``attacks``
-    attacks; ``missing``: what it lacks, as ``em (failed), ops (absent)``; ``needs``.
+    Columns: the group; ``with_needs`` (defenses with privileges are ranked in a list of their own);
+    ``rank`` (Int64, NA for none); ``defense``; ``is_undefended``; ``mean``, ``std``, ``n``:
+    accuracy averaged over attacks, then over seeds; ``worst``, ``worst_attack``; ``clean``:
+    accuracy on clean data; ``price_points``: clean undefended minus clean, in points; ``cost``:
+    purify and train seconds, mean over attacks, per those of undefended training on the same
+    attacks and seeds; ``covered`` of ``attacks`` attacks; ``missing``: what it lacks, as ``em
+    (failed), ops (absent)``; ``needs``.
 
-    A row that lacks a column, clean data included where the group has them, gets no rank. A row that lacks an attack has
-    neither mean nor worst attack, since these could not be compared. ``std`` is over the seeds that cover every attack and
-    ``n`` counts these. The undefended row is a reference and is not ranked.
+    A row that lacks a column, clean data included where the group has them, gets no rank. A row
+    that lacks an attack has neither mean nor worst attack, since these could not be compared.
+    ``std`` is over the seeds that cover every attack and ``n`` counts these. The undefended row is
+    a reference and is not ranked.
     """
     return Summary(table).board
 
@@ -99,10 +105,11 @@ def _leaderboard(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_attacks(runs: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy averaged over the attacks of ``runs`` (rows of ``comparable``), for each group and defense (the index).
+    """Accuracy averaged over the attacks of ``runs`` (rows of ``comparable``), for each group and
+    defense (the index).
 
-    Columns: ``mean`` of the means over seeds, NaN where an attack of the group is lacking; ``std`` over the seeds that cover
-    every attack; ``n``, how many these are.
+    Columns: ``mean`` of the means over seeds, NaN where an attack of the group is lacking; ``std``
+    over the seeds that cover every attack; ``n``, how many these are.
     """
     import pandas as pd
 
@@ -192,7 +199,9 @@ def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _price(clean: pd.DataFrame) -> pd.Series[float]:
-    """Accuracy on clean data of the undefended victim minus that of each defense, over their common seeds; over all if there are none."""
+    """Accuracy on clean data of the undefended victim minus that of each defense, over their common
+    seeds; over all if there are none.
+    """
     one = clean[clean["is_undefended"]].groupby(RUN)["test_acc"].mean()
     paired = clean.join(one.rename("one"), on=RUN)
     rough = one.mean() - clean.groupby("defense")["test_acc"].mean()
@@ -202,9 +211,10 @@ def _price(clean: pd.DataFrame) -> pd.Series[float]:
 def _cost(faced: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[float]:
     """Purify and train seconds a defense, mean over attacks, per those of the undefended victim.
 
-    Both means are over the attacks and seeds that have seconds of both, so that the undefended row is 1 and a defense that was
-    not run on the slow attacks, or on the slow machine, does not look cheap. A defense without such a pair is divided by the mean of all
-    undefended trainings there are, clean data included: a rough unit is better than no cost.
+    Both means are over the attacks and seeds that have seconds of both, so that the undefended row
+    is 1 and a defense that was not run on the slow attacks, or on the slow machine, does not look
+    cheap. A defense without such a pair is divided by the mean of all undefended trainings there
+    are, clean data included: a rough unit is better than no cost.
     """
     seconds = runs["seconds_purify"].fillna(0) + runs["seconds_train"]
     undefended = runs.assign(one=seconds)[runs["is_undefended"]]

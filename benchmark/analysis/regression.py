@@ -1,9 +1,12 @@
-"""Tonight's records against the accepted ones: what drifted, regressed, failed, is missing or new. Pure: nothing is read or run here.
+"""Tonight's records against the accepted ones: what drifted, regressed, failed, is missing or new.
 
-Two lanes. A run that has a *twin*, an accepted run of the same seed made on a CPU in the same environment, must equal it to the last
-bit: anything else is ``drift``. A cell with a run that has none is compared by statistics (``shifts``), in three steps: each cell by
-itself, with control of false discoveries over cells; all cells together, for a drop that is small but common; and, before either is
-called a regression, a rerun with other victim seeds.
+Pure: nothing is read or run here.
+
+Two lanes. A run that has a *twin*, an accepted run of the same seed made on a CPU in the same
+environment, must equal it to the last bit: anything else is ``drift``. A cell with a run that has
+none is compared by statistics (``shifts``), in three steps: each cell by itself, with control of
+false discoveries over cells; all cells together, for a drop that is small but common; and, before
+either is called a regression, a rerun with other victim seeds.
 """
 
 from __future__ import annotations
@@ -44,12 +47,15 @@ def compare(
     """Compares a night with the accepted history.
 
     Args:
-        accepted: finished records of one night or several. Equal accuracies and curves of one seed are one draw and count once.
-        tonight: a record for every run that was planned. Its status is ``ok``, ``failed``, or ``missing`` if it was not run.
-        confirming: the rerun of the ``suspects`` that this call found without it, with seeds that neither of the others has. Cells of
-            which no run finished stay suspect.
-        last_night: date of the newest run of the nights before, empty if there was none. Runs that are no newer, or are accepted ones
-            themselves, are ``stale``: nothing was computed since. None does not ask.
+        accepted: finished records of one night or several. Equal accuracies and curves of one seed
+            are one draw and count once.
+        tonight: a record for every run that was planned. Its status is ``ok``, ``failed``, or
+            ``missing`` if it was not run.
+        confirming: the rerun of the ``suspects`` that this call found without it, with seeds that
+            neither of the others has. Cells of which no run finished stay suspect.
+        last_night: date of the newest run of the nights before, empty if there was none. Runs that
+            are no newer, or are accepted ones themselves, are ``stale``: nothing was computed
+            since. None does not ask.
 
     Raises:
         ValueError: if an accuracy is outside [0, 1].
@@ -83,7 +89,10 @@ def compare(
     ]
     findings += shifted + _timings(slowdowns)
     if tested and not q:
-        advice = "none has two runs, so that nothing is known of chance. Run more seeds, or accept more nights"
+        advice = (
+            "none has two runs, so that nothing is known of chance. Run more seeds, or "
+            "accept more nights"
+        )
         findings.append(
             Finding(Kind.untested, None, f"{len(tested)} of {len(cells)} cells: {advice}")
         )
@@ -120,9 +129,12 @@ def compare(
 def _shifted(
     before: _Accuracies, after: _Accuracies, redone: _Accuracies
 ) -> tuple[list[Finding], dict[CellId, float]]:
-    """What moved beyond chance, and the adjusted p-value of each cell; nothing of either if the spread of runs is unknown.
+    """What moved beyond chance, and the adjusted p-value of each cell.
 
-    The rerun, ``redone``, has no part in what is suspect, nor in the spread: it only decides on the suspects.
+    Nothing of either if the spread of runs is unknown.
+
+    The rerun, ``redone``, has no part in what is suspect, nor in the spread: it only decides on the
+    suspects.
     """
     spread = spreads(
         {cell: [list(part[cell].values()) for part in (before, after)] for cell in before}
@@ -151,9 +163,11 @@ def _shifted(
 
 
 def _judge(cell: CellId | None, found: Shift, text: str, again: Shift | None) -> Finding:
-    """What a difference beyond chance is: better, or suspect, or, after a rerun, a regression or not.
+    """What a difference beyond chance is: better, or suspect, or, after a rerun, a regression or
+    not.
 
-    The rerun decides alone. The first runs were selected for being low, so they prove less than they seem to.
+    The rerun decides alone. The first runs were selected for being low, so they prove less than
+    they seem to.
     """
     message = f"{points(found.difference)} ({text})"
     if found.difference > 0:
@@ -191,10 +205,13 @@ def _absences(cell: CellId, is_accepted: bool, planned: Sequence[Record]) -> lis
 
 
 def _timings(slowdowns: Mapping[CellId, float]) -> list[Finding]:
-    """Cells, or all of them together, that took clearly longer or shorter than accepted. Wall times are noisy, so the bar is high.
+    """Cells, or all of them together, that took clearly longer or shorter than accepted.
 
-    What all cells share, the median of the ratios, is told once. A cell is told if it departs from that by ``SLOWER`` and by
-    ``OUTLIER`` robust standard deviations of the logarithms (1.4826 times the median absolute deviation; Hampel, 1974).
+    Wall times are noisy, so the bar is high.
+
+    What all cells share, the median of the ratios, is told once. A cell is told if it departs from
+    that by ``SLOWER`` and by ``OUTLIER`` robust standard deviations of the logarithms (1.4826 times
+    the median absolute deviation; Hampel, 1974).
     """
     logs = {cell: math.log(ratio) for cell, ratio in slowdowns.items()}
     if not logs:
@@ -225,8 +242,14 @@ def _stale(
     known = sum(run.date <= last_night or (run.key, run.date) in made for run in after)
     if not known:
         return ""
-    advice = "Run the suite with --policy force, or into an empty folder of results; --again looks at the last night once more"
-    return f"{known} of {len(after)} runs are those of the last night or the accepted ones: nothing was computed since. {advice}"
+    advice = (
+        "Run the suite with --policy force, or into an empty folder of results; --again "
+        "looks at the last night once more"
+    )
+    return (
+        f"{known} of {len(after)} runs are those of the last night or the accepted ones: "
+        f"nothing was computed since. {advice}"
+    )
 
 
 def _notes(
@@ -245,7 +268,8 @@ def _notes(
     }
     if seeds := sorted(set().union(*left.values())):
         notes.append(
-            f"seeds {', '.join(map(str, seeds))} of {sum(map(bool, left.values()))} cells were accepted and are not planned"
+            f"seeds {', '.join(map(str, seeds))} of {sum(map(bool, left.values()))} cells were "
+            "accepted and are not planned"
         )
     for name, label in (
         ("git", "code"),
@@ -264,7 +288,8 @@ def _notes(
         run for cell in tested for run in old[cell]
     ):
         notes.append(
-            "setting craft_seed: either tonight's or the accepted seeds have poisons of their own, which may move numbers and spreads"
+            "setting craft_seed: either tonight's or the accepted seeds have poisons of their "
+            "own, which may move numbers and spreads"
         )
     settings = [text for cell in tested for text in changed_settings(new[cell][-1], old[cell][-1])]
     notes += [
@@ -290,7 +315,10 @@ def _seconds(run: Record) -> float:
 
 
 def _slowdown(new: Sequence[Record], old: Sequence[Record]) -> float | None:
-    """Tonight's seconds for each accepted second, medians over seeds, on the same device; None where they say nothing."""
+    """Tonight's seconds for each accepted second, medians over seeds, on the same device.
+
+    None where they say nothing.
+    """
 
     def where(run: Record) -> tuple[object, object]:
         return run.environment.get("device"), run.environment.get("threads")

@@ -1,6 +1,8 @@
-"""The cached copy of a data set: a safetensors shard, and beside it a small JSON file that is written last.
+"""The cached copy of a data set: a safetensors shard, and beside it a small JSON file that is
+written last.
 
-The JSON file's existence means that the shard is whole. Reading it needs no torch, so planning can name the data.
+The JSON file's existence means that the shard is whole. Reading it needs no torch, so planning can
+name the data.
 """
 
 from __future__ import annotations
@@ -77,7 +79,9 @@ def read_facts(shard: Path) -> CachedFacts | None:
 
 
 def read(shard: Path) -> Splits:
-    """The cached set; the images stay on disk until they are used. Its bytes are checked once a process.
+    """The cached set; the images stay on disk until they are used.
+
+    Its bytes are checked once a process.
 
     Raises:
         ValueError: if one of the two files is truncated or damaged.
@@ -121,12 +125,14 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
         earlier is not None and earlier.fingerprint != found
     ):  # results may be named by the recorded content
         raise ValueError(
-            f'data set "{spec}" was built again and its images differ from the earlier ones (a library may have changed); '
+            f'data set "{spec}" was built again and its images differ from the earlier ones (a '
+            "library may have changed); "
             f"delete {_facts_file(shard)} to accept the new images"
         )
     train, test = splits.train, splits.test
     tensors = {"train_x": train.x.contiguous(), "train_y": train.y.contiguous()}
-    # safetensors refuses tensors that share memory, as the two parts of one array may do; the test images are the fewer.
+    # safetensors refuses tensors that share memory, as the two parts of one array may do; the
+    # test images are the fewer.
     tensors |= {
         "test_x": test.x.clone(memory_format=torch.contiguous_format),
         "test_y": test.y.clone(),
@@ -167,13 +173,17 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise OSError(
-            f"cannot write into the cache folder {folder} ({error}); choose another data folder with --data-root"
+            f"cannot write into the cache folder {folder} ({error}); choose another data folder "
+            "with --data-root"
         ) from error
 
 
 @cache
 def _check_bytes(shard: Path, changed: int, sha256: str) -> None:
-    """Reads a shard through once a process (and once more if it has ``changed`` since); an error is not remembered."""
+    """Reads a shard through once a process (and once more if it has ``changed`` since).
+
+    An error is not remembered.
+    """
     if sha256_of(shard) != sha256:
         raise ValueError(
             f"{shard} is damaged (its bytes are not those that were written); {_ADVICE}"
@@ -207,5 +217,6 @@ def _publish(file: Path, content: Content) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise OSError(
-            f"cannot write {file} ({reason}); free space there, or choose another data folder with --data-root"
+            f"cannot write {file} ({reason}); free space there, or choose another data folder "
+            "with --data-root"
         ) from error

@@ -30,7 +30,8 @@ class _Entry:
 def open_dataset(
     spec: Spec, root: Path, registry: Registry, ctx: Context | None = None, download: bool = False
 ) -> Splits:
-    """The data set's images, from the cache if they are there, cut to the subset that ``spec`` asks for.
+    """The data set's images, from the cache if they are there, cut to the subset that ``spec`` asks
+    for.
 
     Args:
         spec: name and parameters; those not given take their defaults.
@@ -58,8 +59,8 @@ def fingerprint(
 ) -> str:
     """sha256 of the whole set's images, labels and info, whatever subset ``spec`` asks for.
 
-    It depends on content only: the same images in another folder have the same fingerprint. Builds the cache if
-    there is none; arguments and errors are those of ``open_dataset``.
+    It depends on content only: the same images in another folder have the same fingerprint. Builds
+    the cache if there is none; arguments and errors are those of ``open_dataset``.
     """
     entry = _entry(registry.resolve("dataset", spec), root, registry)
     cached = _cache.read_facts(entry.shard)
@@ -71,10 +72,13 @@ def fingerprint(
 
 
 def cached_facts(spec: Spec, root: Path, registry: Registry) -> _cache.CachedFacts | None:
-    """What is recorded of the whole set if it was built before, else None; never builds anything and needs no torch.
+    """What is recorded of the whole set if it was built before, else None.
+
+    Never builds anything and needs no torch.
 
     Raises:
-        ValueError: if the set is there and has too few images for the subset that ``spec`` asks for, or its record is damaged.
+        ValueError: if the set is there and has too few images for the subset that ``spec`` asks
+            for, or its record is damaged.
     """
     full = registry.resolve("dataset", spec)
     found = _cache.read_facts(_entry(full, root, registry).shard)
@@ -122,11 +126,13 @@ def _build(
     splits: Splits = registry.build("dataset", entry.spec).load(root, ctx, download)
     if _source(entry.spec, root, registry) != entry.source:
         raise ValueError(
-            f'the files of data set "{entry.spec}" changed while they were read; run again when they are at rest'
+            f'the files of data set "{entry.spec}" changed while they were read; run again when '
+            "they are at rest"
         )
     _cache.write(entry.shard, splits, entry.spec)
     ctx.log(
-        f"{entry.spec.name}: {len(splits.train):,} training and {len(splits.test):,} test images cached in {entry.shard}"
+        f"{entry.spec.name}: {len(splits.train):,} training and {len(splits.test):,} test images "
+        f"cached in {entry.shard}"
     )
     return splits
 
@@ -140,7 +146,10 @@ def _subset(spec: Spec, whole: Splits) -> Splits:
 
 
 def _per_class(data: ImageSet, split: str, spec: Spec) -> ImageSet:
-    """``<split>_per_class`` images of each class in their original order; a smaller choice lies within a larger one."""
+    """``<split>_per_class`` images of each class in their original order.
+
+    A smaller choice lies within a larger one.
+    """
     import numpy as np
     import torch
 
@@ -165,6 +174,7 @@ def _take(spec: Spec, split: str, label: str, there: int) -> int:
         raise ValueError(f"{split}_per_class={count}, expected 0 (all images) or a positive number")
     if there < count:
         raise ValueError(
-            f'{split}_per_class={count}, but class "{label}" of {spec.name} has {there} {split} images'
+            f'{split}_per_class={count}, but class "{label}" of {spec.name} has {there} {split} '
+            "images"
         )
     return count or there

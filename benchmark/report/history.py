@@ -1,4 +1,6 @@
-"""The history of each cell as a figure: accuracy by night, and below it the cumulative sums that show a slow slide."""
+"""The history of each cell as a figure: accuracy by night, and below it the cumulative sums that
+show a slow slide.
+"""
 
 from __future__ import annotations
 
@@ -40,16 +42,19 @@ def history(
 ) -> dict[str, bytes]:
     """One panel a cell, as ``{"png": ..., "pdf": ...}``; empty if there is no night.
 
-    Above: the runs of each night (dots) and their mean (line), the accepted mean (dashed) and two standard deviations of a run about it
-    (band). Below: the upward and downward cumulative sums of the nights after the acceptance, with their limits; the title is
-    red where one is beyond its limit. Nights up to the acceptance are grey. The last ``SHOWN`` nights are drawn; the sums count all.
-    A legend says so.
+    Above: the runs of each night (dots) and their mean (line), the accepted mean (dashed) and two
+    standard deviations of a run about it (band). Below: the upward and downward cumulative sums of
+    the nights after the acceptance, with their limits; the title is red where one is beyond its
+    limit. Nights up to the acceptance are grey. The last ``SHOWN`` nights are drawn; the sums count
+    all. A legend says so.
 
     Args:
         accepted: accuracies in [0, 1] of each accepted cell. Only these have a panel.
-        since: date of the newest accepted record. Nights up to it are shown, but summed is what came after.
+        since: date of the newest accepted record. Nights up to it are shown, but summed is what
+            came after.
         nights: in order of time; the last one is tonight.
-        found: tonight's findings, told below the cell's panel, where its last night is ringed; those of all cells behind the title.
+        found: tonight's findings, told below the cell's panel, where its last night is ringed;
+            those of all cells behind the title.
     """
     cells = sorted(accepted)
     if not cells or not nights:
@@ -76,7 +81,10 @@ def history(
         )
         figure.legend(handles=legend, ncols=across, loc="upper left", bbox_to_anchor=(0.06 / width, 1 - 0.3 / height), frameon=False,
                       fontsize=7, labelcolor=INK, handlelength=2.2, borderpad=0.2, labelspacing=0.45, columnspacing=1.6)  # fmt: skip
-        caption = f"above: test accuracy by night, %; below: cumulative sums in standard errors; last night {nights[-1].date}"
+        caption = (
+            "above: test accuracy by night, %; below: cumulative sums in standard errors; "
+            f"last night {nights[-1].date}"
+        )
         figure.text(
             0.12 / width,
             0.16 / height,

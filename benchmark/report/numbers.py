@@ -8,12 +8,16 @@ from functools import lru_cache
 ABSENT = "-"
 
 
-# From pale to dark with falling lightness throughout, so that it also reads in grey and with any colour vision.
+# From pale to dark with falling lightness throughout, so that it also reads in grey and with any
+# colour vision.
 RAMP = ("#fbf1d3", "#dbe8c8", "#abd5c5", "#74b8c6", "#4690ba", "#2b639f", "#1a3b74")
 
 
 def percent(share: float, std: float = math.nan) -> str:
-    """A share in % with one decimal, with its spread where there is one: ``74.1 ± 0.8``; ``-`` for NaN."""
+    """A share in % with one decimal, with its spread where there is one: ``74.1 ± 0.8``.
+
+    ``-`` for NaN.
+    """
     if math.isnan(share):
         return ABSENT
     return f"{100 * share:.1f}" if math.isnan(std) else f"{100 * share:.1f} ± {100 * std:.1f}"
@@ -43,7 +47,10 @@ def p_value(p: float) -> str:
 
 @lru_cache(4096)
 def shade(share: float) -> tuple[str, str]:
-    """Background and text colour for an accuracy; the text has the better contrast of black and white."""
+    """Background and text colour for an accuracy.
+
+    The text has the better contrast of black and white.
+    """
     position = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
     left = min(int(position), len(RAMP) - 2)
     low, high = (tuple(int(RAMP[i][k : k + 2], 16) for k in (1, 3, 5)) for i in (left, left + 1))

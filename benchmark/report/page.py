@@ -32,7 +32,9 @@ from benchmark.report.sections import HOW_TO_READ, Section, environment, facts
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG in the page: the id under which drawings refer to it, its size in pixels, its content as an address."""
+    """A PNG in the page: the id under which drawings refer to it, its size in pixels, its content
+    as an address.
+    """
 
     id: str
     width: int
@@ -53,7 +55,8 @@ def page(
 
     Args:
         summary: of the long table; ``sections`` are its own.
-        plots: for each section, PNG bytes by name (``curves``, ``heatmap``), which go into the page.
+        plots: for each section, PNG bytes by name (``curves``, ``heatmap``), which go into the
+            page.
         pictures: as ``pictures.Pictures``, or empty; each goes into the page once.
         counterparts: published numbers, which stand in the cells that they are counterparts of.
     """
@@ -108,7 +111,10 @@ class PublishedNumber:
 
 
 def _published(counterparts: Sequence[Counterparts]) -> dict[Place, list[PublishedNumber]]:
-    """Every number of every source, also those that a source prints twice. The sources of each group have the letters a, b, c."""
+    """Every number of every source, also those that a source prints twice.
+
+    The sources of each group have the letters a, b, c.
+    """
     found: dict[Place, list[PublishedNumber]] = {}
     letters: dict[Where, int] = {}
     for one in counterparts:
@@ -159,5 +165,7 @@ def _sortable(value: float | int | None) -> str:
 
 
 def _breakable(spec: str) -> Markup:
-    """A label that may break after ``[`` and ``,``, so that a long spec does not crowd out its neighbours."""
+    """A label that may break after ``[`` and ``,``, so that a long spec does not crowd out its
+    neighbours.
+    """
     return Markup("<wbr>").join(re.split(r"(?<=[\[,])", spec))

@@ -23,13 +23,17 @@ PictureKey = tuple[str, str, str]  # data set, attack, defense, as the table lab
 
 
 class Pictures(Mapping[PictureKey, bytes]):
-    """(data set, attack, defense) -> PNG; a picture is drawn when it is asked for, so that a report that stands costs nothing.
+    """(data set, attack, defense) -> PNG.
 
-    With the defense ``""`` it is the attack's: clean, poisoned, and ten times the perturbation on grey, side by side, one row an image.
-    With a defense it is the same images purified; a defense that does not purify has none.
+    A picture is drawn when it is asked for, so that a report that stands costs nothing.
 
-    There are pictures where the store has the images: those of attack or defense, and the clean ones, which are the poison of the anchor
-    ``none``. What is shown is poisoned whole, so records of other poison ratios take no part. Of several craft seeds it is the first.
+    With the defense ``""`` it is the attack's: clean, poisoned, and ten times the perturbation on
+    grey, side by side, one row an image. With a defense it is the same images purified; a defense
+    that does not purify has none.
+
+    There are pictures where the store has the images: those of attack or defense, and the clean
+    ones, which are the poison of the anchor ``none``. What is shown is poisoned whole, so records
+    of other poison ratios take no part. Of several craft seeds it is the first.
 
     Args:
         summary: of the long table.
@@ -104,7 +108,9 @@ def _sample(store: Store, artifact: str) -> NDArray[np.uint8]:
 
 
 def _column(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The images one below the other, transparent gaps above and to the left, uint8 (height, width, RGBA)."""
+    """The images one below the other, transparent gaps above and to the left, uint8 (height, width,
+    RGBA).
+    """
     opaque = np.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=255)
     framed = np.pad(opaque, ((0, 0), (GAP, 0), (GAP, 0), (0, 0)))
     return framed.reshape(-1, *framed.shape[2:])[GAP:]

@@ -27,7 +27,9 @@ VALUES = (
 
 
 def published_tables(counterparts: Sequence[Counterparts]) -> list[PaperTable]:
-    """A table for each, named ``published-SOURCE``, further ones of a source ``published-SOURCE-2`` and so on."""
+    """A table for each, named ``published-SOURCE``, further ones of a source ``published-SOURCE-2``
+    and so on.
+    """
     made: list[PaperTable] = []
     for one in counterparts:
         name = f"published-{one.source.replace('_', '-')}"
@@ -65,7 +67,8 @@ def _table(one: Counterparts, source: str, name: str) -> PaperTable:
     ]
     return PaperTable(
         name,
-        f"Test accuracy in % as published by {source} and as measured here on {one.dataset}, victim {one.victim}, protocol "
+        f"Test accuracy in % as published by {source} and as measured here on {one.dataset}, "
+        f"victim {one.victim}, protocol "
         f"{one.protocol}{ratio}. Differences are ours minus published, in points.",
         ("attack", "defense"),
         ("published", "ours", "difference", "not the same"),
@@ -92,7 +95,9 @@ def _entries(pair: Pair) -> tuple[Entry, ...]:
 
 
 def agreement(one: Counterparts) -> tuple[str, str]:
-    """Do the two tables put the defenses in the same order? Within an attack, and by their means over attacks."""
+    """Do the two tables put the defenses in the same order? Within an attack, and by their means
+    over attacks.
+    """
     return _said("Order of the defenses within an attack", one.within), _said(
         "Order of the defenses by their mean over attacks", one.over
     )
@@ -106,4 +111,7 @@ def _said(what: str, tau: Tau) -> str:
         if tau.interval
         else f" without an interval ({tau.reason})"
     )
-    return f"{what}: Kendall's τ-b {tau.value:.2f}{interval}, over {tau.attacks} attacks and {tau.defenses} defenses."
+    return (
+        f"{what}: Kendall's τ-b {tau.value:.2f}{interval}, over {tau.attacks} attacks and "
+        f"{tau.defenses} defenses."
+    )

@@ -1,4 +1,6 @@
-"""Published numbers by the measured cell that each stands beside, for the tables that have room for them. Nothing is averaged."""
+"""Published numbers by the measured cell that each stands beside, for the tables that have room for
+them. Nothing is averaged.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ Place = tuple[Where, str, str]  # with attack and defense
 
 @dataclass(frozen=True)
 class Source:
-    """What one source says of several groups: of a cell that it prints twice, the number that it prints first.
+    """What one source says of several groups: of a cell that it prints twice, the number that it
+    prints first.
 
     Attributes:
         name: for files and columns: the source's, with its data set where several were asked for.
@@ -91,7 +94,10 @@ def titled(one: Counterparts, counterparts: Iterable[Counterparts]) -> str:
 
 
 def remarks(pairs: Iterable[Pair]) -> list[str]:
-    """What the file of published numbers notes on those of these pairs, as one sentence; none where it notes nothing."""
+    """What the file of published numbers notes on those of these pairs, as one sentence.
+
+    None where it notes nothing.
+    """
     noted = dict.fromkeys(
         phrase for pair in pairs for phrase in pair.published.notes.split("; ") if phrase
     )
@@ -109,7 +115,10 @@ def difference(pair: Pair) -> str:
 
 
 def numbers(pair: Pair | None) -> tuple[str, str, str, str]:
-    """For CSV files: published mean and std, shares in [0, 1]; the difference in points; what is not the same. Empty without a pair."""
+    """For CSV files: published mean and std, shares in [0, 1]; the difference in points.
+
+    What is not the same. Empty without a pair.
+    """
     if pair is None:
         return "", "", "", ""
     shown = (
@@ -135,7 +144,10 @@ class SourceLines:
     def lines(
         self, label: str, ours: Sequence[Entry], places: Sequence[tuple[Where, str, str]]
     ) -> list[Line]:
-        """Our line and, where the source has some of its cells, those of the published numbers. The CSV has all of it in the first one."""
+        """Our line and, where the source has some of its cells, those of the published numbers.
+
+        The CSV has all of it in the first one.
+        """
         if self.source is None:
             return [(label, tuple(ours))]
         pairs = [self.source.pairs.get(place) for place in places] or [None] * len(ours)
@@ -173,10 +185,13 @@ class SourceLines:
         if self.source is None:
             return []
         said = [sentence for where in wheres for sentence in self.source.differences.get(where, ())]
-        twice = " Of what it prints twice the first stands here; the tables of published numbers (table-published-…) have all."
+        twice = (
+            " Of what it prints twice the first stands here; the tables of published numbers "
+            "(table-published-…) have all."
+        )
         return [
-            f"Published: by {self.source.name}. Difference: ours minus published, in points. Means and marks are of ours alone."
-            + (twice if self.source.twice else ""),
+            f"Published: by {self.source.name}. Difference: ours minus published, in points. "
+            "Means and marks are of ours alone." + (twice if self.source.twice else ""),
             *(
                 f"Not the same ({_LETTER[kind]}): {text}."
                 for kind in KINDS

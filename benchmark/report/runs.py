@@ -1,4 +1,6 @@
-"""What the page says of one cell: each of its runs as recorded, and the commands that compute them again."""
+"""What the page says of one cell: each of its runs as recorded, and the commands that compute them
+again.
+"""
 
 from __future__ import annotations
 

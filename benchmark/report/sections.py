@@ -1,4 +1,6 @@
-"""What every form of the report shows: the table's groups as sections of ready texts, beside the numbers that sort them."""
+"""What every form of the report shows: the table's groups as sections of ready texts, beside the
+numbers that sort them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TableCell:
-    """One defense against one attack. ``mean`` and ``std`` are shares, NaN where there is none; ``text`` is in %."""
+    """One defense against one attack.
+
+    ``mean`` and ``std`` are shares, NaN where there is none; ``text`` is in %.
+    """
 
     column: str
     mean: float
@@ -40,7 +45,10 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Row:
-    """One defense of a leaderboard. Shares and points as in ``results.leaderboard``; the texts are those of the tables."""
+    """One defense of a leaderboard.
+
+    Shares and points as in ``results.leaderboard``; the texts are those of the tables.
+    """
 
     rank: int | None
     defense: str
@@ -122,7 +130,9 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class Section:
-    """One group of comparable results: a data set, a victim, a protocol, a poison ratio and a preset of attacks."""
+    """One group of comparable results: a data set, a victim, a protocol, a poison ratio and a
+    preset of attacks.
+    """
 
     dataset: str
     victim: str
@@ -165,7 +175,8 @@ def sections(summary: Summary) -> list[Section]:
     """
     if summary.table.empty:
         raise ValueError(
-            "there are no records to report; run a suite first, or point --results at the folder of a run that has finished cells"
+            "there are no records to report; run a suite first, or point --results at the folder "
+            "of a run that has finished cells"
         )
     cells = dict(iter(summary.cells.groupby(GROUP)))
     runs = dict(iter(summary.runs.groupby(GROUP)))
@@ -258,7 +269,10 @@ def _seeds(rows: Sequence[Row], runs: pd.DataFrame) -> str:
         return "one seed: no interval"
     if len(counts) == 1:
         return f"{counts[0]} seeds{sharing(runs)}: mean ± standard deviation over seeds"
-    return f"{counts[0]} to {counts[-1]} seeds a cell{sharing(runs)}: mean ± standard deviation over seeds where there are two or more"
+    return (
+        f"{counts[0]} to {counts[-1]} seeds a cell{sharing(runs)}: mean ± standard deviation "
+        "over seeds where there are two or more"
+    )
 
 
 def _summary(boards: Sequence[Board], columns: Sequence[Column]) -> str:
@@ -327,7 +341,8 @@ def facts(table: pd.DataFrame) -> dict[str, str]:
 HOW_TO_READ: tuple[tuple[str, str], ...] = (
     (
         "accuracy",
-        "Share of clean test images that the victim classifies correctly after its last epoch, in %. Nothing is selected on test data.",
+        "Share of clean test images that the victim classifies correctly after its last epoch, in "
+        "%. Nothing is selected on test data.",
     ),
     (
         "mean over attacks",
@@ -337,25 +352,30 @@ HOW_TO_READ: tuple[tuple[str, str], ...] = (
     ("worst attack", "The lowest accuracy among the attacks, and the attack it belongs to."),
     (
         "price on clean data",
-        "Points of accuracy the defense costs where nobody attacked: undefended minus defended, both on clean data.",
+        "Points of accuracy the defense costs where nobody attacked: undefended minus defended, "
+        "both on clean data.",
     ),
     (
         "cost",
-        "Seconds to purify and train, averaged over attacks, divided by those of undefended training on the same attacks; where it was run "
+        "Seconds to purify and train, averaged over attacks, divided by those of undefended "
+        "training on the same attacks; where it was run "
         "on none of them, on any data.",
     ),
     (
         "coverage",
-        "How many of the attacks a defense has a result for. Without all of them, or without clean data where others have it, "
+        "How many of the attacks a defense has a result for. Without all of them, or without "
+        "clean data where others have it, "
         "a defense has no rank; without all of them it has no mean and no worst attack either.",
     ),
     (
         "needs",
-        "Privileges beyond the training images, such as clean images or pretrained weights. Defenses that have them are ranked apart.",
+        "Privileges beyond the training images, such as clean images or pretrained weights. "
+        "Defenses that have them are ranked apart.",
     ),
     (
         "±",
-        "Standard deviation over seeds (n - 1). Where it is lacking there was one seed and there is no interval.",
+        "Standard deviation over seeds (n - 1). Where it is lacking there was one seed and there "
+        "is no interval.",
     ),
     ("failed and -", "A failed cell was run without a result. An absent cell (-) was not run."),
 )

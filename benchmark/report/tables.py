@@ -1,4 +1,7 @@
-"""The tables of a paper, from the long table: attacks by defenses, by victim, by poison ratio; also with published numbers beside ours."""
+"""The tables of a paper, from the long table: attacks by defenses, by victim, by poison ratio.
+
+Also with published numbers beside ours.
+"""
 
 from __future__ import annotations
 
@@ -38,21 +41,28 @@ CLEAN, MEAN = "clean data", "mean"
 def paper_tables(
     summary: Summary, norms: Mapping[str, str], counterparts: Sequence[Counterparts] = ()
 ) -> list[PaperTable]:
-    """Every table that the long table has data for, named ``attacks``, ``victims``, ``ratios``; further ones ``attacks-2`` and so on.
+    """Every table that the long table has data for, named ``attacks``, ``victims``, ``ratios``.
 
-    - ``attacks``: for each group, attacks as rows under their norms, defenses as columns; means of norms and of all attacks.
-    - ``victims``: defenses under attacks as rows, victims as columns, where two or more share data set, protocol and poison ratio.
+    Further ones ``attacks-2`` and so on.
+
+    - ``attacks``: for each group, attacks as rows under their norms, defenses as columns; means of
+      norms and of all attacks.
+    - ``victims``: defenses under attacks as rows, victims as columns, where two or more share data
+      set, protocol and poison ratio.
     - ``ratios``: likewise with poison ratios as columns; ratio 0 is clean data.
 
-    A mean over attacks stands only where a defense has a result for every one of them. Best and second are found among the
-    defenses without privileges, and apart from them among those with privileges (†); the undefended one takes no part.
+    A mean over attacks stands only where a defense has a result for every one of them. Best and
+    second are found among the defenses without privileges, and apart from them among those with
+    privileges (†); the undefended one takes no part.
 
-    Each stands once more, as ``attacks-SOURCE`` and so on, for every source of published numbers that has some of its cells: with lines for
-    the published accuracy, the difference and what is not the same. Published numbers take part in no mean and get no mark.
+    Each stands once more, as ``attacks-SOURCE`` and so on, for every source of published numbers
+    that has some of its cells: with lines for the published accuracy, the difference and what is
+    not the same. Published numbers take part in no mean and get no mark.
 
     Args:
         summary: of the long table.
-        norms: an attack's registered name -> linf, l2, l0 or none. Empty: rows are not grouped by norm.
+        norms: an attack's registered name -> linf, l2, l0 or none. Empty: rows are not grouped by
+            norm.
         counterparts: published numbers beside those of ``summary``.
     """
     cells = _Cells(summary, norms)
@@ -74,7 +84,8 @@ def paper_tables(
 def norm_of(spec: str, facts: str, norms: Mapping[str, str]) -> str:
     """The norm of an attack's budget: linf, l2, l0, none, ``mixed`` or ``unknown``.
 
-    The facts of the poison say it, since it may depend on parameters; where they do not, ``norms`` does.
+    The facts of the poison say it, since it may depend on parameters; where they do not, ``norms``
+    does.
 
     Args:
         spec, facts: of the record, as JSON.
@@ -134,7 +145,10 @@ class _Cells:
         return self.means[norm].get((where, defense), accuracy(math.nan, math.nan, 0, 0))
 
     def shared_mean(self, where: Where, attacks: Sequence[str], defense: str) -> Entry:
-        """Over these attacks; absent where ``where`` has others, since such means could not be compared."""
+        """Over these attacks.
+
+        Absent where ``where`` has others, since such means could not be compared.
+        """
         return (
             self.mean(where, "", defense)
             if self.attacks([where]) == attacks
@@ -178,7 +192,10 @@ def _means(runs: pd.DataFrame) -> dict[tuple[Where, str], Entry]:
 def _attack_table(
     cells: _Cells, where: Where, norms: Mapping[str, str], name: str, shown: SourceLines
 ) -> PaperTable | None:
-    """Attacks as rows, under their norms if these are known, and defenses as columns; None where ``shown`` has nothing of it."""
+    """Attacks as rows, under their norms if these are known, and defenses as columns.
+
+    None where ``shown`` has nothing of it.
+    """
     if not shown.has([where]):
         return None
     defenses, attacks = cells.defenses([where]), cells.attacks([where])
@@ -228,7 +245,9 @@ def _attack_table(
 
 
 def _axis_tables(cells: _Cells, axis: str, shown: SourceLines) -> list[PaperTable | None]:
-    """Tables with the values of one axis of ``Where`` as columns, for each choice of the others that has two or more."""
+    """Tables with the values of one axis of ``Where`` as columns, for each choice of the others
+    that has two or more.
+    """
     at = {"victims": 1, "ratios": 3}[axis]
     families: dict[tuple[Any, ...], list[Where]] = {}
     for where in cells.wheres:
@@ -243,7 +262,9 @@ def _axis_tables(cells: _Cells, axis: str, shown: SourceLines) -> list[PaperTabl
 def _axis_table(
     cells: _Cells, axis: str, family: Sequence[Where], name: str, shown: SourceLines
 ) -> PaperTable | None:
-    """Defenses under each attack as rows, and the victims or the poison ratios of ``family`` as columns."""
+    """Defenses under each attack as rows, and the victims or the poison ratios of ``family`` as
+    columns.
+    """
     if not shown.has(family):
         return None
     defenses, attacks, cleans = cells.defenses(family), cells.attacks(family), cells.cleans(family)
@@ -351,9 +372,8 @@ def _notes(blocks: Sequence[Block], with_needs: Collection[str]) -> tuple[str, .
         if entry.values
     }
     notes = {
-        "Dagger: needs clean data or pretrained weights; such defenses are compared among themselves.": bool(
-            with_needs
-        ),
+        "Dagger: needs clean data or pretrained weights; such defenses are compared among "
+        "themselves.": bool(with_needs),
         "Star: some seeds failed; the number is that of the others.": any(
             text.endswith("*") for text in texts
         ),

@@ -32,8 +32,9 @@ class _Column:
 def print_leaderboard(summary: Summary, console: Console) -> None:
     """Prints one ranking a group, best first, the best value of each column in bold.
 
-    Numbers are never cut: where the terminal is too narrow, whole columns are left out from the right and named below the table.
-    What is not a terminal (a file, a pipe) has no width, so there every column is printed.
+    Numbers are never cut: where the terminal is too narrow, whole columns are left out from the
+    right and named below the table. What is not a terminal (a file, a pipe) has no width, so there
+    every column is printed.
 
     Raises:
         ValueError: if the table is empty.
@@ -53,7 +54,8 @@ def print_leaderboard(summary: Summary, console: Console) -> None:
         if len(section.failures) > _SHOWN_FAILURES:
             say(
                 console,
-                f"and {len(section.failures) - _SHOWN_FAILURES} more failed cells; the report lists them all",
+                f"and {len(section.failures) - _SHOWN_FAILURES} more failed cells; the report "
+                "lists them all",
                 "red",
             )
 

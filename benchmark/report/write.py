@@ -162,7 +162,9 @@ def is_current(digest: str, folder: Path) -> bool:
 
 
 def remembered(folder: Path) -> tuple[tuple[str, ...], bool]:
-    """What the last report in ``folder`` was asked for: sources of published numbers, and whether to draw every figure."""
+    """What the last report in ``folder`` was asked for: sources of published numbers, and whether
+    to draw every figure.
+    """
     state = _state(folder)
     return state.sources, state.every_figure
 

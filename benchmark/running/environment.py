@@ -53,7 +53,10 @@ def _cpu_kind() -> str:
 
 @cache
 def _git() -> str:
-    """The commit of the checkout, with ``+changes`` if files differ from it; empty outside a checkout."""
+    """The commit of the checkout, with ``+changes`` if files differ from it.
+
+    Empty outside a checkout.
+    """
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"],
@@ -86,7 +89,9 @@ def _reset_peak_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """The highest resident memory of this process since the stage began (where the system can tell, else since its start)."""
+    """The highest resident memory of this process since the stage began (where the system can tell,
+    else since its start).
+    """
     try:
         for line in Path(f"/proc/{os.getpid()}/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM"):

@@ -45,7 +45,9 @@ def detect_device() -> str:
 
 
 def native_precision(device: str) -> str:
-    """``bf16`` where the hardware has it natively, else ``fp32``: what the precision ``auto`` means on this machine."""
+    """``bf16`` where the hardware has it natively, else ``fp32``: what the precision ``auto`` means
+    on this machine.
+    """
     if device.startswith("cuda"):
         import torch
 

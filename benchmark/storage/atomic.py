@@ -1,4 +1,6 @@
-"""Writing files whole or not at all, and reading JSON back, with errors that name the file or folder and say what to do."""
+"""Writing files whole or not at all, and reading JSON back, with errors that name the file or
+folder and say what to do.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +129,10 @@ def tensor_file(tensors: Mapping[str, Tensor]) -> Content:
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside ``path`` for a file that is not whole yet; ``is_abandoned`` knows it once this process is gone."""
+    """A name beside ``path`` for a file that is not whole yet.
+
+    ``is_abandoned`` knows it once this process is gone.
+    """
     return path.with_name(f".{path.name}~{_host()}~{os.getpid()}~{next(_serial)}.tmp")
 
 
@@ -197,7 +202,9 @@ def _host() -> str:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Was the temporary file left by a process of this machine that is gone, or is it older than a day?"""
+    """Was the temporary file left by a process of this machine that is gone, or is it older than a
+    day?
+    """
     match = _TEMPORARY.fullmatch(path.name)
     if match is None:
         return False

@@ -1,4 +1,7 @@
-"""Files that a user names in a parameter: found, or refused with advice; and the sha256 of a file's content. Needs no torch."""
+"""Files that a user names in a parameter: found, or refused with advice.
+
+And the sha256 of a file's content. Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ def given_file(path: str) -> Path:
         raise ValueError(f"{path} is a folder, expected a file")
     if archive := next((parent for parent in file.parents if parent.is_file()), None):
         raise ValueError(
-            f"{path} leads into the file {archive}; archives are not opened, so unpack it and give the path of what was in it"
+            f"{path} leads into the file {archive}; archives are not opened, so unpack it and "
+            "give the path of what was in it"
         )
     raise FileNotFoundError(
         f"{path} does not exist; a path that does not start with / is looked up from {Path.cwd()}"
@@ -56,5 +60,6 @@ def refuse_pickle(head: bytes, path: Path, advice: str) -> None:
     ):
         kind = "a zip archive, as torch.save writes" if head.startswith(b"PK") else "a pickle"
         raise ValueError(
-            f"{path} is {kind}, expected safetensors; it was not opened, since unpickling runs foreign code; {advice}"
+            f"{path} is {kind}, expected safetensors; it was not opened, since unpickling runs "
+            f"foreign code; {advice}"
         )

@@ -1,4 +1,7 @@
-"""The record of one cell: what was run, where, and what came out. Written once, whole, and never edited."""
+"""The record of one cell: what was run, where, and what came out.
+
+Written once, whole, and never edited.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ SCHEMA = 1
 class Record:
     """One cell's result. Accuracies are in [0, 1]; seconds are wall time.
 
-    ``attack``, ``defense`` and ``dataset`` are the labels of tables; the ``*_spec`` dicts hold ``name``, ``version`` and every
-    parameter. That of the data set says which images they are, by their fingerprint, and ``dataset_params`` how they were read.
-    ``test_acc`` is the accuracy after the last epoch; ``curve`` holds one value an epoch. ``status`` is ``ok`` or ``failed``; a
-    failed record has no accuracy and says why in ``error``.
+    ``attack``, ``defense`` and ``dataset`` are the labels of tables; the ``*_spec`` dicts hold
+    ``name``, ``version`` and every parameter. That of the data set says which images they are, by
+    their fingerprint, and ``dataset_params`` how they were read. ``test_acc`` is the accuracy after
+    the last epoch; ``curve`` holds one value an epoch. ``status`` is ``ok`` or ``failed``; a failed
+    record has no accuracy and says why in ``error``.
     """
 
     schema: int = SCHEMA

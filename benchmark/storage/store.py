@@ -89,7 +89,10 @@ class Store:
         manifest: Mapping[str, Any],
         kept: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> None:
-        """Publishes the images of a stage and the tensors it kept, as ``publish`` does; ``info`` is added to the manifest."""
+        """Publishes the images of a stage and the tensors it kept, as ``publish`` does.
+
+        ``info`` is added to the manifest.
+        """
         if "images" in (kept or {}):
             raise ValueError('cannot keep tensors as "images"; expected a plain name such as model')
         self.publish(
@@ -103,17 +106,20 @@ class Store:
     ) -> None:
         """Publishes the tensors of a stage under ``key``, a file for each name.
 
-        ``manifest`` is plain JSON; ``schema``, ``key`` and ``files`` (size and sha256 of each) are added. The same content
-        gives the same bytes. What an earlier run published under the key is replaced at the end, or stays if this fails.
+        ``manifest`` is plain JSON; ``schema``, ``key`` and ``files`` (size and sha256 of each) are
+        added. The same content gives the same bytes. What an earlier run published under the key is
+        replaced at the end, or stays if this fails.
 
         Raises:
             OSError: if the store cannot be written; nothing half-written is left.
-            ValueError: if a name is no plain file name, or the manifest holds NaN or what JSON cannot.
+            ValueError: if a name is no plain file name, or the manifest holds NaN or what JSON
+                cannot.
         """
         for name in tensors:
             if not _NAME.fullmatch(name) or name == "manifest":
                 raise ValueError(
-                    f'cannot keep tensors as "{name}"; expected a plain name such as model, and not images or manifest'
+                    f'cannot keep tensors as "{name}"; expected a plain name such as model, and '
+                    "not images or manifest"
                 )
         folder = self._folder(key)
         waiting: dict[str, Path] = {}
@@ -136,7 +142,10 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def _replace_artifact(self, folder: Path, waiting: Mapping[str, Path]) -> None:
-        """Renames the written files to their names. The old manifest goes first, so that it never describes new files."""
+        """Renames the written files to their names.
+
+        The old manifest goes first, so that it never describes new files.
+        """
         (folder / MANIFEST).unlink(missing_ok=True)
         for name, path in waiting.items():  # the manifest is the last of them
             rename(path, folder / name)
@@ -145,11 +154,14 @@ class Store:
                 other.unlink(missing_ok=True)
 
     def take_artifact(self, key: str, source: Store) -> None:
-        """Copies the artifact ``key`` of another store, each file of it checked, in place of one that is here.
+        """Copies the artifact ``key`` of another store, each file of it checked, in place of one
+        that is here.
 
         Raises:
-            FileNotFoundError, OSError: as ``load_images`` and ``publish`` do; nothing half-written is left.
-            ValueError: if a file is damaged, or its name in the manifest is none that ``publish`` gives.
+            FileNotFoundError, OSError: as ``load_images`` and ``publish`` do; nothing half-written
+                is left.
+            ValueError: if a file is damaged, or its name in the manifest is none that ``publish``
+                gives.
         """
         manifest, folder = source.manifest(key), self._folder(key)
         waiting: dict[str, Path] = {}
@@ -157,7 +169,8 @@ class Store:
             for name in manifest["files"]:
                 if not _NAME.fullmatch(name) or not name.endswith(".safetensors"):
                     raise ValueError(
-                        f'the manifest of {key} in {source.root} lists the file "{name}", expected a plain name.safetensors'
+                        f'the manifest of {key} in {source.root} lists the file "{name}", '
+                        "expected a plain name.safetensors"
                     )
                 waiting[name] = write_temporary(
                     folder / name, partial(copyfile, source._checked(key, name, manifest))
@@ -175,7 +188,8 @@ class Store:
 
         Raises:
             FileNotFoundError: if there are none.
-            ValueError: if the file is truncated, corrupt, or not a safetensors file; it is never unpickled.
+            ValueError: if the file is truncated, corrupt, or not a safetensors file; it is never
+                unpickled.
         """
         from safetensors.torch import load_file
 
@@ -186,7 +200,10 @@ class Store:
         return ImageSet(tensors["x"], tensors["y"], DatasetInfo.from_json(manifest["info"]))
 
     def image_keys(self) -> dict[str, str]:
-        """sha256 of the images -> the key they are published under, for all images that are there. Reads manifests only."""
+        """sha256 of the images -> the key they are published under, for all images that are there.
+
+        Reads manifests only.
+        """
         found = {}
         for path in sorted((self.root / "artifacts").glob(f"*/*/{MANIFEST}")):
             try:
@@ -198,9 +215,11 @@ class Store:
         return found
 
     def sample_images(self, key: str, count: int) -> NDArray[np.uint8]:
-        """``count`` of the images published under ``key``, evenly spaced, (count, C, H, W): to be looked at.
+        """``count`` of the images published under ``key``, evenly spaced, (count, C, H, W): to be
+        looked at.
 
-        Reads these alone, without torch, and so checks no sha256. The same places are read of any two sets of the same length.
+        Reads these alone, without torch, and so checks no sha256. The same places are read of any
+        two sets of the same length.
 
         Raises:
             FileNotFoundError: if there are none.
@@ -238,7 +257,8 @@ class Store:
         check_schema(manifest, SCHEMA, str(path), "delete it and run again")
         if not isinstance(manifest.get("files"), dict):
             raise ValueError(
-                f'{path} is damaged: it lists no "files"; delete the folder {path.parent} and run again'
+                f'{path} is damaged: it lists no "files"; delete the folder {path.parent} and run '
+                "again"
             )
         return manifest
 
@@ -283,7 +303,8 @@ class Store:
         """
         if record.status != "ok":
             raise ValueError(
-                f'the record of {record.key} has status "{record.status}"; publish it with publish_failure'
+                f'the record of {record.key} has status "{record.status}"; publish it with '
+                "publish_failure"
             )
         path = self._record_file(record.key)
         publish(path, json_bytes(record.to_json(), path))
@@ -307,7 +328,10 @@ class Store:
     def publish_failure(
         self, key: str, label: str, error: str, traceback: str, record: Record | None
     ) -> None:
-        """Keeps why a stage failed, with the failed record of its cell if it has one. It never counts as done."""
+        """Keeps why a stage failed, with the failed record of its cell if it has one.
+
+        It never counts as done.
+        """
         path = self._failure_file(key)
         content = {
             "schema": SCHEMA,
@@ -357,7 +381,8 @@ class Store:
         shutil.rmtree(self.root / "scratch" / _checked_key(key), ignore_errors=True)
 
     def check_writable(self) -> None:
-        """Writes and deletes one megabyte, so that a run stops before its first stage rather than after it.
+        """Writes and deletes one megabyte, so that a run stops before its first stage rather than
+        after it.
 
         Raises:
             OSError: if the store is read-only or full; the message names the folder and what to do.

@@ -1,4 +1,6 @@
-"""Tensors with a row for each image of a set, kept in a file: at 224 pixels the noise of 10,000 images takes 2.8 GiB."""
+"""Tensors with a row for each image of a set, kept in a file: at 224 pixels the noise of 10,000
+images takes 2.8 GiB.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ class DiskTensor:
     Memory holds only what a read returns; the system keeps in its cache what it has room for.
 
     Args:
-        path: of a file that is there; None makes one without a name, of zeros, which goes away with the object.
+        path: of a file that is there; None makes one without a name, of zeros, which goes away with
+            the object.
         shape: of the tensor, rows first.
         dtype: of the tensor.
 
@@ -40,7 +43,9 @@ class DiskTensor:
 
     @classmethod
     def zeros(cls, folder: Path | None, shape: tuple[int, ...], dtype: torch.dtype) -> DiskTensor:
-        """A tensor of zeros, which take no space, in a temporary file in ``folder``; None means a file without a name.
+        """A tensor of zeros, which take no space, in a temporary file in ``folder``.
+
+        None means a file without a name.
 
         Raises:
             OSError: if the file cannot be made; the message names the folder.
@@ -100,7 +105,10 @@ class DiskTensor:
             raise (error if self.path is None else explained(error, self.path.parent)) from error
 
     def keep(self) -> None:
-        """Gives a temporary file a lasting name of its own. What was written outlasts a power cut."""
+        """Gives a temporary file a lasting name of its own.
+
+        What was written outlasts a power cut.
+        """
         os.fsync(self._file.fileno())
         if self.path is not None:
             lasting = self.path.with_name(f"{uuid4().hex}.rows")

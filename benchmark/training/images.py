@@ -45,7 +45,8 @@ def jpeg(x: Tensor, quality: int = 10, workers: int = 1) -> Tensor:
         workers: threads; Pillow leaves the interpreter lock while it codes.
 
     Raises:
-        ValueError: if ``quality`` is out of range or the images have neither one nor three channels.
+        ValueError: if ``quality`` is out of range or the images have neither one nor three
+            channels.
     """
     _check(x)
     if not 1 <= quality <= 100:

@@ -16,7 +16,9 @@ BAR = 0.19  # inches
 
 
 def draw_bars(section: Section) -> Figure:
-    """A panel an attack, a bar a defense in the order of the leaderboard, with one standard deviation where there are several seeds."""
+    """A panel an attack, a bar a defense in the order of the leaderboard, with one standard
+    deviation where there are several seeds.
+    """
     across = min(3, len(section.columns))
     down = math.ceil(len(section.columns) / across)
     panel_w, panel_h, gap_x, gap_y, head, foot = (

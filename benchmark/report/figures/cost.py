@@ -16,7 +16,10 @@ from benchmark.report.svg import pareto
 
 
 def draw_cost(section: Section) -> Figure | str:
-    """Mean accuracy over attacks against cost. The line joins the defenses that no other beats in both, those with privileges apart."""
+    """Mean accuracy over attacks against cost.
+
+    The line joins the defenses that no other beats in both, those with privileges apart.
+    """
     rows = [row for row in section.rows if math.isfinite(row.mean) and row.cost > 0]
     if len(rows) < 2:
         return f"{len(rows)} defenses with a mean over attacks and a cost, at least 2 are needed"
@@ -76,7 +79,8 @@ def draw_cost(section: Section) -> Figure | str:
 
 
 def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -> int:
-    """Writes each name beside its point, at the first of ten places where it covers no point and no other name.
+    """Writes each name beside its point, at the first of ten places where it covers no point and no
+    other name.
 
     Returns:
         How many found no place, the best being served first.

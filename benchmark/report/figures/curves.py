@@ -21,10 +21,11 @@ DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 
 
 def curves(section: Section) -> dict[str, bytes]:
-    """Test accuracy over epochs, one panel an attack, one line a defense, as ``{"png": ..., "pdf": ...}``.
+    """Test accuracy over epochs, one panel an attack, one line a defense, as ``{"png": ..., "pdf":
+    ...}``.
 
-    Each line is labelled at its end with the last accuracy in %. With several seeds the line is their mean and the band one
-    standard deviation. Empty if no record holds a curve.
+    Each line is labelled at its end with the last accuracy in %. With several seeds the line is
+    their mean and the band one standard deviation. Empty if no record holds a curve.
     """
     if not section.curves:
         return {}
@@ -34,7 +35,10 @@ def curves(section: Section) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a panel: values in % over ``x`` with their standard deviations. NaN is a gap; one value at least is finite."""
+    """A line of a panel: values in % over ``x`` with their standard deviations.
+
+    NaN is a gap; one value at least is finite.
+    """
 
     name: str
     x: Sequence[float]
@@ -86,9 +90,12 @@ def draw_panels(
     anchors: Collection[str] = (),
     points: bool = False,
 ) -> Figure:
-    """Panels three abreast, one y axis of 0 to 100 %; each line with a band of one standard deviation and its name at its end.
+    """Panels three abreast, one y axis of 0 to 100 %.
 
-    Lines of one name look the same in all panels; those of ``anchors`` are dotted and black. ``points`` marks where values are.
+    Each line with a band of one standard deviation and its name at its end.
+
+    Lines of one name look the same in all panels; those of ``anchors`` are dotted and black.
+    ``points`` marks where values are.
     """
     names = sorted({line.name for panel in panels for line in panel.lines})
     across = min(3, len(panels))
@@ -157,7 +164,9 @@ def _draw_line(axes: Axes, line: Line, style: tuple[str, Any, float], points: bo
 def label_ends(
     axes: Axes, ends: Sequence[tuple[float, str, str]], apart: float, panel_w: float
 ) -> None:
-    """Writes each line's name and last value beside its end, moved up or down so that no two overlap, with a thin leader."""
+    """Writes each line's name and last value beside its end, moved up or down so that no two
+    overlap, with a thin leader.
+    """
     ends = sorted(ends)
     heights: list[float] = []
     for value, _, _ in ends:

@@ -1,4 +1,6 @@
-"""The report's further figures, each drawn only where its data are: bars, cost, ranks for one section; ratios and sweep for the table."""
+"""The report's further figures, each drawn only where its data are: bars, cost, ranks for one
+section; ratios and sweep for the table.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from benchmark.report.figures.ranks import draw_ranks
 from benchmark.report.figures.sweeps import FEWEST_VALUES, by_ratio, sweeps
 from benchmark.report.sections import Column, Row, Section, TableCell
 
-FULL = 300  # cells that are drawn one by one without being asked to; more take too long for a report, and nobody could read them
+# Cells that are drawn one by one without being asked to; more take too long for a report, and
+# nobody could read them.
+FULL = 300
 SECONDS = 0.045  # to draw one cell in all figures, on a slow core
 DEFENSES, COLUMNS, RANKED = 12, 24, 30  # the most that an overview shows
 
@@ -29,8 +33,9 @@ def figures(
 ) -> tuple[dict[str, dict[str, bytes]], list[str]]:
     """Name -> ``{"png": ..., "pdf": ...}``, and what was left out, with the reason.
 
-    Names: ``bars``, ``cost``, ``ranks``, ``sweep`` for the first section, ``bars-2`` and so on for further ones; ``ratios`` for the
-    first victim and protocol with several poison ratios, ``ratios-2`` for the next.
+    Names: ``bars``, ``cost``, ``ranks``, ``sweep`` for the first section, ``bars-2`` and so on for
+    further ones; ``ratios`` for the first victim and protocol with several poison ratios,
+    ``ratios-2`` for the next.
     """
     drawn: dict[str, dict[str, bytes]] = {}
     left_out: list[str] = []
@@ -46,7 +51,8 @@ def figures(
                     section.title, swept[index], "value of the parameter", points=True
                 )
                 if swept[index]
-                else f"no defense has {FEWEST_VALUES} values of one parameter with all others equal",
+                else f"no defense has {FEWEST_VALUES} values of one parameter with all others "
+                "equal",
             }
             for name, figure in made.items():
                 if isinstance(figure, Figure):
@@ -64,10 +70,12 @@ def figures(
 def overview(
     table_cells: int, sections: Sequence[Section]
 ) -> tuple[dict[str, dict[str, bytes]], str]:
-    """Figures of a table that is too large to draw every cell: name -> ``{"png": ...}``, and a sentence that says what is not there.
+    """Figures of a table that is too large to draw every cell: name -> ``{"png": ...}``, and a
+    sentence that says what is not there.
 
-    For the first group: a heat map without numbers and bars of the best defenses' means, ``cost`` and ``ranks``. Each says in its title
-    how much of the group it shows. No PDF, since embedding fonts takes longer than all the rest.
+    For the first group: a heat map without numbers and bars of the best defenses' means, ``cost``
+    and ``ranks``. Each says in its title how much of the group it shows. No PDF, since embedding
+    fonts takes longer than all the rest.
     """
     section, best = sections[0], _best(sections[0])
     with rc_context(style.STYLE):
@@ -84,9 +92,11 @@ def overview(
         }
     groups = f" of the first of {len(sections)} groups" if len(sections) > 1 else ""
     return drawn, (
-        f"{table_cells:,} cells are too many to draw one by one: there is an overview{groups}, without curves over epochs, ratios or "
+        f"{table_cells:,} cells are too many to draw one by one: there is an overview{groups}, "
+        "without curves over epochs, ratios or "
         "parameters and without PDF files. "
-        f"report --figures draws everything, in about {max(1, round(table_cells * SECONDS / 60))} min"
+        f"report --figures draws everything, in about {max(1, round(table_cells * SECONDS / 60))} "
+        "min"
     )
 
 

@@ -23,8 +23,9 @@ from benchmark.report.sections import Section, TableCell
 def heatmap(section: Section, numbers: bool = True) -> dict[str, bytes]:
     """Accuracy of each defense against each attack, as ``{"png": ..., "pdf": ...}``.
 
-    Rows stand in the order of the leaderboard, clean data and the mean apart from the attacks. The colour scale always spans
-    0 to 100 %, so that figures of different runs can be laid side by side. Without ``numbers`` cells are colours alone, except the mean.
+    Rows stand in the order of the leaderboard, clean data and the mean apart from the attacks. The
+    colour scale always spans 0 to 100 %, so that figures of different runs can be laid side by
+    side. Without ``numbers`` cells are colours alone, except the mean.
     """
     with rc_context(STYLE):
         return style.files(draw_heatmap(section, numbers))

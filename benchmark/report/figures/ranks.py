@@ -16,7 +16,9 @@ from benchmark.report.sections import Section
 
 
 def draw_ranks(section: Section, most: int | None = None) -> Figure | str:
-    """The critical-difference diagram (Demsar 2006) of the ranked defenses; attacks are the blocks. Or why there is none.
+    """The critical-difference diagram (Demsar 2006) of the ranked defenses; attacks are the blocks.
+
+    Or why there is none.
 
     The ranks are among all defenses, also where only the ``most`` best are drawn.
     """
@@ -43,7 +45,10 @@ def draw_ranks(section: Section, most: int | None = None) -> Figure | str:
 
 
 def _draw_test(title: str, test: RankTest, alike: Sequence[tuple[int, int]]) -> Figure:
-    """Mean ranks on a line, the best to the left; a bar joins what is not told apart: ``alike`` has the first and last name of each."""
+    """Mean ranks on a line, the best to the left.
+
+    A bar joins what is not told apart: ``alike`` has the first and last name of each.
+    """
     k, half = len(test.names), math.ceil(len(test.names) / 2)
     worst = max(
         k, math.ceil(test.ranks[-1])
@@ -71,7 +76,8 @@ def _draw_test(title: str, test: RankTest, alike: Sequence[tuple[int, int]]) -> 
         y = first_name + step * (index if left else k - 1 - index)
         end = label - 0.1 if left else label + scale + 0.1
         axes.plot([at(rank), at(rank), end], [top, y, y], color=MUTED, linewidth=0.8)
-        axes.text(end + (-0.05 if left else 0.05), y, f"{short(name, 28)}  {rank:.2f}" if left else f"{rank:.2f}  {short(name, 28)}",
+        axes.text(end + (-0.05 if left else 0.05), y, f"{short(name, 28)}  "
+                                                      f"{rank:.2f}" if left else f"{rank:.2f}  {short(name, 28)}",
                   ha="right" if left else "left", va="center", fontsize=7.5)  # fmt: skip
     for line, (first, last) in enumerate(alike):
         y = top + 0.12 + bar * line

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 DPI = 144
 INK, MUTED, RULE = "#1b1f24", "#5f6873", "#d9dde2"
-# Okabe and Ito's palette for any colour vision, without its yellow, which is too pale for a line on white.
+# Okabe and Ito's palette for any colour vision, without its yellow, which is too pale for a line
+# on white.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6f4e9c")
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -29,7 +30,9 @@ STYLE: Any = {
 
 
 def files(figure: Figure, pdf: bool = True) -> dict[str, bytes]:
-    """The figure's bytes, without dates or program versions, so that the same table gives the same files."""
+    """The figure's bytes, without dates or program versions, so that the same table gives the same
+    files.
+    """
     written: dict[str, bytes] = {}
     without: dict[str, Any] = {
         "png": {"Software": None},

@@ -16,7 +16,8 @@ FEWEST_VALUES = 3  # of a swept parameter: two make no curve
 
 
 def by_ratio(summary: Summary) -> Iterator[tuple[str, list[Panel], set[str]]]:
-    """(title, a panel an attack, undefended names) for each data set, victim, protocol and preset with several poison ratios.
+    """(title, a panel an attack, undefended names) for each data set, victim, protocol and preset
+    with several poison ratios.
 
     Ratio 0 is clean data.
     """
@@ -45,9 +46,11 @@ def by_ratio(summary: Summary) -> Iterator[tuple[str, list[Panel], set[str]]]:
 
 
 def sweeps(summary: Summary) -> list[list[Panel]]:
-    """For each group of the table, in its order, a panel for each numeric parameter of a defense that was varied alone.
+    """For each group of the table, in its order, a panel for each numeric parameter of a defense
+    that was varied alone.
 
-    That is: the same defense with ``FEWEST_VALUES`` or more values of it, all other parameters equal. Lines are attacks.
+    That is: the same defense with ``FEWEST_VALUES`` or more values of it, all other parameters
+    equal. Lines are attacks.
     """
     cells = dict(iter(summary.cells.groupby(GROUP)))
     panels: list[list[Panel]] = []
@@ -77,7 +80,9 @@ def sweeps(summary: Summary) -> list[list[Panel]]:
 
 
 def _varied(specs: Mapping[str, str]) -> list[tuple[str, dict[float, str]]]:
-    """(``dvae: width``, value -> label) for each parameter that alone tells three or more of the specs (label -> JSON) apart."""
+    """(``dvae: width``, value -> label) for each parameter that alone tells three or more of the
+    specs (label -> JSON) apart.
+    """
     families: dict[tuple[str, str], dict[float, str]] = {}
     for label, text in specs.items():
         spec = json.loads(text)
