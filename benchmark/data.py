@@ -99,8 +99,9 @@ class ImageSet:
         return ImageSet(self.x[index], self.y[index], self.info)
 
     def batch(self, where: slice | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Images as a network takes them, float (B, C, H, W) in [0, 1] in channels-last memory, and
-        their labels, int64 (B,).
+        """The images as a network takes them, and their labels, int64 (B,).
+
+        Images are float (B, C, H, W) in [0, 1], in channels-last memory.
 
         Args:
             where: a slice, or int64 positions on the CPU.
@@ -112,8 +113,7 @@ class ImageSet:
         return to_float(x).to(memory_format=torch.channels_last), y
 
     def perturb(self, delta: Tensor) -> ImageSet:
-        """Adds ``delta`` (N, C, H, W) in [0, 1] units, clips to the image range and rounds to
-        nearest.
+        """Adds ``delta`` (N, C, H, W) in [0, 1] units, clips to the image range, rounds to nearest.
 
         Raises:
             ValueError: if the shape differs from the images' or ``delta`` holds NaN or infinite
@@ -133,7 +133,7 @@ class ImageSet:
         return self.with_x(out)
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> ImageSet:
-        """Applies ``fn`` (uint8 batch -> uint8 batch of the same shape) to all images, in chunks."""
+        """Applies ``fn`` (uint8 batch -> uint8 batch of the same shape) to all images in chunks."""
         out = torch.empty_like(self.x)
         for part in chunks(len(self), at_once(self.x)):
             batch = fn(self.x[part])
@@ -157,8 +157,9 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The training and the test images of a data set, and what it has to say of itself, such as
-    ``{"left_out": 3}`` unreadable images.
+    """The training and the test images of a data set, with notes about the data set.
+
+    A note is for example ``{"left_out": 3}`` unreadable images.
     """
 
     train: ImageSet
@@ -176,8 +177,9 @@ def chunks(n: int, size: int) -> Iterator[slice]:
 
 
 def at_once(x: Tensor | NDArray[Any]) -> int:
-    """How many images like those of ``x``, (N, C, H, W), hold ``CHUNK`` numbers together: 2,048 of
-    3x32x32.
+    """The number of images like those of ``x``, (N, C, H, W), that hold ``CHUNK`` numbers together.
+
+    For 3x32x32 it is 2,048.
     """
     return max(1, CHUNK // max(1, math.prod(x.shape[1:])))
 
@@ -193,8 +195,9 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def truncate_uint8(x: Tensor) -> Tensor:
-    """Float in [0, 1] units -> uint8, clipped and cut toward zero, as several released codes write
-    images.
+    """Float in [0, 1] units -> uint8, clipped and cut toward zero.
+
+    Several released codes write images so.
     """
     return x.clamp(0, 1).mul_(255).to(torch.uint8)
 

@@ -1,4 +1,6 @@
-"""What regression nights are judged by, and what they were: two files of JSON lines.
+"""Read and write what regression nights are judged by, and what they were.
+
+Both are files of JSON lines.
 
 The *baseline* of a suite, ``results/baselines/<suite>.jsonl``, holds the accepted records, one a
 line and ordered by cell, so that a commit shows which numbers it accepts. The *history*,
@@ -45,7 +47,9 @@ def read_baseline(file: Path) -> list[Record]:
 
 
 def write_baseline(file: Path, records: Iterable[Record]) -> int:
-    """Writes the finished of the records, without what no comparison reads (facts, losses).
+    """Writes the finished records as a baseline; returns how many there are.
+
+    Facts and losses are left out, since no comparison reads them.
 
     Returns how many.
 

@@ -1,4 +1,4 @@
-"""The runs of a night: the cells that they belong to, what they reached, and where they were made.
+"""The runs of a night: which cells they belong to, what they reached, and where they were made.
 
 It works on records and not on the long table, whose labels depend on which other records stand in
 it: here the cells of two nights must meet.
@@ -25,7 +25,7 @@ class CellId(NamedTuple):
 
     @property
     def group(self) -> str:
-        """What accuracies are compared within."""
+        """The labels within which accuracies are compared."""
         return " / ".join(
             [
                 self.dataset,
@@ -37,7 +37,7 @@ class CellId(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What tells cells of a group apart."""
+        """The labels that tell the cells of a group apart."""
         return f"{self.attack} + {self.defense}"
 
 

@@ -1,5 +1,6 @@
-"""What the columns of the long table mean, and a description of its files for those who find them
-elsewhere. Pure.
+"""Explain the columns of the long table, and describe its files.
+
+Nothing is read or written here.
 
 The description is plain JSON with the terms of Croissant (MLCommons, 2024): name, description,
 license, distribution, fields.
@@ -73,8 +74,9 @@ TYPES = {"str": "text", "float64": "float", "int64": "integer", "bool": "boolean
 
 
 def long_csv(table: pd.DataFrame) -> str:
-    """The long table as CSV: one row a record, all columns of ``MEANINGS``, empty where there is no
-    value; floats in full.
+    """The long table as CSV: one row a record, with all columns of ``MEANINGS``.
+
+    An empty field means that there is no value. Floats are written in full.
     """
     return table.assign(curve=_curves(table)).to_csv(index=False, lineterminator="\n")
 

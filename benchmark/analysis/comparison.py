@@ -1,4 +1,6 @@
-"""A defense against a reference, from records: paired differences, intervals, a sign-flip test.
+"""Compare two defenses from records: paired differences, intervals, a sign-flip test.
+
+Nothing is read or written here.
 
 Pure: nothing is read or written here.
 
@@ -92,8 +94,9 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two defenses within one group: a data set, a victim, a protocol, a poison ratio and a preset
-    of attacks.
+    """Two defenses within one group of comparable results.
+
+    A group is a data set, a victim, a protocol, a poison ratio and a preset of attacks.
 
     Attributes:
         attacks: one contrast an attack, in alphabetical order; those without a pair too.
@@ -182,7 +185,9 @@ class Comparison:
 
 
 def comparisons(table: pd.DataFrame, ours: str, reference: str) -> list[Comparison]:
-    """One comparison a group of the long table (``results.to_table``).
+    """Compares two defenses in each group of the long table (``table.to_table``).
+
+    ``ours`` and ``reference`` are labels of its defenses.
 
     ``ours`` and ``reference`` are labels of its defenses.
     """
@@ -248,8 +253,9 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
 def _side_by_side(
     part: pd.DataFrame, values: pd.Series[float], ours: str, reference: str
 ) -> pd.DataFrame:
-    """``values`` by (attack, seed, craft seed) in columns ``ours``, ``reference``, ``undefended``,
-    and their difference ``points``.
+    """The ``values`` of both defenses by (attack, seed, craft seed).
+
+    Columns: ``ours``, ``reference``, ``undefended``, and the difference ``points``.
     """
     wide = part.assign(value=values).set_index(["attack", *RUN, "defense"])["value"].unstack()
     undefended = min(part.loc[part["is_undefended"], "defense"], default="")
@@ -320,8 +326,9 @@ def _interval(points: Sequence[float]) -> tuple[tuple[float, float] | None, str]
 
 
 def _lacking(part: pd.DataFrame, attack: str, *defenses: str) -> str:
-    """Which of the defenses have no result for this attack, and whether they failed or were not
-    run; empty if all have one.
+    """Says which of the defenses have no result for this attack, and why.
+
+    Empty if all have one.
     """
     found = []
     for defense in defenses:

@@ -1,5 +1,7 @@
-"""Published accuracies beside measured ones of the same methods: the difference, what was done
-differently, and the order of defenses.
+"""Pair published accuracies with measured ones of the same methods.
+
+The module finds the difference, what was done differently, and whether both order the defenses
+alike.
 
 Pure. A published and a measured number are never averaged.
 """
@@ -49,7 +51,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Counterparts:
-    """One source beside one group of measured cells.
+    """The pairs of one source and one group of measured cells.
 
     Attributes:
         dataset, victim, protocol, ratio, preset: ours.
@@ -75,7 +77,7 @@ class Counterparts:
 def find_counterparts(
     summary: Summary, published: Iterable[Published], wanted: str, cards: Cards | None = None
 ) -> list[Counterparts]:
-    """A source beside each group of the long table whose data set it has.
+    """Pairs a source with each group of the long table whose data set it has.
 
     Of the source's victims and poison ratios one is taken: ours if it has them, else that with the
     most numbers. Nothing is averaged: a number that it prints twice, in two tables, makes two
@@ -169,9 +171,7 @@ class _Group:
         self.settings = json.loads(runs["protocol_spec"].iloc[0])
 
     def chosen(self, rows: Iterable[Published], dataset: str) -> list[Published]:
-        """The rows of one data set, one victim and one poison ratio, and those of clean data with
-        them.
-        """
+        """The rows of one data set, one victim and one poison ratio, with those of clean data."""
         rows = [row for row in rows if row.dataset == dataset]
         counts: dict[tuple[str, float], int] = {}
         for row in rows:

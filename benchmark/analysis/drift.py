@@ -11,7 +11,7 @@ from benchmark.storage.record import Record
 
 
 def drift(pairs: Iterable[tuple[Record, Record | None]]) -> str:
-    """In what runs differ from their twins; empty if they do not."""
+    """The differences between runs and their twins, in words; empty if there are none."""
     return "; ".join(
         f"seed {run.seed}: {text}"
         for run, twin in pairs
@@ -53,8 +53,9 @@ def twin(run: Record, accepted: Sequence[Record]) -> Record | None:
 
 
 def changed_settings(run: Record, other: Record) -> list[str]:
-    """What the settings of ``run`` differ in from those of ``other``, such as
-    ``attack_spec.version: 1 to 2``.
+    """The settings in which ``run`` differs from ``other``.
+
+    For example ``attack_spec.version: 1 to 2``.
     """
     names = ("dataset_spec", "attack_spec", "defense_spec", "protocol_spec", "precision")
     old, new = (flat({name: getattr(record, name) for name in names}) for record in (other, run))

@@ -75,7 +75,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One night: one change a cell, in order; what was found, the worst first.
+    """The verdict on one night.
+
+    It holds one change a cell, in order; the findings, the worst first; and remarks on the
+    comparison as a whole.
 
     And remarks on the comparison as a whole.
     """
@@ -91,8 +94,10 @@ class Verdict:
 
     @property
     def suspects(self) -> frozenset[CellId]:
-        """The cells to run again with other seeds: those under suspicion, or, if they are as a
-        whole, all of the statistical lane.
+        """The cells to run again with other seeds.
+
+        These are the suspects; or, if the night is suspect as a whole, all cells of the statistical
+        lane.
         """
         named = [finding.cell for finding in self.findings if finding.kind is Kind.suspect]
         everything = (change.cell for change in self.changes if change.lane == "statistical")

@@ -41,8 +41,9 @@ class Summary:
 
 
 def grid(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell: (dataset, victim, protocol, ratio, preset, attack, defense), aggregated over
-    seeds.
+    """Aggregates the long table to one row a cell, over its seeds.
+
+    A cell is (dataset, victim, protocol, ratio, preset, attack, defense).
 
     Columns beside these: ``is_clean``, ``is_undefended``, ``needs``; ``mean``, ``std`` (ddof=1; NaN
     for one seed), ``n`` (seeds that finished, see ``draws``), ``failed`` (seeds that did not),
@@ -72,7 +73,7 @@ def _grid(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a defense in each group (dataset, victim, protocol, ratio, preset), best first.
+    """Ranks the defenses of each group (dataset, victim, protocol, ratio, preset), best first.
 
     Columns: the group; ``with_needs`` (defenses with privileges are ranked in a list of their own);
     ``rank`` (Int64, NA for none); ``defense``; ``is_undefended``; ``mean``, ``std``, ``n``:
@@ -105,8 +106,9 @@ def _leaderboard(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_attacks(runs: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy averaged over the attacks of ``runs`` (rows of ``comparable``), for each group and
-    defense (the index).
+    """Averages accuracy over the attacks of ``runs``, for each group and defense (the index).
+
+    ``runs`` are rows of ``comparable``.
 
     Columns: ``mean`` of the means over seeds, NaN where an attack of the group is lacking; ``std``
     over the seeds that cover every attack; ``n``, how many these are.
@@ -199,8 +201,9 @@ def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _price(clean: pd.DataFrame) -> pd.Series[float]:
-    """Accuracy on clean data of the undefended victim minus that of each defense, over their common
-    seeds; over all if there are none.
+    """The accuracy on clean data that each defense costs: undefended minus defended.
+
+    It is the mean over their common seeds; over all seeds if they have none in common.
     """
     one = clean[clean["is_undefended"]].groupby(RUN)["test_acc"].mean()
     paired = clean.join(one.rename("one"), on=RUN)

@@ -1,5 +1,6 @@
-"""What people read in tables: the labels of recorded methods, the settings that tell them apart,
-and how a setting is written. Pure.
+"""Write recorded methods and settings as people read them in tables.
+
+Nothing is read or written here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
 
 
 def as_json(value: Mapping[str, Any]) -> str:
-    """Sorted, on one line.
+    """Sorted JSON on one line.
 
     Facts may hold infinities, such as the PSNR of unchanged images, so this is not
     ``canonical_json``.
@@ -83,8 +84,10 @@ def told_apart(
 
 
 def _said(label: str) -> set[str]:
-    """The parameters that a label names, those of the second method of a chain as ``then.eps``, of
-    the third as ``then.then.eps``.
+    """The parameters that a label names.
+
+    Those of the second method of a chain are named as ``then.eps``, of the third as
+    ``then.then.eps``.
     """
     try:
         parts = parse_spec(label).parts()
@@ -94,7 +97,9 @@ def _said(label: str) -> set[str]:
 
 
 def _of_part(name: str, spec: str) -> str:
-    """``then.eps`` as people read it: under the name of that method of the chain, ``ops.eps``.
+    """A parameter of a chain under the name of its method: ``then.eps`` as ``ops.eps``.
+
+    Of a method alone it is ``eps``.
 
     Of a method alone, ``eps``.
     """
@@ -113,8 +118,9 @@ def methods_of(label: str, spec: str) -> str:
 
 
 def shown_value(value: object) -> str:
-    """A setting as people write it: ``8/255`` or ``0.8/255`` where the number is just that and has
-    many digits.
+    """A setting as people write it.
+
+    That is ``8/255`` or ``0.8/255`` where the number is just that and has many digits.
     """
     levels = (
         round(255 * value, 1)

@@ -1,4 +1,6 @@
-"""Tonight's records against the accepted ones: what drifted, regressed, failed, is missing or new.
+"""Compare a night's records with the accepted ones, and find what changed.
+
+Nothing is read or run here.
 
 Pure: nothing is read or run here.
 
@@ -129,7 +131,9 @@ def compare(
 def _shifted(
     before: _Accuracies, after: _Accuracies, redone: _Accuracies
 ) -> tuple[list[Finding], dict[CellId, float]]:
-    """What moved beyond chance, and the adjusted p-value of each cell.
+    """Finds what moved beyond chance, and the adjusted p-value of each cell.
+
+    There is nothing of either if the spread of runs is unknown.
 
     Nothing of either if the spread of runs is unknown.
 
@@ -163,8 +167,7 @@ def _shifted(
 
 
 def _judge(cell: CellId | None, found: Shift, text: str, again: Shift | None) -> Finding:
-    """What a difference beyond chance is: better, or suspect, or, after a rerun, a regression or
-    not.
+    """Decides whether a difference beyond chance is an improvement, suspect, or a regression.
 
     The rerun decides alone. The first runs were selected for being low, so they prove less than
     they seem to.
@@ -315,7 +318,9 @@ def _seconds(run: Record) -> float:
 
 
 def _slowdown(new: Sequence[Record], old: Sequence[Record]) -> float | None:
-    """Tonight's seconds for each accepted second, medians over seeds, on the same device.
+    """Tonight's seconds for each accepted second: medians over seeds, on the same device.
+
+    None where they say nothing.
 
     None where they say nothing.
     """

@@ -1,4 +1,4 @@
-"""The command line that computes a cell again, from a record alone.
+"""Write the command line that computes a cell again, from its record alone.
 
 Pure; neither data nor plugins are asked.
 """
@@ -23,8 +23,9 @@ FOLDER = (
 
 
 def command(record: Record) -> str:
-    """A shell command that leads to the record's key, but for ``--seeds``, which the caller adds: a
-    cell may have several.
+    """The shell command that leads to the record's key, without ``--seeds``.
+
+    The caller adds the seeds, since a cell may have several.
 
     All parameters of data set, attack and defense are written out, since defaults and suites
     change. Of the protocol only what differs from the one of its name is. A method that is not of
@@ -96,8 +97,9 @@ def _chain(attack: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _written(spec: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    """The spec as text, and what must be a ``--set`` of its own, since brackets hold no empty text
-    and none with a comma or bracket.
+    """The spec as text, and the parameters that need a ``--set`` of their own.
+
+    Those are the empty texts and those with a comma or a bracket, which brackets cannot hold.
 
     Raises:
         ValueError: if a value would be read as another one.

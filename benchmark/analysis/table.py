@@ -1,4 +1,6 @@
-"""Records to one long table, and the table to cells and a leaderboard.
+"""Turn records into one long table.
+
+Nothing is read or written here.
 
 Pure: nothing is read or written here.
 
@@ -80,7 +82,7 @@ _AS_RECORDED = [item.name for item in fields(Record) if item.name in COLUMNS]
 def to_table(
     records: Iterable[Record], *, without_presets: Collection[str] = (), mixed: bool = False
 ) -> pd.DataFrame:
-    """One row a record, ordered by cell and seed.
+    """Builds the long table: one row a record, ordered by cell and seed.
 
     Columns: ``key``; ``status`` (``ok`` or ``failed``); the labels ``dataset``, ``victim``,
     ``protocol``, ``ratio``, ``preset``, ``attack``, ``defense``; ``seed``, ``craft_seed``;
@@ -143,7 +145,7 @@ def to_table(
 
 
 def comparable(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of ``table`` that count: no superseded ones.
+    """The rows of ``table`` that count: those that no newer record supersedes.
 
     Attacks without presets are repeated for each preset that other attacks have at the same poison
     ratio, and clean data at each poison ratio and preset of the same family.
@@ -184,8 +186,9 @@ def sharing(rows: pd.DataFrame) -> str:
 
 
 def caveats(rows: pd.DataFrame) -> list[str]:
-    """What was not the same for all of ``rows``, beside their defenses, in sentences: poisoned
-    images of one attack and seed, and machines.
+    """What was not the same for all of ``rows``, apart from their defenses, in sentences.
+
+    That is: the poisoned images of one attack and seed, and machines.
 
     Where a poison is made again on another machine, or by a later version, its last bits may
     differ, and from there on all of it.
@@ -212,8 +215,9 @@ def caveats(rows: pd.DataFrame) -> list[str]:
 
 
 def _repeated(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """``rows`` once for each combination of ``columns`` that ``others`` have beside what else makes
-    a group; once where they have none.
+    """Repeats ``rows`` for each combination of ``columns`` that ``others`` have in the same group.
+
+    Rows of groups in which they have none stand once.
     """
     shared = [name for name in GROUP if name not in columns]
     found = (
@@ -230,7 +234,11 @@ def _repeated(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> p
 def _row(
     record: Record, commands: dict[str, str], without_presets: Collection[str]
 ) -> dict[str, Any]:
-    """``commands`` remembers them by all that they depend on, since the seeds of a cell share one."""
+    """The row of one record.
+
+    ``commands`` remembers the commands by all that they depend on, since the seeds of a cell share
+    one.
+    """
     acc = math.nan if record.test_acc is None or record.status != "ok" else float(record.test_acc)
     if acc < 0 or acc > 1:
         raise ValueError(
@@ -295,7 +303,9 @@ def _row(
 
 
 def _preset(attack: Mapping[str, Any], without: Collection[str]) -> str:
-    """Of several attacks, one with quirks decides.
+    """The preset of a recorded attack.
+
+    Of several attacks, one with quirks decides.
 
     What a record does not say is the default, which stood for all before presets.
     """

@@ -1,5 +1,4 @@
-"""The cached copy of a data set: a safetensors shard, and beside it a small JSON file that is
-written last.
+"""Cache a data set as a safetensors shard with a JSON file beside it, which is written last.
 
 The JSON file's existence means that the shard is whole. Reading it needs no torch, so planning can
 name the data.
@@ -180,7 +179,9 @@ def check_writable(folder: Path) -> None:
 
 @cache
 def _check_bytes(shard: Path, changed: int, sha256: str) -> None:
-    """Reads a shard through once a process (and once more if it has ``changed`` since).
+    """Compares a shard's bytes with their sha256, once a process.
+
+    It reads the shard again if it has ``changed`` since. An error is not remembered.
 
     An error is not remembered.
     """

@@ -1,4 +1,6 @@
-"""What a folder holds, without opening a file: the source identity of data sets read from a path.
+"""List what a folder holds without opening a file: the source identity of a data set.
+
+This needs no torch.
 
 Needs no torch.
 """
@@ -13,8 +15,10 @@ from typing import NamedTuple
 
 
 class Item(NamedTuple):
-    """One file or folder: its path relative to the listed folder with ``/``, bytes (-1 if it cannot
-    be looked at), time.
+    """One file or folder.
+
+    Fields: the path relative to the listed folder with ``/``, bytes (-1 if it cannot be looked at),
+    time.
     """
 
     path: str
@@ -38,8 +42,9 @@ def list_folder(folder: Path, skip: Path | None = None) -> list[Item]:
 
 
 def listing_digest(path: Path, skip: Path | None = None) -> str:
-    """sha256 of the listing (relative paths, sizes, times) of a folder, or of a file's size and
-    time; "" if there is nothing.
+    """sha256 of the listing (relative paths, sizes, times) of a folder.
+
+    Of a file it is that of its size and time; "" if there is nothing.
 
     Raises:
         ValueError: as ``list_folder``.

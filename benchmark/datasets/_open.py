@@ -30,8 +30,9 @@ class _Entry:
 def open_dataset(
     spec: Spec, root: Path, registry: Registry, ctx: Context | None = None, download: bool = False
 ) -> Splits:
-    """The data set's images, from the cache if they are there, cut to the subset that ``spec`` asks
-    for.
+    """Opens a data set, cut to the subset that ``spec`` asks for.
+
+    It is read from the cache if it is there, else built and cached.
 
     Args:
         spec: name and parameters; those not given take their defaults.

@@ -122,8 +122,9 @@ def _why_nothing(c: Comparison) -> str:
 
 
 def _unequal(c: Comparison) -> list[str]:
-    """Which attacks have how many seeds, where not all have the same: the mean gives the few as
-    much weight as the many.
+    """Says which attacks have how many seeds, where not all have the same.
+
+    The mean gives the few as much weight as the many.
     """
     by_seeds: dict[int, list[str]] = {}
     for one in c.attacks:
@@ -369,7 +370,9 @@ def comparison_html(
 
 
 def _marks(c: Comparison) -> list[tuple[float, ...]]:
-    """Where a row's plot has the interval's ends and the difference, in % of its width.
+    """The places of a row's interval and difference in its plot, in % of the width.
+
+    50 is no difference. Empty without a number.
 
     50 is no difference. Empty without a number.
     """

@@ -1,6 +1,4 @@
-"""The history of each cell as a figure: accuracy by night, and below it the cumulative sums that
-show a slow slide.
-"""
+"""Draw the history of each cell: accuracy by night, and cumulative sums that show a slow slide."""
 
 from __future__ import annotations
 
@@ -79,8 +77,19 @@ def history(
         figure.text(
             0.12 / width, 1 - 0.2 / height, heading, fontsize=9.5, fontweight="bold", va="center"
         )
-        figure.legend(handles=legend, ncols=across, loc="upper left", bbox_to_anchor=(0.06 / width, 1 - 0.3 / height), frameon=False,
-                      fontsize=7, labelcolor=INK, handlelength=2.2, borderpad=0.2, labelspacing=0.45, columnspacing=1.6)  # fmt: skip
+        figure.legend(
+            handles=legend,
+            ncols=across,
+            loc="upper left",
+            bbox_to_anchor=(0.06 / width, 1 - 0.3 / height),
+            frameon=False,
+            fontsize=7,
+            labelcolor=INK,
+            handlelength=2.2,
+            borderpad=0.2,
+            labelspacing=0.45,
+            columnspacing=1.6,
+        )
         caption = (
             "above: test accuracy by night, %; below: cumulative sums in standard errors; "
             f"last night {nights[-1].date}"

@@ -100,15 +100,17 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def leaderboard_csv(summary: Summary) -> str:
-    """``leaderboard.leaderboard`` as CSV: shares in [0, 1], price in points, empty where there is
-    no value.
+    """``leaderboard.leaderboard`` as CSV: shares in [0, 1], price in points.
+
+    Empty where there is no value.
     """
     return summary.board.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
 def cells_csv(summary: Summary, counterparts: Sequence[Counterparts] = ()) -> str:
-    """``leaderboard.grid`` as CSV: one row a cell, shares in [0, 1], seconds, empty where there is
-    no value.
+    """``leaderboard.grid`` as CSV: one row a cell, shares in [0, 1], seconds.
+
+    Empty where there is no value.
 
     Each source of published numbers adds its own mean and std, our difference in points, and what
     is not the same.

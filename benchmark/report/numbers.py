@@ -14,7 +14,9 @@ RAMP = ("#fbf1d3", "#dbe8c8", "#abd5c5", "#74b8c6", "#4690ba", "#2b639f", "#1a3b
 
 
 def percent(share: float, std: float = math.nan) -> str:
-    """A share in % with one decimal, with its spread where there is one: ``74.1 ± 0.8``.
+    """A share in % with one decimal and its spread, where there is one: ``74.1 ± 0.8``.
+
+    ``-`` for NaN.
 
     ``-`` for NaN.
     """

@@ -32,8 +32,9 @@ from benchmark.report.sections import HOW_TO_READ, Section, environment, facts
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG in the page: the id under which drawings refer to it, its size in pixels, its content
-    as an address.
+    """A PNG in the page.
+
+    Fields: the id under which drawings refer to it, its size in pixels, its content as an address.
     """
 
     id: str

@@ -109,18 +109,11 @@ class _Cells:
     def __init__(self, summary: Summary, norms: Mapping[str, str]) -> None:
         cells, runs = summary.cells, summary.runs
         runs = runs[~runs["is_clean"]]
-        self.cells = {
-            ((dataset, victim, protocol, ratio, preset), attack, defense): accuracy(
-                mean, std, n, failed
-            )
-            for dataset, victim, protocol, ratio, preset, attack, defense, mean, std, n, failed in zip(
-                *(
-                    cells[name].tolist()
-                    for name in (*GROUP, "attack", "defense", "mean", "std", "n", "failed")
-                ),
-                strict=True,
-            )
-        }
+        names = (*GROUP, "attack", "defense", "mean", "std", "n", "failed")
+        self.cells: dict[tuple[Where, str, str], Entry] = {}
+        for values in zip(*(cells[name].tolist() for name in names), strict=True):
+            where, (attack, defense, *numbers) = values[: len(GROUP)], values[len(GROUP) :]
+            self.cells[where, attack, defense] = accuracy(*numbers)
         self.wheres = sorted({where for where, _, _ in self.cells})
         self.clean = set(cells.loc[cells["is_clean"], "attack"])
         self.undefended = set(cells.loc[cells["is_undefended"], "defense"])

@@ -172,8 +172,9 @@ _NORMS = {"L∞": r"$\ell_\infty$", "L2": r"$\ell_2$", "L0": r"$\ell_0$"}
 _TEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}", "`": r"\textasciigrave{}"},
-    **{"±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "∞": r"$\infty$", "†": r"$^\dagger$", "τ": r"$\tau$"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
+    **{'"': r"\symbol{34}", "`": r"\textasciigrave{}", "±": r"$\pm$", "×": r"$\times$"},
+    **{"·": r"$\cdot$", "∞": r"$\infty$", "†": r"$^\dagger$", "τ": r"$\tau$"},
     **{"–": r"\textendash{}", "—": r"\textemdash{}", "…": r"\dots{}"},
 }  # fmt: skip
 

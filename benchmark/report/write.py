@@ -197,7 +197,7 @@ def _digest(
 
 @cache
 def _sources() -> str:
-    """sha256 of the code that makes the report: its own package and those of its numbers and names."""
+    """sha256 of the code that makes the report: its package, and those of its numbers and names."""
     here = Path(__file__).parent
     folders = (here, here.parent / "analysis", here.parent / "catalogue")
     endings = (".py", ".j2", ".css", ".js")

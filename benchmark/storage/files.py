@@ -6,7 +6,9 @@ And the sha256 of a file's content. Needs no torch.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def given_file(path: str) -> Path:
@@ -44,6 +46,33 @@ def sha256_of(file: Path) -> str:
     """sha256 of a file's bytes, which are never in memory at once."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def check_file(path: Path, expected: Mapping[str, Any], advice: str) -> None:
+    """Checks that a published file has the ``size`` and ``sha256`` that its manifest lists.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if it is truncated or damaged, or no safetensors file; ends with ``advice``.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            refuse_pickle(file.read(8), path, advice)
+        found = sha256_of(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path} is missing though its manifest lists it; {advice}"
+        ) from error
+    if size != expected["size"]:
+        what = "truncated" if size < expected["size"] else "damaged"
+        raise ValueError(
+            f"{path} is {what}: it has {size} bytes, expected {expected['size']}; {advice}"
+        )
+    if found != expected["sha256"]:
+        raise ValueError(
+            f"{path} is corrupt: its sha256 is {found}, expected {expected['sha256']}; {advice}"
+        )
 
 
 def refuse_pickle(head: bytes, path: Path, advice: str) -> None:

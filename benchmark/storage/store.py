@@ -1,4 +1,4 @@
-"""The content-addressed store: images, records and failures by key, published atomically.
+"""Store images, records and failures by key, published atomically.
 
 Layout under the root::
 
@@ -7,8 +7,9 @@ Layout under the root::
     failures/<key>.json
     scratch/<key>/
 
-A file appears under its name only when it is whole: it is written beside its place, synced, then renamed. A manifest
-comes last, so that its existence means done. Images are safetensors and the rest is JSON; nothing is ever unpickled.
+A file appears under its name only when it is whole: it is written beside its place, synced, then
+renamed. A manifest comes last, so that its existence means done. Images are safetensors and the
+rest is JSON; nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from benchmark.storage.atomic import (
     tensor_file,
     write_temporary,
 )
-from benchmark.storage.files import refuse_pickle, sha256_of
+from benchmark.storage.files import check_file, sha256_of
 from benchmark.storage.record import Record
 
 if TYPE_CHECKING:
@@ -270,26 +271,7 @@ class Store:
             raise FileNotFoundError(
                 f"the artifact {key} holds no {name}; it holds {', '.join(sorted(files))}"
             )
-        advice = f"delete the folder {path.parent} and run again"
-        try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                refuse_pickle(file.read(8), path, advice)
-            found = sha256_of(path)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{path} is missing though its manifest lists it; {advice}"
-            ) from error
-        expected = files[name]
-        if size != expected["size"]:
-            what = "truncated" if size < expected["size"] else "damaged"
-            raise ValueError(
-                f"{path} is {what}: it has {size} bytes, expected {expected['size']}; {advice}"
-            )
-        if found != expected["sha256"]:
-            raise ValueError(
-                f"{path} is corrupt: its sha256 is {found}, expected {expected['sha256']}; {advice}"
-            )
+        check_file(path, files[name], f"delete the folder {path.parent} and run again")
         return path
 
     # Records

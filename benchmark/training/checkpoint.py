@@ -1,5 +1,6 @@
-"""What a long method has done so far, kept in its scratch folder, so that a killed run goes on
-where it was.
+"""Keep checkpoints of long-running methods in their scratch folder.
+
+A killed run goes on from its last one.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Tensors with a row for each image of a set, kept in a file: at 224 pixels the noise of 10,000
-images takes 2.8 GiB.
+"""Keep tensors with a row for each image in a file.
+
+At 224 pixels the noise of 10,000 images takes 2.8 GiB.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ class DiskTensor:
         self.path, self.shape, self.dtype = path, shape, dtype
         self._row_size = math.prod(shape[1:]) * dtype.itemsize
         size = shape[0] * self._row_size
-        self._file = TemporaryFile(buffering=0) if path is None else path.open("r+b", buffering=0)  # noqa: SIM115  as long as this object
+        # Open as long as this object lives.
+        if path is None:
+            self._file = TemporaryFile(buffering=0)  # noqa: SIM115
+        else:
+            self._file = path.open("r+b", buffering=0)
         if path is None:
             self._file.truncate(size)
         elif (found := path.stat().st_size) != size:

@@ -1,5 +1,6 @@
-"""Trained surrogates: the networks that an attack looks through, which are victims trained on the
-clean images by ``fit``.
+"""Train surrogates: the networks that an attack looks through.
+
+They are victims trained on the clean images by ``fit``.
 
 An attack asks for one with the class variable ``trained_surrogate``, which names those of its
 parameters that decide the training. The planner makes a stage of it, which attacks with the same
@@ -131,7 +132,8 @@ def surrogates(attack: Attack, data: ImageSet, ctx: Context) -> list[nn.Module]:
     states = train_surrogate(attack, data, ctx) if ctx.surrogates is None else ctx.surrogates
     models = []
     for state in states:
-        model = build_victim(str(getattr(attack, "surrogate")), data.info, 0, ctx.registry)  # noqa: B009
+        network = str(getattr(attack, "surrogate"))  # noqa: B009
+        model = build_victim(network, data.info, 0, ctx.registry)
         model.load_state_dict(dict(state))
         models.append(model.to(ctx.device).eval().requires_grad_(False))
     return models

@@ -45,8 +45,9 @@ class SignFlip:
 
 
 def bca_interval(points: Sequence[float]) -> tuple[float, float]:
-    """The 95 % BCa bootstrap interval of the mean (Efron, Better Bootstrap Confidence Intervals,
-    JASA 1987), with a fixed seed.
+    """The 95 % BCa bootstrap interval of the mean, with a fixed seed.
+
+    Source: Efron, Better Bootstrap Confidence Intervals, JASA 1987.
 
     Args:
         points: at least two values, not all equal.

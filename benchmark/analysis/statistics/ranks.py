@@ -1,5 +1,6 @@
-"""Statistics of ranks: do defenses differ over attacks, and do two tables put them in the same
-order? Pure.
+"""Test whether defenses differ over attacks, and whether two tables order them alike.
+
+Nothing is read or written here.
 
 Sources: Friedman 1937 and Iman and Davenport 1980 (do several differ?), Nemenyi 1963 (which ones?),
 both as Demsar puts them to use in "Statistical Comparisons of Classifiers over Multiple Data Sets",
@@ -68,7 +69,9 @@ class RankTest:
 
 
 def rank_test(scores: Mapping[str, Sequence[float]]) -> RankTest:
-    """Ranks the names within each block (an attack), higher scores first.
+    """Ranks the names within each block (an attack), higher scores first, and tests the ranks.
+
+    Equal scores share the mean of their ranks.
 
     Equal scores share the mean of their ranks.
 
@@ -190,8 +193,9 @@ def tau_within(first: Cells, second: Cells, seed: int = 0) -> Tau:
 
 
 def tau_over(first: Cells, second: Cells, seed: int = 0) -> Tau:
-    """Tau-b of the order of the defenses' means over attacks, of the attacks and defenses that both
-    tables cover without a gap.
+    """Tau-b of the order of the defenses' means over attacks.
+
+    Only attacks and defenses that both tables cover without a gap take part.
 
     Attacks are those with ``FEWEST_NAMES`` defenses in both tables, defenses those that have each
     of these attacks.

@@ -1,5 +1,6 @@
-"""Has the level of a number moved? The statistics of ``regression``, on plain numbers: spread,
-differences, cumulative sums.
+"""Test whether the level of a number has moved: spread, differences, cumulative sums.
+
+These are the statistics of ``regression``, on plain numbers.
 
 A *run* is one number, such as the accuracy of one seed; a *cell* has several runs.
 """
@@ -42,8 +43,7 @@ class Shift(NamedTuple):
 
 
 def spreads(samples: Mapping[K, Sequence[Sequence[float]]]) -> dict[K, Spread]:
-    """How much the runs of each cell scatter around the mean of their sample, learning from all
-    cells.
+    """Estimates how much the runs of each cell scatter, learning from all cells.
 
     Variances are pooled over cells as far as the cells agree: each is drawn towards their common
     value, the more so the less they differ beyond chance (empirical Bayes; Smyth, 2004, Stat. Appl.
@@ -100,7 +100,7 @@ def _prior(cells: Sequence[tuple[float, int]]) -> tuple[float, float]:
 
 
 def shift(new: Sequence[float], old: Sequence[float], spread: Spread) -> Shift:
-    """Difference of the means of two samples that scatter as ``spread`` says, by Student's t-test."""
+    """Tests the difference of two samples' means by Student's t-test, with the given spread."""
     difference = fmean(new) - fmean(old)
     error = spread.std * math.sqrt(1 / len(new) + 1 / len(old))
     return Shift(difference, float(2 * stdtr(spread.dof, -abs(difference) / error)))
@@ -111,8 +111,9 @@ def common_shift(
     old: Mapping[K, Mapping[R, float]],
     spread: Mapping[K, Spread],
 ) -> Shift | None:
-    """Did all cells of ``new`` move together? The difference is a mean over cells, restless cells
-    counting less (by 1 / std).
+    """Tests whether all cells of ``new`` moved together.
+
+    The difference is a mean over cells, in which restless cells count less (by 1 / std).
 
     Each run's distance from its cell's old mean is averaged over cells for each repetition, and
     these averages are compared by Student's t-test. What repeats is the seed and not the cell: one
@@ -157,8 +158,9 @@ def _averages(
 
 
 def adjusted(p: Mapping[K, float]) -> dict[K, float]:
-    """p-values adjusted by Benjamini and Hochberg (1995): of the cells with at most q, a share q is
-    false, on average and at most.
+    """Adjusts p-values by Benjamini and Hochberg (1995).
+
+    Of the cells with at most q, a share q is false, on average and at most.
     """
     return (
         dict(zip(p, map(float, false_discovery_control(list(p.values()))), strict=True))
@@ -171,6 +173,8 @@ def cusum(
     nights: Sequence[Sequence[float]], std: float, slack: float = 0.5
 ) -> tuple[list[float], list[float]]:
     """Cumulative sums of one cell, upward (>= 0) and downward (<= 0), in standard errors.
+
+    There is one value a night.
 
     One value a night.
 

@@ -16,8 +16,9 @@ BAR = 0.19  # inches
 
 
 def draw_bars(section: Section) -> Figure:
-    """A panel an attack, a bar a defense in the order of the leaderboard, with one standard
-    deviation where there are several seeds.
+    """Draws a panel an attack, with a bar a defense in the order of the leaderboard.
+
+    Bars of several seeds have one standard deviation.
     """
     across = min(3, len(section.columns))
     down = math.ceil(len(section.columns) / across)

@@ -1,4 +1,4 @@
-"""Draw lines in panels: test accuracy over epochs, over poison ratios, over a parameter's values."""
+"""Draw lines in panels: accuracy over epochs, over poison ratios, over a parameter."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 
 
 def curves(section: Section) -> dict[str, bytes]:
-    """Test accuracy over epochs, one panel an attack, one line a defense, as ``{"png": ..., "pdf":
-    ...}``.
+    """Draws test accuracy over epochs, one panel an attack, one line a defense.
+
+    Returns ``{"png": ..., "pdf": ...}``.
 
     Each line is labelled at its end with the last accuracy in %. With several seeds the line is
     their mean and the band one standard deviation. Empty if no record holds a curve.
@@ -164,8 +165,9 @@ def _draw_line(axes: Axes, line: Line, style: tuple[str, Any, float], points: bo
 def label_ends(
     axes: Axes, ends: Sequence[tuple[float, str, str]], apart: float, panel_w: float
 ) -> None:
-    """Writes each line's name and last value beside its end, moved up or down so that no two
-    overlap, with a thin leader.
+    """Writes each line's name and last value beside its end, with a thin leader.
+
+    Names are moved up or down so that no two overlap.
     """
     ends = sorted(ends)
     heights: list[float] = []

@@ -1,5 +1,6 @@
-"""The report's further figures, each drawn only where its data are: bars, cost, ranks for one
-section; ratios and sweep for the table.
+"""Draw every figure that the data allow, or an overview of a large table.
+
+One section has bars, cost and ranks; the table has ratios and sweeps.
 """
 
 from __future__ import annotations
@@ -70,8 +71,9 @@ def figures(
 def overview(
     table_cells: int, sections: Sequence[Section]
 ) -> tuple[dict[str, dict[str, bytes]], str]:
-    """Figures of a table that is too large to draw every cell: name -> ``{"png": ...}``, and a
-    sentence that says what is not there.
+    """Draws an overview of a table that is too large to draw every cell.
+
+    Returns name -> ``{"png": ...}``, and a sentence that says what is not there.
 
     For the first group: a heat map without numbers and bars of the best defenses' means, ``cost``
     and ``ranks``. Each says in its title how much of the group it shows. No PDF, since embedding

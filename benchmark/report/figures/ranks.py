@@ -16,7 +16,9 @@ from benchmark.report.sections import Section
 
 
 def draw_ranks(section: Section, most: int | None = None) -> Figure | str:
-    """The critical-difference diagram (Demsar 2006) of the ranked defenses; attacks are the blocks.
+    """Draws the critical-difference diagram (Demsar 2006), or says why there is none.
+
+    The ranked defenses are compared; attacks are the blocks.
 
     Or why there is none.
 
@@ -76,9 +78,9 @@ def _draw_test(title: str, test: RankTest, alike: Sequence[tuple[int, int]]) -> 
         y = first_name + step * (index if left else k - 1 - index)
         end = label - 0.1 if left else label + scale + 0.1
         axes.plot([at(rank), at(rank), end], [top, y, y], color=MUTED, linewidth=0.8)
-        axes.text(end + (-0.05 if left else 0.05), y, f"{short(name, 28)}  "
-                                                      f"{rank:.2f}" if left else f"{rank:.2f}  {short(name, 28)}",
-                  ha="right" if left else "left", va="center", fontsize=7.5)  # fmt: skip
+        text = f"{short(name, 28)}  {rank:.2f}" if left else f"{rank:.2f}  {short(name, 28)}"
+        x, align = (end - 0.05, "right") if left else (end + 0.05, "left")
+        axes.text(x, y, text, ha=align, va="center", fontsize=7.5)
     for line, (first, last) in enumerate(alike):
         y = top + 0.12 + bar * line
         axes.plot(

@@ -30,8 +30,9 @@ STYLE: Any = {
 
 
 def files(figure: Figure, pdf: bool = True) -> dict[str, bytes]:
-    """The figure's bytes, without dates or program versions, so that the same table gives the same
-    files.
+    """The figure's bytes in each format.
+
+    They hold no dates or program versions, so that the same table gives the same files.
     """
     written: dict[str, bytes] = {}
     without: dict[str, Any] = {

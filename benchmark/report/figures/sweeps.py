@@ -16,8 +16,9 @@ FEWEST_VALUES = 3  # of a swept parameter: two make no curve
 
 
 def by_ratio(summary: Summary) -> Iterator[tuple[str, list[Panel], set[str]]]:
-    """(title, a panel an attack, undefended names) for each data set, victim, protocol and preset
-    with several poison ratios.
+    """Yields the panels over poison ratios: (title, a panel an attack, undefended names).
+
+    There is one for each data set, victim, protocol and preset with several poison ratios.
 
     Ratio 0 is clean data.
     """
@@ -41,13 +42,15 @@ def by_ratio(summary: Summary) -> Iterator[tuple[str, list[Panel], set[str]]]:
             if lines := _lines(sorted(set(part["defense"])), xs, found):
                 panels.append(Panel(str(attack), lines))
         if panels:
-            title = f"{dataset} · {victim} · {protocol}" + (f" · preset {preset}" if preset else "")
+            named = f" · preset {preset}" if preset else ""
+            title = f"{dataset} · {victim} · {protocol}{named}"
             yield title, panels, set(cells.loc[cells["is_undefended"], "defense"])
 
 
 def sweeps(summary: Summary) -> list[list[Panel]]:
-    """For each group of the table, in its order, a panel for each numeric parameter of a defense
-    that was varied alone.
+    """Finds, for each group in its order, the numeric parameters of a defense varied alone.
+
+    Each is a panel.
 
     That is: the same defense with ``FEWEST_VALUES`` or more values of it, all other parameters
     equal. Lines are attacks.
@@ -80,8 +83,9 @@ def sweeps(summary: Summary) -> list[list[Panel]]:
 
 
 def _varied(specs: Mapping[str, str]) -> list[tuple[str, dict[float, str]]]:
-    """(``dvae: width``, value -> label) for each parameter that alone tells three or more of the
-    specs (label -> JSON) apart.
+    """Finds each parameter that alone tells three or more of the specs (label -> JSON) apart.
+
+    Returns its title, such as ``dvae: width``, and value -> label.
     """
     families: dict[tuple[str, str], dict[float, str]] = {}
     for label, text in specs.items():
