@@ -19,7 +19,7 @@ from benchmark.api import Context
 from benchmark.data import ImageSet, at_once, chunks
 from benchmark.training.ball import Ball
 from benchmark.training.checkpoint import Checkpoint, restore_training, training_state
-from benchmark.training.disk_tensor import Rows
+from benchmark.training.disk_tensor import DiskTensor
 from benchmark.training.gradients import frozen, input_gradient
 from benchmark.training.surrogate import chance_accuracy, check_learned
 from benchmark.training.train import build_victim, check_finite
@@ -64,8 +64,8 @@ class MinMin:
             dtype=torch.float16,
             device=ctx.device,
         )
-        self.own_noise = Rows.zeros(None, self._own_shape, torch.float16)
-        self._replaced: list[Rows] = []  # noise of rounds that are kept no longer
+        self.own_noise = DiskTensor.zeros(None, self._own_shape, torch.float16)
+        self._replaced: list[DiskTensor] = []  # noise of rounds that are kept no longer
         self.model = build_victim(surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(
             ctx.device
         )
@@ -160,7 +160,7 @@ class MinMin:
 
     def sample_turn(self, steps: int, length: float) -> None:
         """The noise's turn when every image has its own: ``descend`` on all of them."""
-        after = Rows.zeros(self.ctx.scratch, self._own_shape, torch.float16)
+        after = DiskTensor.zeros(self.ctx.scratch, self._own_shape, torch.float16)
         try:
             for part in chunks(len(self.data), self.chunk):
                 batch = torch.arange(part.start, part.stop)
@@ -222,7 +222,7 @@ class MinMin:
         try:
             name = bytes(kept.tensors["own_noise"].tolist()).decode()
             if name and self.ctx.scratch is not None:
-                self.own_noise = Rows(
+                self.own_noise = DiskTensor(
                     self.ctx.scratch / Path(name).name, self._own_shape, torch.float16
                 )
         except (

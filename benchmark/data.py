@@ -33,11 +33,13 @@ class DatasetInfo:
     def __post_init__(self) -> None:
         if self.num_classes < 2:
             raise ValueError(
-                f'data set "{self.name}" has {self.num_classes} class(es); classification needs at least 2'
+                f'data set "{self.name}" has {self.num_classes} class(es); classification needs '
+                "at least 2"
             )
         if len(self.class_names) != self.num_classes:
             raise ValueError(
-                f'data set "{self.name}" names {len(self.class_names)} classes but has {self.num_classes}'
+                f'data set "{self.name}" names {len(self.class_names)} classes but has '
+                f"{self.num_classes}"
             )
 
     @classmethod
@@ -69,17 +71,20 @@ class ImageSet:
         shape = (len(self.y), self.info.channels, self.info.height, self.info.width)
         if self.x.dtype != torch.uint8:
             raise TypeError(
-                f"images are {self.x.dtype}, expected uint8 0..255; convert with ImageSet.perturb or ImageSet.map"
+                f"images are {self.x.dtype}, expected uint8 0..255; convert with ImageSet.perturb "
+                "or ImageSet.map"
             )
         if tuple(self.x.shape) != shape:
             raise ValueError(
-                f"images have shape {tuple(self.x.shape)}, expected {shape} (N, C, H, W) for {self.info.name}"
+                f"images have shape {tuple(self.x.shape)}, expected {shape} (N, C, H, W) for "
+                f"{self.info.name}"
             )
         if self.y.dtype != torch.int64 or self.y.ndim != 1:
             raise TypeError(f"labels are {self.y.dtype} {tuple(self.y.shape)}, expected int64 (N,)")
         if len(self.y) and (int(self.y.min()) < 0 or int(self.y.max()) >= self.info.num_classes):
             raise ValueError(
-                f"labels run from {int(self.y.min())} to {int(self.y.max())}, expected 0..{self.info.num_classes - 1} for {self.info.name}"
+                f"labels run from {int(self.y.min())} to {int(self.y.max())}, expected "
+                f"0..{self.info.num_classes - 1} for {self.info.name}"
             )
 
     def __len__(self) -> int:
@@ -94,7 +99,9 @@ class ImageSet:
         return ImageSet(self.x[index], self.y[index], self.info)
 
     def batch(self, where: slice | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Images as a network takes them, float (B, C, H, W) in [0, 1] in channels-last memory, and their labels, int64 (B,).
+        """The images as a network takes them, and their labels, int64 (B,).
+
+        Images are float (B, C, H, W) in [0, 1], in channels-last memory.
 
         Args:
             where: a slice, or int64 positions on the CPU.
@@ -106,10 +113,11 @@ class ImageSet:
         return to_float(x).to(memory_format=torch.channels_last), y
 
     def perturb(self, delta: Tensor) -> ImageSet:
-        """Adds ``delta`` (N, C, H, W) in [0, 1] units, clips to the image range and rounds to nearest.
+        """Adds ``delta`` (N, C, H, W) in [0, 1] units, clips to the image range, rounds to nearest.
 
         Raises:
-            ValueError: if the shape differs from the images' or ``delta`` holds NaN or infinite values.
+            ValueError: if the shape differs from the images' or ``delta`` holds NaN or infinite
+                values.
         """
         if delta.shape != self.x.shape:
             raise ValueError(
@@ -125,13 +133,14 @@ class ImageSet:
         return self.with_x(out)
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> ImageSet:
-        """Applies ``fn`` (uint8 batch -> uint8 batch of the same shape) to all images, in chunks."""
+        """Applies ``fn`` (uint8 batch -> uint8 batch of the same shape) to all images in chunks."""
         out = torch.empty_like(self.x)
         for part in chunks(len(self), at_once(self.x)):
             batch = fn(self.x[part])
             if batch.dtype != torch.uint8 or batch.shape != self.x[part].shape:
                 raise TypeError(
-                    f"map got {batch.dtype} {tuple(batch.shape)} from its function, expected uint8 {tuple(self.x[part].shape)}"
+                    f"map got {batch.dtype} {tuple(batch.shape)} from its function, expected "
+                    f"uint8 {tuple(self.x[part].shape)}"
                 )
             out[part] = batch
         return self.with_x(out)
@@ -148,7 +157,10 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The training and the test images of a data set, and what it has to say of itself, such as ``{"left_out": 3}`` unreadable images."""
+    """The training and the test images of a data set, with notes about the data set.
+
+    A note is for example ``{"left_out": 3}`` unreadable images.
+    """
 
     train: ImageSet
     test: ImageSet
@@ -165,7 +177,10 @@ def chunks(n: int, size: int) -> Iterator[slice]:
 
 
 def at_once(x: Tensor | NDArray[Any]) -> int:
-    """How many images like those of ``x``, (N, C, H, W), hold ``CHUNK`` numbers together: 2,048 of 3x32x32."""
+    """The number of images like those of ``x``, (N, C, H, W), that hold ``CHUNK`` numbers together.
+
+    For 3x32x32 it is 2,048.
+    """
     return max(1, CHUNK // max(1, math.prod(x.shape[1:])))
 
 
@@ -180,7 +195,10 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def truncate_uint8(x: Tensor) -> Tensor:
-    """Float in [0, 1] units -> uint8, clipped and cut toward zero, as several released codes write images."""
+    """Float in [0, 1] units -> uint8, clipped and cut toward zero.
+
+    Several released codes write images so.
+    """
     return x.clamp(0, 1).mul_(255).to(torch.uint8)
 
 

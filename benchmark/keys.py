@@ -7,7 +7,10 @@ import json
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no spaces; NaN and infinities are refused, since they do not compare."""
+    """JSON with sorted keys and no spaces.
+
+    NaN and infinities are refused, since they do not compare.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True
     )

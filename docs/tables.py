@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmark.analysis.baseline import read_baseline
 from benchmark.analysis.columns import MEANINGS
-from benchmark.analysis.counterparts import beside
-from benchmark.analysis.leaderboard import leaderboard
+from benchmark.analysis.counterparts import find_counterparts
+from benchmark.analysis.leaderboard import Summary, leaderboard
 from benchmark.analysis.published import load_published
 from benchmark.analysis.table import to_table
 from benchmark.catalogue.registry import ROOT, Registry
@@ -27,7 +27,7 @@ from benchmark.report import markdown
 from benchmark.report.published import published_tables
 from benchmark.report.sections import percent
 from benchmark.report.tables import paper_tables
-from benchmark.report.typeset import markdown as paper_markdown
+from benchmark.report.typeset import table_markdown
 from benchmark.running.last_run import last_selection, records_of
 from benchmark.storage.record import Record
 from benchmark.storage.store import Store
@@ -165,19 +165,19 @@ def swept() -> str:
 def report_attacks() -> str:
     """Return ``table-attacks`` of the suite ``cifar10-lite``, as ``report`` writes it."""
     norms = {name: card.norm for name, card in Registry().cards("attack").items()}
-    made = paper_tables(to_table(_cifar10()), norms)
-    (one,) = (paper_markdown(paper) for paper in made if paper.name == "attacks")
+    made = paper_tables(Summary(to_table(_cifar10())), norms)
+    (one,) = (table_markdown(paper) for paper in made if paper.name == "attacks")
     return one.partition("\n\n")[2].strip()
 
 
 def report_published() -> str:
     """Return the rows on EM of ``table-published-apbench2023`` of the suite ``cifar10-lite``."""
     cards = {kind: Registry().cards(kind) for kind in ("attack", "defense")}
-    rows = to_table(stored("cifar10-lite"))
-    besides = beside(rows, load_published(), "apbench2023[dataset=cifar10]", cards)
-    (one,) = published_tables(besides)
+    summary = Summary(to_table(stored("cifar10-lite")))
+    wanted = "apbench2023[dataset=cifar10]"
+    (one,) = published_tables(find_counterparts(summary, load_published(), wanted, cards))
     blocks = tuple(block for block in one.blocks if block.title == "em")
-    return paper_markdown(replace(one, blocks=blocks, notes=())).partition("\n\n")[2].strip()
+    return table_markdown(replace(one, blocks=blocks, notes=())).partition("\n\n")[2].strip()
 
 
 def _cifar10() -> list[Record]:

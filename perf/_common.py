@@ -6,18 +6,21 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
 from benchmark import ImageSet
 from benchmark.data import DatasetInfo
+from benchmark.running.hardware import cpuinfo
 
 SIZE = 32
 
 
 def random_images(n: int, size: int = SIZE, classes: int = 10) -> ImageSet:
-    """Random bytes, uint8 (n, 3, size, size), in equal classes; mirroring allowed, so that every augmentation runs."""
+    """Random bytes, uint8 (n, 3, size, size), in equal classes.
+
+    Mirroring allowed, so that every augmentation runs.
+    """
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(256, (n, 3, size, size), generator=generator, dtype=torch.uint8)
     info = DatasetInfo("perf", classes, tuple(map(str, range(classes))), 3, size, size, hflip=True)
@@ -29,6 +32,12 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio of each pair of uint8 images in dB, float64 (N,)."""
+    error = (a.double() - b.double()).square().flatten(1).mean(1)
+    return 10 * torch.log10(255**2 / error)
 
 
 def median(values: Sequence[float]) -> float:
@@ -50,19 +59,14 @@ def verdict(value: float, target: float, at_most: bool = True) -> str:
 
 def machine() -> str:
     """Processor, versions and system, for the line above a table."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    name = next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
+    name = cpuinfo().get("model name") or platform.machine()
     return f"{name}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints one table: the first column to the left, the others to the right, floats with three digits after the point."""
+    """Prints one table: the first column to the left, the others to the right, floats with three
+    digits after the point.
+    """
     texts = [
         [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
         for row in rows

@@ -1,12 +1,15 @@
-"""Times AR, OPS and EM's noise step against the published algorithms as they are written: loops over pixels, colours and batches.
+"""Times AR, OPS and EM's noise step against the published algorithms as they are written: loops
+over pixels, colours and batches.
 
     python perf/against_loops.py [--images 50000] [--loop-images 200] [--rounds 3]
 
-Both kinds take turns in one process with one thread. A loop poisons fewer images; what is compared is seconds an image. For
-AR the search for kernels counts on neither side. For OPS the loop's work is a class's images at each position and colour, so that its
-seconds an image do not depend on how many there are once there are many; with few images they are higher, hence ``--loop-images``.
-EM's noise turn (surrogate ``resnet10_w16``) stands against a DataLoader of images that are converted one by one, in batches of 512, with a
-backward pass to the weights too; both take the same images and steps.
+Both kinds take turns in one process with one thread. A loop poisons fewer images; what is compared
+is seconds an image. For AR the search for kernels counts on neither side. For OPS the loop's work
+is a class's images at each position and colour, so that its seconds an image do not depend on how
+many there are once there are many; with few images they are higher, hence ``--loop-images``. EM's
+noise turn (surrogate ``resnet10_w16``) stands against a DataLoader of images that are converted one
+by one, in batches of 512, with a backward pass to the weights too; both take the same images and
+steps.
 """
 
 from __future__ import annotations
@@ -59,7 +62,9 @@ def ar_loop(kernels: np.ndarray, count: int) -> None:
 
 
 def ops_loop(data: ImageSet) -> None:
-    """The pooled score of every position and colour, one after another, and its largest, class by class."""
+    """The pooled score of every position and colour, one after another, and its largest, class by
+    class.
+    """
     for label in range(data.info.num_classes):
         images = data.x[data.y == label].numpy() / 255
         scores = np.zeros((data.info.height, data.info.width, 8))

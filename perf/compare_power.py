@@ -1,8 +1,10 @@
-"""How often would ``compare`` show a difference where there is none? Draws experiments with equal defenses; trains nothing.
+"""Measure how often ``compare`` would show a difference where there is none.
 
-Differences are normal, of variance 1, and those of one victim seed are correlated, as attacks that share weights and batches may be. A
-difference counts as shown if every sign-flip test that can be decided has p < 0.05, as in ``Comparison.finding``; whether it is then called
-better or, with few seeds, only ahead, is the same to this table.
+The script draws experiments with equal defenses and trains nothing. Differences are normal, of
+variance 1, and those of one victim seed are correlated, as attacks that share weights and batches
+may be. A difference counts as shown if every sign-flip test that can be decided has p < 0.05, as in
+``Comparison.conclusion``. Whether it is then called better or, with few seeds, only ahead, does not
+matter to this table.
 """
 
 from __future__ import annotations

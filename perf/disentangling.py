@@ -1,10 +1,12 @@
-"""How well does a purifier's recovered perturbation match the true one? Reads the store of a finished run.
+"""How well does a purifier's recovered perturbation match the true one? Reads the store of a
+finished run.
 
-For each purified set that kept a perturbation (dvae does): the mean cosine between what stage 1 found and the true change of
-each image, the same for a random tensor, the final rate of both stages in nats per position, the final mean square of the
-perturbation, which the method's acceptance tests bound, and the PSNR of the purified images to the clean ones. With --train also
-the accuracy on clean test images of a victim that is trained on the clean images plus the perturbation that stage 1 found: if
-that is the attack's, the victim fails.
+For each purified set that kept a perturbation (dvae does): the mean cosine between what stage 1
+found and the true change of each image, the same for a random tensor, the final rate of both stages
+in nats per position, the final mean square of the perturbation, which the method's acceptance tests
+bound, and the PSNR of the purified images to the clean ones. With --train also the accuracy on
+clean test images of a victim that is trained on the clean images plus the perturbation that stage 1
+found: if that is the attack's, the victim fails.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import print_table
+from _common import print_table, psnr
 from torch import Tensor
 
 from benchmark import Context, ImageSet
@@ -26,7 +28,6 @@ from benchmark.datasets._open import open_dataset
 from benchmark.running.deterministic import set_up_torch
 from benchmark.running.hardware import default_data_root
 from benchmark.storage.store import Store
-from benchmark.training.images import psnr
 from benchmark.training.train import fit
 
 
@@ -109,7 +110,9 @@ def _row(store: Store, manifest: dict[str, Any], clean: Tensor) -> tuple[object,
 
 
 def _train(store: Store, manifest: dict[str, Any], clean: ImageSet) -> float:
-    """Test accuracy of the store's victim on the clean images plus what stage 1 found, under the store's protocol."""
+    """Test accuracy of the store's victim on the clean images plus what stage 1 found, under the
+    store's protocol.
+    """
     cell = next(
         record
         for record in store.records()

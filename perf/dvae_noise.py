@@ -2,9 +2,10 @@
 
     python perf/dvae_noise.py [--steps 10] [--sizes lite,published] [--threads 1]
 
-The draw is timed where it happens, inside real training steps. A strided ``randn_like`` of the same shape is timed beside it
-for comparison: it is what the obvious code would do. Sizes: ``lite`` as in suites/cifar10-lite.yaml, ``published`` the
-defaults. One published step takes seconds on one core. Nothing else should be running.
+The draw is timed where it happens, inside real training steps. A strided ``randn_like`` of the same
+shape is timed beside it for comparison: it is what the obvious code would do. Sizes: ``lite`` as in
+suites/cifar10-lite.yaml, ``published`` the defaults. One published step takes seconds on one core.
+Nothing else should be running.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def measure(dvae: DVAE, steps: int, ctx: Context) -> tuple[float, float]:
     """Median seconds of a step and of its draw.
 
     Raises:
-        RuntimeError: if a step does not draw with ``torch.randn`` once, so that this script would measure something else.
+        RuntimeError: if a step does not draw with ``torch.randn`` once, so that this script would
+            measure something else.
     """
     data = random_images((steps + WARM + 1) * dvae.batch_size)
     net = seeded(lambda: dvae.network(data.info), 0)
@@ -114,7 +116,8 @@ def measure(dvae: DVAE, steps: int, ctx: Context) -> tuple[float, float]:
         )
     if len(draws) != len(starts):
         raise RuntimeError(
-            f"{len(starts)} steps drew {len(draws)} times with torch.randn, expected once a step; adapt this script"
+            f"{len(starts)} steps drew {len(draws)} times with torch.randn, expected once a step; "
+            "adapt this script"
         )
     took = [
         after - before for before, after in zip(starts[WARM:], starts[WARM + 1 :], strict=False)
@@ -156,7 +159,8 @@ def main() -> None:
             )
         )
     print_table(
-        f"D-VAE steps on {SIZE}x{SIZE} images, {ctx.precision}, {options.threads} thread(s); {machine()}",
+        f"D-VAE steps on {SIZE}x{SIZE} images, {ctx.precision}, {options.threads} thread(s); "
+        f"{machine()}",
         ("", "step ms", "noise ms", "share", "randn_like ms", ""),
         rows,
     )

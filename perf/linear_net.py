@@ -1,4 +1,6 @@
-"""A victim that takes next to no memory or time, for measuring what an attack itself takes: a plugin, ``--plugin perf/linear_net.py``."""
+"""A victim that takes next to no memory or time, for measuring what an attack itself takes: a
+plugin, ``--plugin perf/linear_net.py``.
+"""
 
 from __future__ import annotations
 

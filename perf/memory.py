@@ -3,13 +3,16 @@
     python perf/memory.py [--images 50000] [--batch 64]
     python perf/memory.py --attacks [NAME ...] [--images 10000] [--size 224]
 
-By default one worker does what a run would have it do on 50,000 images of 32x32 pixels: poison with ``lsp`` and with ``ops``, purify with
-``jpeg``, train a victim for one epoch. With ``--attacks``, one worker for each attack (all by default) poisons 10,000 images of 224x224
-pixels; it takes the few steps of the contract tests and looks through a network of one layer, so that what is measured is what the
-attack itself holds. A real network's activations come on top, in proportion to its batch.
+By default one worker does what a run would have it do on 50,000 images of 32x32 pixels: poison with
+``lsp`` and with ``ops``, purify with ``jpeg``, train a victim for one epoch. With ``--attacks``,
+one worker for each attack (all by default) poisons 10,000 images of 224x224 pixels; it takes the
+few steps of the contract tests and looks through a network of one layer, so that what is measured
+is what the attack itself holds. A real network's activations come on top, in proportion to its
+batch.
 
-Loading the data set, verifying the poison and writing the result are included. What is read is the kernel's VmHWM, reset at the start
-of each stage; a worker keeps some memory from stage to stage, as in a real run. Linux only.
+Loading the data set, verifying the poison and writing the result are included. What is read is the
+kernel's VmHWM, reset at the start of each stage; a worker keeps some memory from stage to stage, as
+in a real run. Linux only.
 """
 
 from __future__ import annotations
@@ -91,7 +94,9 @@ def measured_stage(
     on_progress: Callable[[float, str], None],
     on_log: Callable[[str], None],
 ) -> None:
-    """``run_stage``, and a line with the worker's VmHWM after it: the stage's own record is made before it is written."""
+    """``run_stage``, and a line with the worker's VmHWM after it: the stage's own record is made
+    before it is written.
+    """
     from benchmark.running.environment import peak_memory_mb
     from benchmark.running.stages import run_stage
     from benchmark.training import surrogate
@@ -106,7 +111,9 @@ def measured_stage(
 
 
 def _few_tiles() -> None:
-    """From here on ``ntga`` computes the first tiles of a kernel matrix and makes up the others, which take hours and no more memory."""
+    """From here on ``ntga`` computes the first tiles of a kernel matrix and makes up the others,
+    which take hours and no more memory.
+    """
     from attacks import _ntk
 
     chunks, gram = _ntk.chunks, _ntk.gram
@@ -131,7 +138,8 @@ class Bench:
     def peaks(
         self, axes: dict[str, Sequence[str]], settings: list[str], wanted: Callable[[Stage], bool]
     ) -> list[tuple[str, float]]:
-        """Runs the wanted stages of a suite in one new worker: label and GiB of each, in the order of their end.
+        """Runs the wanted stages of a suite in one new worker: label and GiB of each, in the order
+        of their end.
 
         Raises:
             SystemExit: if one of them fails.

@@ -2,8 +2,8 @@
 
     python perf/ops_lsp_jpeg.py [--data FOLDER] [--images 50000] [--threads 2]
 
-Without ``--data`` the images are smooth random ones, which code like photographs. With it, they are the files of
-``FOLDER/<class>/*``, decoded before the clock starts. Nothing else should be running.
+Without ``--data`` the images are smooth random ones, which code like photographs. With it, they are
+the files of ``FOLDER/<class>/*``, decoded before the clock starts. Nothing else should be running.
 """
 
 from __future__ import annotations
@@ -127,10 +127,12 @@ def main() -> None:
     for item in timings:
         mark = "" if item.seconds <= item.target else "  over"
         print(
-            f"{item.name:10} {item.seconds:8.2f} {item.target:8.2f} {len(data) / item.seconds:9.0f}{mark}"
+            f"{item.name:10} {item.seconds:8.2f} {item.target:8.2f} "
+            f"{len(data) / item.seconds:9.0f}{mark}"
         )
     print(
-        f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
+        "peak memory of the process: "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
     )
 
 

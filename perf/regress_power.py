@@ -1,9 +1,11 @@
-"""How often ``regress`` cries wolf, and what it finds on the first night, on nights that are drawn and not run.
+"""How often ``regress`` cries wolf, and what it finds on the first night, on nights that are drawn
+and not run.
 
     python perf/regress_power.py [--nights 500] [--cells 100] [--seeds 3] [--accepted 1] [--seed 0]
 
-A night is a suite of cells with normal accuracies; it is compared with the accepted ones by ``benchmark.analysis.regression.compare``, and
-what is suspect is drawn again, as the command would run it again. The environments differ, so that the statistical lane decides.
+A night is a suite of cells with normal accuracies; it is compared with the accepted ones by
+``benchmark.analysis.regression.compare``, and what is suspect is drawn again, as the command would
+run it again. The environments differ, so that the statistical lane decides.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from _common import print_table
 
-from benchmark.analysis.cells import Cell, cell_of
-from benchmark.analysis.regression import Kind, compare
+from benchmark.analysis.cells import CellId, cell_of
+from benchmark.analysis.findings import Kind
+from benchmark.analysis.regression import compare
 from benchmark.storage.record import Record
 
 STD = 0.004  # of one run, as a share: 0.4 points
@@ -23,7 +26,9 @@ STD = 0.004  # of one run, as a share: 0.4 points
 
 @dataclass(frozen=True)
 class World:
-    """What is true of the nights: the accuracy of each cell, the scatter of its runs, and the drop that is planted in the new ones."""
+    """What is true of the nights: the accuracy of each cell, the scatter of its runs, and the drop
+    that is planted in the new ones.
+    """
 
     mean: np.ndarray  # (cells,)
     std: np.ndarray  # (cells,)
@@ -36,7 +41,7 @@ class World:
         seeds: range,
         environment: str,
         dropped: bool,
-        only: frozenset[Cell] | None = None,
+        only: frozenset[CellId] | None = None,
     ) -> list[Record]:
         """One record a cell and seed; ``only`` some cells of them."""
         records = []
@@ -65,7 +70,9 @@ class World:
 
 @dataclass(frozen=True)
 class Rates:
-    """Shares of nights: with a suspect, with a regression after the rerun, and with one in a cell that did drop."""
+    """Shares of nights: with a suspect, with a regression after the rerun, and with one in a cell
+    that did drop.
+    """
 
     suspect: float
     alarm: float
@@ -73,7 +80,9 @@ class Rates:
 
 
 def measure(world: World, nights: int, seeds: int, accepted: int, seed: int = 0) -> Rates:
-    """Draws ``nights`` independent pairs of an accepted history and a night after it, and judges each as the command does."""
+    """Draws ``nights`` independent pairs of an accepted history and a night after it, and judges
+    each as the command does.
+    """
     rng = np.random.default_rng(seed)
     suspect = alarm = found = 0
     everywhere = bool(world.drop.all())
@@ -147,7 +156,10 @@ def main() -> None:
         rates = measure(world, nights, given.seeds, given.accepted, given.seed)
         found = f"{100 * rates.found:.0f} %" if world.drop.any() else "-"
         rows.append([name, nights, f"{20 * rates.suspect:.2f}", f"{20 * rates.alarm:.2f}", found])
-    title = f"{given.cells} cells, {given.seeds} seeds, {given.accepted} accepted nights, std {100 * STD:g} points"
+    title = (
+        f"{given.cells} cells, {given.seeds} seeds, {given.accepted} accepted nights, std "
+        f"{100 * STD:g} points"
+    )
     print_table(
         title,
         ["world", "nights", "suspect in 20", "regression in 20", "found on the first night"],

@@ -1,8 +1,9 @@
-"""Does the same command give the same numbers? Compares two stores, each filled from empty on the same machine; trains nothing.
+"""Does the same command give the same numbers? Compares two stores, each filled from empty on the
+same machine; trains nothing.
 
-Of every key that both stores hold: an artifact's files must have the same sha256, a record the same accuracies, losses, facts
-and artifact hashes. What may differ is what time makes: dates, seconds, memory. Exits with 1 if anything else does, or if the
-stores have no key in common.
+Of every key that both stores hold: an artifact's files must have the same sha256, a record the same
+accuracies, losses, facts and artifact hashes. What may differ is what time makes: dates, seconds,
+memory. Exits with 1 if anything else does, or if the stores have no key in common.
 """
 
 from __future__ import annotations

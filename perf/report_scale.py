@@ -1,9 +1,11 @@
-"""Times loading and reporting 10,000 synthetic records: from the store to the table, the leaderboard, tables, page and figures.
+"""Times loading and reporting 10,000 synthetic records: from the store to the table, the
+leaderboard, tables, page and figures.
 
     python perf/report_scale.py [--records 10000] [--figures]
 
-The records have 20 attacks, 25 defenses and 5 seeds for each of several victims, with curves of 20 epochs. Of so many cells a report
-draws an overview. ``--figures`` also draws all of them, as ``report --figures`` does, which takes minutes and has no target.
+The records have 20 attacks, 25 defenses and 5 seeds for each of several victims, with curves of 20
+epochs. Of so many cells a report draws an overview. ``--figures`` also draws all of them, as
+``report --figures`` does, which takes minutes and has no target.
 """
 
 from __future__ import annotations
@@ -73,10 +75,11 @@ def fill(root: Path, count: int) -> None:
 
 def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
     """(step, wall seconds), in the order in which ``report --all`` takes them."""
+    from benchmark.analysis.leaderboard import Summary
     from benchmark.analysis.table import to_table
-    from benchmark.report import figures as further
     from benchmark.report import markdown_report as text
-    from benchmark.report import page, plots, tables, typeset
+    from benchmark.report import page, tables, typeset
+    from benchmark.report.figures import curves, draw, heatmap
     from benchmark.report.sections import sections
     from benchmark.storage.store import Store
 
@@ -90,16 +93,17 @@ def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
 
     records = timed("reading the records", lambda: list(Store(root).records()))
     table = timed("the long table", lambda: to_table(records))
-    groups = timed("sections and leaderboard", lambda: sections(table))
+    summary = Summary(table)
+    groups = timed("sections and leaderboard", lambda: sections(summary))
     timed(
         "Markdown and CSV",
         lambda: (
-            text.markdown(table, groups, "t", {}),
-            text.leaderboard_csv(table),
-            text.cells_csv(table),
+            text.report_markdown(summary, groups, "t", {}),
+            text.leaderboard_csv(summary),
+            text.cells_csv(summary),
         ),
     )
-    made = timed("papers' tables", lambda: tables.paper_tables(table, {}))
+    made = timed("papers' tables", lambda: tables.paper_tables(summary, {}))
     timed(
         "LaTeX, Markdown, CSV of them",
         lambda: [form(one) for one in made for form in typeset.FORMS.values()],
@@ -107,13 +111,13 @@ def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
     pictures = [
         {"heatmap": bytes(200_000), "curves": bytes(500_000)} for _ in groups
     ]  # about what they have at this size
-    timed("HTML page", lambda: page.page(table, groups, "t", {}, pictures, {}))
+    timed("HTML page", lambda: page.page(summary, groups, "t", {}, pictures, {}))
     cells = sum(len(section.rows) * len(section.columns) for section in groups)
-    timed("overview figures", lambda: further.overview(cells, groups))
+    timed("overview figures", lambda: draw.overview(cells, groups))
     if figures:
-        timed("heat maps", lambda: [plots.heatmap(section) for section in groups])
-        timed("curves", lambda: [plots.curves(section) for section in groups])
-        timed("further figures", lambda: further.figures(table, groups))
+        timed("heat maps", lambda: [heatmap.heatmap(section) for section in groups])
+        timed("curves", lambda: [curves.curves(section) for section in groups])
+        timed("further figures", lambda: draw.figures(summary, groups))
     return rows
 
 

@@ -1,10 +1,12 @@
-"""How much of a one-pixel shortcut does a purifier leave? Reads the store of a finished run with the attack `ops`.
+"""How much of a one-pixel shortcut does a purifier leave? Reads the store of a finished run with
+the attack `ops`.
 
     python perf/shortcut_left.py --results results [--attack ops]
 
-The attack paints one pixel a class. For each set made of such a poison (itself, each purified set, and D-VAE's set after stage 1)
-two figures, averaged over classes: the *contrast* at that pixel, which is how far it stands out from the pixels around it towards the
-painted colour, in levels, for images of the class less those of the others; and the *AUC* of telling the class by this one number:
+The attack paints one pixel a class. For each set made of such a poison (itself, each purified set,
+and D-VAE's set after stage 1) two figures, averaged over classes: the *contrast* at that pixel,
+which is how far it stands out from the pixels around it towards the painted colour, in levels, for
+images of the class less those of the others; and the *AUC* of telling the class by this one number:
 0.5 means that nothing is left.
 """
 
@@ -85,7 +87,9 @@ def painted(data: ImageSet) -> dict[int, Pixel]:
 
 
 def left(x: Tensor, y: Tensor, pixels: dict[int, Pixel]) -> tuple[float, float]:
-    """Contrast in levels and AUC in [0, 1], both averaged over classes, of images uint8 (N, C, H, W)."""
+    """Contrast in levels and AUC in [0, 1], both averaged over classes, of images uint8 (N, C, H,
+    W).
+    """
     contrast, auc = [], []
     for label, (row, column, colour) in pixels.items():
         patch = F.pad(x, (1, 1, 1, 1), mode="replicate")[

@@ -2,8 +2,9 @@
 
     python perf/slots.py [--images 10000] [--rounds 5] [--slots 2]
 
-Each process runs ``fit``; after a warming epoch it trains one epoch whenever it is told to. The single process and the group
-of one-thread processes take turns; who is not on turn sleeps. Nothing else should be running.
+Each process runs ``fit``; after a warming epoch it trains one epoch whenever it is told to. The
+single process and the group of one-thread processes take turns; who is not on turn sleeps. Nothing
+else should be running.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Trainer:
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(
-                f"a training process ended early with exit code {self.process.wait()}; its message stands above"
+                f"a training process ended early with exit code {self.process.wait()}; its "
+                "message stands above"
             )
         return int(line)
 
@@ -122,7 +124,8 @@ def main() -> None:
         trainer.process.wait()
     ratio = median([second / first for first, second in pairs])
     print_table(
-        f"{options.victim}, protocol {options.protocol}, {options.images:,} images a process; {machine()}",
+        f"{options.victim}, protocol {options.protocol}, {options.images:,} images a process; "
+        f"{machine()}",
         ("", "images/s", "ratio", ""),
         [
             (f"1 process, {options.slots} threads", median([first for first, _ in pairs]), 1.0, ""),

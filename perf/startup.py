@@ -1,9 +1,11 @@
-"""Times ``--help``, ``list``, ``plan`` and a run of which everything is cached, each as a fresh process.
+"""Times ``--help``, ``list``, ``plan`` and a run of which everything is cached, each as a fresh
+process.
 
     python perf/startup.py [--repeats 5] [--results FOLDER]
 
-Without ``--results`` a small grid (4 attacks, 4 defenses, few images) is run first in a temporary folder, then timed again.
-With it, the suite ``quick`` in that folder is timed; it must be finished. Nothing else should be running.
+Without ``--results`` a small grid (4 attacks, 4 defenses, few images) is run first in a temporary
+folder, then timed again. With it, the suite ``quick`` in that folder is timed; it must be finished.
+Nothing else should be running.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def timed(arguments: Sequence[str], repeats: int) -> list[float]:
         took.append(time.perf_counter() - start)
         if result.returncode:
             raise SystemExit(
-                f"run_benchmark.py {' '.join(arguments)} ended with {result.returncode}:\n{result.stderr}{result.stdout}"
+                f"run_benchmark.py {' '.join(arguments)} ended with "
+                f"{result.returncode}:\n{result.stderr}{result.stdout}"
             )
     return took
 

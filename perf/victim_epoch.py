@@ -1,10 +1,12 @@
-"""Times an epoch of ``fit`` against the bare forward + backward + step on random tensors of the same shape.
+"""Times an epoch of ``fit`` against the bare forward + backward + step on random tensors of the
+same shape.
 
     python perf/victim_epoch.py [--images 10000] [--pairs 5] [--precision auto] [--threads 1]
 
-Epochs of both kinds take turns in one process, so that a change of the processor's clock meets both. The bare step has the
-same network, optimiser, batch size, memory format and precision; it draws no batch, clips no gradient and reports nothing.
-The loader and the clipping are timed alone too, to show where a difference comes from. Nothing else should be running.
+Epochs of both kinds take turns in one process, so that a change of the processor's clock meets
+both. The bare step has the same network, optimiser, batch size, memory format and precision; it
+draws no batch, clips no gradient and reports nothing. The loader and the clipping are timed alone
+too, to show where a difference comes from. Nothing else should be running.
 """
 
 from __future__ import annotations
@@ -126,7 +128,8 @@ def main() -> None:
     clip = seconds(lambda: [nn.utils.clip_grad_norm_(weights, protocol.clip) for _ in range(steps)])
     base = median(bared)
     print_table(
-        f"{options.victim}, protocol {protocol.name}, {len(data):,} images, batch {batches.batch_size}, {precision}, "
+        f"{options.victim}, protocol {protocol.name}, {len(data):,} images, batch "
+        f"{batches.batch_size}, {precision}, "
         f"{options.threads} thread(s); {machine()}",
         ("", "s an epoch", "ms a step", "of bare", ""),
         [

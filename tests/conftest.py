@@ -18,7 +18,7 @@ from benchmark.cli import console as consoles
 from benchmark.cli.main import main
 from benchmark.contract import toy_set
 from benchmark.datasets._open import fingerprint
-from benchmark.report import figures, plots
+from benchmark.report.figures import draw
 from benchmark.storage.store import Store
 from benchmark.training import surrogate, train
 from support.command_line import Call, Result
@@ -163,8 +163,10 @@ def call(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UEBENCH_DATA", str(data_root))
     for plot in ("heatmap", "curves"):
-        monkeypatch.setattr(plots, plot, lambda section: {"png": b"-", "pdf": b"-"})
-    monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
+        monkeypatch.setattr(
+            f"benchmark.report.figures.{plot}.{plot}", lambda section: {"png": b"-", "pdf": b"-"}
+        )
+    monkeypatch.setattr(draw, "figures", lambda table, sections: ({}, []))
     for console in (consoles.console, consoles.errors):
         monkeypatch.setattr(console, "width", 300)
 

@@ -1,8 +1,11 @@
-"""What regression nights are judged by, and what they were: two files of JSON lines.
+"""Read and write what regression nights are judged by, and what they were.
 
-The *baseline* of a suite, ``results/baselines/<suite>.jsonl``, holds the accepted records, one a line and ordered by cell, so that a commit
-shows which numbers it accepts. The *history*, ``results/<suite>/history.jsonl``, gets one line a night. It feeds plots alone: what is
-found depends on the baseline and on tonight's records, and a lost history loses nothing else.
+Both are files of JSON lines.
+
+The *baseline* of a suite, ``results/baselines/<suite>.jsonl``, holds the accepted records, one a
+line and ordered by cell, so that a commit shows which numbers it accepts. The *history*,
+``results/<suite>/history.jsonl``, gets one line a night. It feeds plots alone: what is found
+depends on the baseline and on tonight's records, and a lost history loses nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.analysis.cells import Cell, cell_of, fingerprint, is_finished
+from benchmark.analysis.cells import CellId, cell_of, is_finished, numeric_environment
 from benchmark.keys import canonical_json
 from benchmark.storage.atomic import explained, publish
 from benchmark.storage.record import Record
@@ -25,7 +28,7 @@ class Night:
     """The accuracies of one night, in [0, 1], one a seed. ``date`` is that of its newest record."""
 
     date: str
-    accuracies: Mapping[Cell, tuple[float, ...]]
+    accuracies: Mapping[CellId, tuple[float, ...]]
 
 
 def read_baseline(file: Path) -> list[Record]:
@@ -44,7 +47,11 @@ def read_baseline(file: Path) -> list[Record]:
 
 
 def write_baseline(file: Path, records: Iterable[Record]) -> int:
-    """Writes the finished of the records, without what no comparison reads (facts, losses); returns how many.
+    """Writes the finished records as a baseline; returns how many there are.
+
+    Facts and losses are left out, since no comparison reads them.
+
+    Returns how many.
 
     A record that says what another says, on the same kind of machine, replaces it.
 
@@ -56,7 +63,7 @@ def write_baseline(file: Path, records: Iterable[Record]) -> int:
         if is_finished(record):
             said = [
                 record.key,
-                fingerprint(record),
+                numeric_environment(record),
                 record.test_acc,
                 record.curve,
                 dict(record.artifacts),
@@ -74,7 +81,7 @@ def write_baseline(file: Path, records: Iterable[Record]) -> int:
 def night_of(records: Iterable[Record]) -> Night:
     """The finished of tonight's records as a night."""
     done = [record for record in records if is_finished(record)]
-    accuracies: dict[Cell, tuple[float, ...]] = {}
+    accuracies: dict[CellId, tuple[float, ...]] = {}
     for record in sorted(done, key=lambda item: (cell_of(item), item.seed, item.craft_seed)):
         accuracies[cell_of(record)] = (
             *accuracies.get(cell_of(record), ()),
@@ -95,7 +102,7 @@ def read_history(file: Path) -> list[Night]:
             nights.append(
                 Night(
                     str(value["night"]),
-                    {Cell(*labels): tuple(map(float, accs)) for *labels, accs in value["cells"]},
+                    {CellId(*labels): tuple(map(float, accs)) for *labels, accs in value["cells"]},
                 )
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -142,6 +149,7 @@ def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             ) from error
         if not isinstance(value, dict):
             raise ValueError(
-                f"{file}, line {number}: a {type(value).__name__}, expected an object; restore the file, or delete the line"
+                f"{file}, line {number}: a {type(value).__name__}, expected an object; restore "
+                "the file, or delete the line"
             )
         yield number, value

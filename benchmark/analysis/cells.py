@@ -1,7 +1,7 @@
-"""The runs of a night: the cells that they belong to, what they reached, and where they were made.
+"""The runs of a night: which cells they belong to, what they reached, and where they were made.
 
-It works on records and not on the long table, whose labels depend on which other records stand in it: here the cells of two nights
-must meet.
+It works on records and not on the long table, whose labels depend on which other records stand in
+it: here the cells of two nights must meet.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from benchmark.storage.record import Record
 
 
-class Cell(NamedTuple):
+class CellId(NamedTuple):
     """The labels of one cell, as its suite writes them. Its runs differ in their seeds."""
 
     dataset: str
@@ -25,7 +25,7 @@ class Cell(NamedTuple):
 
     @property
     def group(self) -> str:
-        """What accuracies are compared within."""
+        """The labels within which accuracies are compared."""
         return " / ".join(
             [
                 self.dataset,
@@ -37,20 +37,20 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What tells cells of a group apart."""
+        """The labels that tell the cells of a group apart."""
         return f"{self.attack} + {self.defense}"
 
 
-def cell_of(record: Record) -> Cell:
+def cell_of(record: Record) -> CellId:
     """The cell that a record belongs to."""
-    return Cell(
+    return CellId(
         record.dataset, record.victim, record.protocol, record.ratio, record.attack, record.defense
     )
 
 
-def by_cell(records: Iterable[Record]) -> dict[Cell, list[Record]]:
+def by_cell(records: Iterable[Record]) -> dict[CellId, list[Record]]:
     """The records of each cell, in order of cell, seeds and date."""
-    cells: dict[Cell, list[Record]] = {}
+    cells: dict[CellId, list[Record]] = {}
     for record in records:
         cells.setdefault(cell_of(record), []).append(record)
     return {
@@ -63,8 +63,11 @@ def is_finished(run: Record) -> bool:
     return run.status == "ok" and run.test_acc is not None and math.isfinite(run.test_acc)
 
 
-def fingerprint(record: Record) -> dict[str, Any]:
-    """What may move the last bits of a number: versions, device, threads. Not the commit: that is what a night is there to test."""
+def numeric_environment(record: Record) -> dict[str, Any]:
+    """What may move the last bits of a number: versions, device, threads.
+
+    Not the commit: that is what a night is there to test.
+    """
     return {name: value for name, value in record.environment.items() if name != "git"}
 
 
@@ -72,7 +75,8 @@ def accuracy(run: Record) -> float:
     acc = run.test_acc
     if acc is None or not 0 <= acc <= 1:
         raise ValueError(
-            f"record {run.key}: test_acc is {acc}, expected a share in [0, 1]; delete the record and run the cell again"
+            f"record {run.key}: test_acc is {acc}, expected a share in [0, 1]; delete the record "
+            "and run the cell again"
         )
     return acc
 
@@ -80,7 +84,8 @@ def accuracy(run: Record) -> float:
 def accuracies(runs: Iterable[Record]) -> dict[tuple[int, int, int], float]:
     """The accuracies of a cell, by seed, craft seed and a number that tells repetitions apart.
 
-    Runs of one seed that are equal in accuracy and curve are one draw that was made twice, and count once.
+    Runs of one seed that are equal in accuracy and curve are one draw that was made twice, and
+    count once.
     """
     found: dict[tuple[int, int, int], float] = {}
     draws: dict[tuple[int, int], list[tuple[float, tuple[float, ...]]]] = {}

@@ -1,6 +1,9 @@
-"""What the columns of the long table mean, and a description of its files for those who find them elsewhere. Pure.
+"""Explain the columns of the long table, and describe its files.
 
-The description is plain JSON with the terms of Croissant (MLCommons, 2024): name, description, license, distribution, fields.
+Nothing is read or written here.
+
+The description is plain JSON with the terms of Croissant (MLCommons, 2024): name, description,
+license, distribution, fields.
 """
 
 from __future__ import annotations
@@ -24,7 +27,10 @@ MEANINGS: Mapping[str, str] = {
     "victim": "architecture of the victim",
     "protocol": "name of the victim's training settings",
     "ratio": "share of the training images that is poisoned, 0 to 1",
-    "preset": "of the attack: empty for the default, official with the quirks of released code, any for attacks that have none",
+    "preset": (
+        "of the attack: empty for the default, official with the quirks of released code, "
+        "any for attacks that have none"
+    ),
     "attack": "label of the attack; none is clean data",
     "defense": "label of the defense; none is no defense",
     "seed": "of the victim: weights and order of batches",
@@ -32,8 +38,14 @@ MEANINGS: Mapping[str, str] = {
     "needs": "what the defense has beyond the training images, comma-separated",
     "is_clean": "whether the attack is none",
     "is_undefended": "whether the defense is none",
-    "test_acc": "share of clean test images classified correctly after the last epoch, 0 to 1; empty if failed",
-    "train_acc": "share of the training images that the victim trained on, classified correctly after the last epoch, 0 to 1",
+    "test_acc": (
+        "share of clean test images classified correctly after the last epoch, 0 to 1; "
+        "empty if failed"
+    ),
+    "train_acc": (
+        "share of the training images that the victim trained on, classified correctly "
+        "after the last epoch, 0 to 1"
+    ),
     "peak_oracle": "largest test accuracy of all epochs, 0 to 1; chosen on test data, so no result",
     "curve": "test accuracy after each epoch, 0 to 1, as a JSON list",
     "seconds_poison": "wall time of poisoning",
@@ -44,20 +56,28 @@ MEANINGS: Mapping[str, str] = {
     "error": "why the cell failed",
     "dataset_spec": "the data set with its fingerprint, as JSON",
     "protocol_spec": "every training setting, as JSON",
-    "attack_spec": "the attack's name, version and every parameter, as JSON; lengths are in [0, 1] units",
+    "attack_spec": (
+        "the attack's name, version and every parameter, as JSON; lengths are in [0, 1] units"
+    ),
     "defense_spec": "the defense's name, version and every parameter, as JSON",
     "facts": "what was measured of each stage, as JSON",
     "artifacts": "sha256 of poisoned and purified images, as JSON",
     "environment": "versions, device, threads and git commit, as JSON",
     "command": "command line that computes the cell again, without its seed",
     "record": "sha256 of the whole record",
-    "superseded": "whether a newer record of the same cell and seed stands in the table; such rows do not count",
+    "superseded": (
+        "whether a newer record of the same cell and seed stands in the table; such "
+        "rows do not count"
+    ),
 }
 TYPES = {"str": "text", "float64": "float", "int64": "integer", "bool": "boolean", "object": "text"}
 
 
 def long_csv(table: pd.DataFrame) -> str:
-    """The long table as CSV: one row a record, all columns of ``MEANINGS``, empty where there is no value; floats in full."""
+    """The long table as CSV: one row a record, with all columns of ``MEANINGS``.
+
+    An empty field means that there is no value. Floats are written in full.
+    """
     return table.assign(curve=_curves(table)).to_csv(index=False, lineterminator="\n")
 
 
@@ -89,7 +109,10 @@ def describe(
     kinds = {column: TYPES[kind] for column, kind in {**COLUMNS, "superseded": "bool"}.items()}
     return {
         "name": name,
-        "description": "Accuracies of victims trained on poisoned and purified images: one row a training, written by uebench.",
+        "description": (
+            "Accuracies of victims trained on poisoned and purified images: one row a "
+            "training, written by uebench."
+        ),
         "license": license_,
         "creator": f"uebench {__version__}",
         "datePublished": dates[-1] if dates else "",

@@ -1,8 +1,13 @@
-"""A defense against a reference, from records: paired differences, intervals, a sign-flip test. Pure: nothing is read or written here.
+"""Compare two defenses from records: paired differences, intervals, a sign-flip test.
 
-Pairs share attack, victim seed and craft seed. The two victims of a pair began with the same weights and saw the images in the
-same order, so much of what differs between seeds cancels. Accuracies are in [0, 1]; differences and prices are in points
-(100 x accuracy), ours minus the reference, so that positive is better.
+Nothing is read or written here.
+
+Pure: nothing is read or written here.
+
+Pairs share attack, victim seed and craft seed. The two victims of a pair began with the same
+weights and saw the images in the same order, so much of what differs between seeds cancels.
+Accuracies are in [0, 1]; differences and prices are in points (100 x accuracy), ours minus the
+reference, so that positive is better.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from benchmark.analysis.statistics.paired import TINY, SignFlip, bca_interval, sign_flip
-from benchmark.analysis.table import GROUP, RUN, comparable, unlike
+from benchmark.analysis.table import GROUP, RUN, caveats, comparable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +44,7 @@ COVERAGE = {
 
 Outcome = Literal["win", "tie", "loss", "undecided"]
 
-Finding = Literal[
+Conclusion = Literal[
     "better", "worse", "ahead", "behind", "small", "depends", "not shown", "too little", "nothing"
 ]
 
@@ -50,7 +55,8 @@ class Contrast:
 
     Attributes:
         column: its name.
-        undefended, ours, reference: mean accuracies over the pairs, in [0, 1]; NaN where there is none.
+        undefended, ours, reference: mean accuracies over the pairs, in [0, 1]; NaN where there is
+            none.
         points: the paired differences, in points.
         difference: their mean; NaN without a pair.
         interval: 95 % BCa interval of the difference, in points, or None.
@@ -72,7 +78,9 @@ class Contrast:
 
     @property
     def outcome(self) -> Outcome:
-        """A tie is a difference below ``MARGIN``, or one whose interval covers 0. Too few pairs for an interval leave it undecided.
+        """A tie is a difference below ``MARGIN``, or one whose interval covers 0.
+
+        Too few pairs for an interval leave it undecided.
 
         Where all differences are equal there is no interval, and their value decides.
         """
@@ -86,16 +94,22 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two defenses within one group: a data set, a victim, a protocol, a poison ratio and a preset of attacks.
+    """Two defenses within one group of comparable results.
+
+    A group is a data set, a victim, a protocol, a poison ratio and a preset of attacks.
 
     Attributes:
         attacks: one contrast an attack, in alphabetical order; those without a pair too.
-        mean: over the attacks that have pairs; its ``points`` are one a seed, if every seed has every attack.
+        mean: over the attacks that have pairs; its ``points`` are one a seed, if every seed has
+            every attack.
         clean: on clean data.
-        price_ours, price_reference: undefended minus defended on clean data, in points; NaN where it is not known.
-        seconds_ours, seconds_reference: wall seconds to purify and train, mean over the pairs; NaN where not recorded.
+        price_ours, price_reference: undefended minus defended on clean data, in points; NaN where
+            it is not known.
+        seconds_ours, seconds_reference: wall seconds to purify and train, mean over the pairs; NaN
+            where not recorded.
         by_pair: the sign-flip test of ``mean.difference``, each pair for itself.
-        by_seed: the same with all pairs of a victim seed flipped together, since attacks of one seed may share its luck.
+        by_seed: the same with all pairs of a victim seed flipped together, since attacks of one
+            seed may share its luck.
         seeds, craft_seeds: how many different ones the pairs have.
         notes: what else a reader must know, as sentences.
     """
@@ -145,12 +159,15 @@ class Comparison:
         ]
 
     @property
-    def finding(self) -> Finding:
-        """What the records show. A difference counts as shown if every test that can be decided has p < ``ALPHA``.
+    def conclusion(self) -> Conclusion:
+        """What the records show.
 
-        ``small`` is one that is shown but below ``MARGIN``; ``depends``, one that is not, with wins and losses. ``better`` and
-        ``worse`` take enough seeds for the test of whole ones. With fewer, the test takes the pairs of a seed as independent, and
-        calls equal defenses different far too often where they are not (docs/compare.md): then it is only ``ahead`` or ``behind``.
+        A difference counts as shown if every test that can be decided has p < ``ALPHA``.
+
+        ``small`` is one that is shown but below ``MARGIN``; ``depends``, one that is not, with wins
+        and losses. ``better`` and ``worse`` take enough seeds for the test of whole ones. With
+        fewer, the test takes the pairs of a seed as independent, and calls equal defenses different
+        far too often where they are not (docs/compare.md): then it is only ``ahead`` or ``behind``.
         """
         if not self.compared:
             return "nothing"
@@ -168,7 +185,12 @@ class Comparison:
 
 
 def comparisons(table: pd.DataFrame, ours: str, reference: str) -> list[Comparison]:
-    """One comparison a group of the long table (``results.to_table``); ``ours`` and ``reference`` are labels of its defenses."""
+    """Compares two defenses in each group of the long table (``table.to_table``).
+
+    ``ours`` and ``reference`` are labels of its defenses.
+
+    ``ours`` and ``reference`` are labels of its defenses.
+    """
     return [_compare(part, ours, reference) for _, part in comparable(table).groupby(GROUP)]
 
 
@@ -231,7 +253,10 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
 def _side_by_side(
     part: pd.DataFrame, values: pd.Series[float], ours: str, reference: str
 ) -> pd.DataFrame:
-    """``values`` by (attack, seed, craft seed) in columns ``ours``, ``reference``, ``undefended``, and their difference ``points``."""
+    """The ``values`` of both defenses by (attack, seed, craft seed).
+
+    Columns: ``ours``, ``reference``, ``undefended``, and the difference ``points``.
+    """
     wide = part.assign(value=values).set_index(["attack", *RUN, "defense"])["value"].unstack()
     undefended = min(part.loc[part["is_undefended"], "defense"], default="")
     wide = wide.reindex(columns=[ours, reference, undefended]).set_axis(
@@ -263,7 +288,10 @@ def _seeds(pairs: pd.DataFrame) -> int:
 
 
 def _mean(attacks: Sequence[Contrast], pairs: pd.DataFrame) -> Contrast:
-    """The mean over the attacks that have pairs. A seed that lacks one of them would change what is averaged, so then no seed counts."""
+    """The mean over the attacks that have pairs.
+
+    A seed that lacks one of them would change what is averaged, so then no seed counts.
+    """
     known = [contrast for contrast in attacks if contrast.points]
 
     def average(name: str) -> float:
@@ -298,7 +326,10 @@ def _interval(points: Sequence[float]) -> tuple[tuple[float, float] | None, str]
 
 
 def _lacking(part: pd.DataFrame, attack: str, *defenses: str) -> str:
-    """Which of the defenses have no result for this attack, and whether they failed or were not run; empty if all have one."""
+    """Says which of the defenses have no result for this attack, and why.
+
+    Empty if all have one.
+    """
     found = []
     for defense in defenses:
         status = part.loc[(part["attack"] == attack) & (part["defense"] == defense), "status"]
@@ -314,10 +345,11 @@ def _notes(rows: pd.DataFrame, attacks: Sequence[Contrast]) -> list[str]:
         seeds = len(rows.loc[rows["attack"] == contrast.column, RUN].drop_duplicates())
         if contrast.apart or 0 < len(contrast.points) < seeds:
             notes.append(
-                f"On {contrast.column}, {len(contrast.points)} of {seeds} seeds have a result of both defenses."
+                f"On {contrast.column}, {len(contrast.points)} of {seeds} seeds have a result of "
+                "both defenses."
             )
     for defense, needs in rows.groupby("defense")["needs"].first().items():
         if needs:
             notes.append(f"{defense} needs {needs}.")
-    notes += unlike(rows)
+    notes += caveats(rows)
     return notes

@@ -1,4 +1,7 @@
-"""Published accuracies beside measured ones of the same methods: the difference, what was done differently, and the order of defenses.
+"""Pair published accuracies with measured ones of the same methods.
+
+The module finds the difference, what was done differently, and whether both order the defenses
+alike.
 
 Pure. A published and a measured number are never averaged.
 """
@@ -11,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmark.analysis.leaderboard import grid
+from benchmark.analysis.leaderboard import Summary
 from benchmark.analysis.naming import shown_value
-from benchmark.analysis.published import ATTACKS, DEFENSES, Published
+from benchmark.analysis.published import Published
 from benchmark.analysis.statistics.ranks import Tau, tau_over, tau_within
-from benchmark.analysis.table import GROUP, comparable
+from benchmark.analysis.table import GROUP
 from benchmark.catalogue.registry import Card
 from benchmark.catalogue.spec import Spec, did_you_mean, parse_spec, parse_value
 
@@ -32,7 +35,8 @@ class Pair:
     Attributes:
         attack, defense: our labels.
         mean, std, n, failed: measured, as in ``results.grid``.
-        differs: in what the two were made differently, for example ``victim``; told in ``Beside.differences``.
+        differs: in what the two were made differently, for example ``victim``; told in
+            ``Counterparts.differences``.
     """
 
     attack: str
@@ -46,14 +50,16 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """One source beside one group of measured cells.
+class Counterparts:
+    """The pairs of one source and one group of measured cells.
 
     Attributes:
         dataset, victim, protocol, ratio, preset: ours.
-        pairs: clean data and the undefended victim first; a measured cell stands as often as the source prints it.
+        pairs: clean data and the undefended victim first; a measured cell stands as often as the
+            source prints it.
         differences: what the pairs' ``differs`` means, a sentence each.
-        within, over: agreement of the defenses' order, without clean data and without the undefended victim.
+        within, over: agreement of the defenses' order, without clean data and without the
+            undefended victim.
     """
 
     source: str
@@ -68,20 +74,22 @@ class Beside:
     over: Tau
 
 
-def beside(
-    table: pd.DataFrame, published: Iterable[Published], wanted: str, cards: Cards | None = None
-) -> list[Beside]:
-    """A source beside each group of the long table whose data set it has.
+def find_counterparts(
+    summary: Summary, published: Iterable[Published], wanted: str, cards: Cards | None = None
+) -> list[Counterparts]:
+    """Pairs a source with each group of the long table whose data set it has.
 
-    Of the source's victims and poison ratios one is taken: ours if it has them, else that with the most numbers. Nothing is averaged: a
-    number that it prints twice, in two tables, makes two pairs.
+    Of the source's victims and poison ratios one is taken: ours if it has them, else that with the
+    most numbers. Nothing is averaged: a number that it prints twice, in two tables, makes two
+    pairs.
 
     Args:
-        table: what ``results.to_table`` returns.
+        summary: of the long table.
         published: what ``load_published`` returns.
-        wanted: a source, such as ``bridgepure2025``; or ``bridgepure2025[dataset=cifar10]``, which takes its numbers for that data
-            set, whatever ours is called.
-        cards: of our methods, whose defaults are the published settings; without them other settings are not told.
+        wanted: a source, such as ``bridgepure2025``; or ``bridgepure2025[dataset=cifar10]``, which
+            takes its numbers for that data set, whatever ours is called.
+        cards: of our methods, whose defaults are the published settings; without them other
+            settings are not told.
 
     Raises:
         ValueError: for an unknown source or data set, or if nothing of it was measured.
@@ -95,30 +103,33 @@ def beside(
     datasets = sorted({row.dataset for row in rows})
     if set(spec.params) - {"dataset"}:
         raise ValueError(
-            f'cannot read "{wanted}"; expected {spec.name}, or {spec.name}[dataset=NAME] with one of {", ".join(datasets)}'
+            f'cannot read "{wanted}"; expected {spec.name}, or {spec.name}[dataset=NAME] with one '
+            f"of {', '.join(datasets)}"
         )
     given = spec.params.get("dataset")
     if given is not None and given not in datasets:
         raise ValueError(
             f'{spec.name} has no data set "{given}"{did_you_mean(str(given), datasets)}'
         )
-    cells = dict(iter(grid(table).groupby(GROUP)))
+    cells = dict(iter(summary.cells.groupby(GROUP)))
     groups = [
-        _Group(cells[where], runs, cards or {}) for where, runs in comparable(table).groupby(GROUP)
+        _Group(cells[where], runs, cards or {}) for where, runs in summary.runs.groupby(GROUP)
     ]
     found = [
-        _beside(spec.name, group, group.chosen(rows, str(given or group.spec["name"])))
+        _counterparts_of(spec.name, group, group.chosen(rows, str(given or group.spec["name"])))
         for group in groups
     ]
     if not any(one.pairs for one in found):
         raise ValueError(
-            f"nothing here has a counterpart in {spec.name}, which has the data sets {', '.join(datasets)} and the attacks "
-            f"{', '.join(sorted({row.attack for row in rows}))}; {spec.name}[dataset=NAME] takes one of them for a data set of another name"
+            f"nothing here has a counterpart in {spec.name}, which has the data sets "
+            f"{', '.join(datasets)} and the attacks "
+            f"{', '.join(sorted({row.attack for row in rows}))}; {spec.name}[dataset=NAME] takes "
+            "one of them for a data set of another name"
         )
     return [one for one in found if one.pairs]
 
 
-def _beside(source: str, group: _Group, rows: Sequence[Published]) -> Beside:
+def _counterparts_of(source: str, group: _Group, rows: Sequence[Published]) -> Counterparts:
     pairs = group.pairs(rows)
     ours: dict[tuple[str, str], float] = {}
     theirs: dict[tuple[str, str], float] = {}
@@ -133,7 +144,7 @@ def _beside(source: str, group: _Group, rows: Sequence[Published]) -> Beside:
             )  # of several tables the source's first
     taus = tau_within(ours, theirs), tau_over(ours, theirs)
     where = group.dataset, group.victim, group.protocol, group.ratio, group.preset
-    return Beside(source, *where, pairs, group.differences(pairs), *taus)
+    return Counterparts(source, *where, pairs, group.differences(pairs), *taus)
 
 
 class _Group:
@@ -160,7 +171,7 @@ class _Group:
         self.settings = json.loads(runs["protocol_spec"].iloc[0])
 
     def chosen(self, rows: Iterable[Published], dataset: str) -> list[Published]:
-        """The rows of one data set, one victim and one poison ratio, and those of clean data with them."""
+        """The rows of one data set, one victim and one poison ratio, with those of clean data."""
         rows = [row for row in rows if row.dataset == dataset]
         counts: dict[tuple[str, float], int] = {}
         for row in rows:
@@ -174,8 +185,6 @@ class _Group:
 
     def pairs(self, rows: Sequence[Published]) -> tuple[Pair, ...]:
         """Each measured cell with each of ``rows`` that is of the same methods."""
-        attacks = {label: _names(spec, ATTACKS) for label, spec in self.attacks.items()}
-        defenses = {label: _names(spec, DEFENSES) for label, spec in self.defenses.items()}
         columns = (
             self.cells[name].tolist()
             for name in ("attack", "defense", "mean", "std", "n", "failed")
@@ -184,7 +193,8 @@ class _Group:
             Pair(attack, defense, row, mean, std, n, failed, self._differs(row, attack, defense))
             for attack, defense, mean, std, n, failed in zip(*columns, strict=True)
             for row in rows
-            if row.attack in attacks[attack] and row.defense in defenses[defense]
+            if _stands_for(row.our_attack, self.attacks[attack])
+            and _stands_for(row.our_defense, self.defenses[defense])
         )
 
     def _differs(self, row: Published, attack: str, defense: str) -> tuple[str, ...]:
@@ -210,20 +220,12 @@ class _Group:
 
     def _of_attack(self, row: Published, attack: str) -> str:
         told = {"eps"} if _length(row.budget) is not None else set()  # by ``_budget``
-        return _unlike(
-            self.attacks[attack],
-            parse_spec(ATTACKS[row.attack]),
-            self.cards.get("attack", {}),
-            told,
-        )
+        cards = self.cards.get("attack", {})
+        return _other_settings(self.attacks[attack], row.our_attack, cards, told)
 
     def _of_defense(self, row: Published, defense: str) -> str:
-        return _unlike(
-            self.defenses[defense],
-            parse_spec(DEFENSES[row.defense]),
-            self.cards.get("defense", {}),
-            set(),
-        )
+        cards = self.cards.get("defense", {})
+        return _other_settings(self.defenses[defense], row.our_defense, cards, set())
 
     def differences(self, pairs: Sequence[Pair]) -> tuple[str, ...]:
         """Every difference that a pair names, in words."""
@@ -233,7 +235,8 @@ class _Group:
         def say(name: str, theirs: Iterable[object], ours: object) -> None:
             if name in named:
                 said.append(
-                    f"{name}: published {' and '.join(dict.fromkeys(map(str, theirs)))}, ours {ours}"
+                    f"{name}: published {' and '.join(dict.fromkeys(map(str, theirs)))}, ours "
+                    f"{ours}"
                 )
 
         per_class = self.spec.get("train_per_class")
@@ -265,26 +268,29 @@ def _victim(row: Published) -> str:
     return (row.victim or "not printed") + (f" ({'; '.join(noted)})" if noted else "")
 
 
-def _names(spec: Mapping[str, Any], names: Mapping[str, str]) -> set[str]:
-    """What papers call the recorded method."""
-    return {name for name, text in names.items() if _is(spec, parse_spec(text))}
+def _stands_for(wanted: Spec | None, spec: Mapping[str, Any] | None) -> bool:
+    """Is the recorded method ``spec`` the one that ``wanted`` names, with the parameters it names?
 
-
-def _is(spec: Mapping[str, Any] | None, wanted: Spec | None) -> bool:
-    """Is the recorded method ``wanted``? Parameters that ``wanted`` does not name may have any value."""
+    Parameters that ``wanted`` does not name may have any value.
+    """
     if spec is None or wanted is None:
         return spec is None and wanted is None
     params = spec.get("params", {})
     same = all(
         name in params and _equal(params[name], value) for name, value in wanted.params.items()
     )
-    return same and spec.get("name") == wanted.name and _is(spec.get("then"), wanted.then)
+    return same and spec.get("name") == wanted.name and _stands_for(wanted.then, spec.get("then"))
 
 
-def _unlike(
-    spec: Mapping[str, Any], wanted: Spec, cards: Mapping[str, Card], told: set[str]
+def _other_settings(
+    spec: Mapping[str, Any], wanted: Spec | None, cards: Mapping[str, Card], told: set[str]
 ) -> str:
-    """The settings that are neither the method's own nor those of ``wanted``, as ``epochs=6 (default 60)``."""
+    """The settings that are neither the method's own nor ``wanted``, as ``epochs=6 (default 60)``.
+
+    Settings in ``told`` are left out.
+    """
+    if wanted is None:
+        return ""
     card, params = cards.get(spec["name"]), spec.get("params", {})
     defaults = card.defaults(params) if card else {}
     found = [
@@ -294,7 +300,7 @@ def _unlike(
         and name not in told | set(wanted.params)
         and not _equal(value, defaults[name])
     ]
-    after = _unlike(spec["then"], wanted.then, cards, told) if wanted.then else ""
+    after = _other_settings(spec["then"], wanted.then, cards, told) if wanted.then else ""
     return ", ".join([*found, *([after] if after else [])])
 
 

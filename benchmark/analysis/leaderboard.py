@@ -3,24 +3,60 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from benchmark.analysis.table import CELL, GROUP, RUN, _once, comparable, draws
+from benchmark.analysis.table import CELL, GROUP, RUN, comparable, draws
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@_once
-def grid(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell: (dataset, victim, protocol, ratio, preset, attack, defense), aggregated over seeds.
+class Summary:
+    """A long table and what is computed from it: each once, when it is first asked for.
 
-    Columns beside these: ``is_clean``, ``is_undefended``, ``needs``; ``mean``, ``std`` (ddof=1; NaN for one seed), ``n`` (seeds
-    that finished, see ``draws``), ``failed`` (seeds that did not), ``peak_oracle``, ``seconds_purify``, ``seconds_train`` (means).
+    The frames are shared by all who ask: copy one before changing it.
 
-    Clean data have no poison ratio and no preset: their cells appear at each at which the same victim faces attacks.
+    Attributes:
+        table: what ``to_table`` returns.
     """
-    cells = draws(comparable(table)).groupby(CELL, sort=True).agg(
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.table = table
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """The rows that count, as ``comparable`` returns them."""
+        return comparable(self.table)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """One row a cell, as ``grid`` returns them."""
+        return _grid(self.runs)
+
+    @cached_property
+    def board(self) -> pd.DataFrame:
+        """One row a defense, as ``leaderboard`` returns them."""
+        return _leaderboard(self.runs, self.cells)
+
+
+def grid(table: pd.DataFrame) -> pd.DataFrame:
+    """Aggregates the long table to one row a cell, over its seeds.
+
+    A cell is (dataset, victim, protocol, ratio, preset, attack, defense).
+
+    Columns beside these: ``is_clean``, ``is_undefended``, ``needs``; ``mean``, ``std`` (ddof=1; NaN
+    for one seed), ``n`` (seeds that finished, see ``draws``), ``failed`` (seeds that did not),
+    ``peak_oracle``, ``seconds_purify``, ``seconds_train`` (means).
+
+    Clean data have no poison ratio and no preset: their cells appear at each at which the same
+    victim faces attacks.
+    """
+    return Summary(table).cells
+
+
+def _grid(runs: pd.DataFrame) -> pd.DataFrame:
+    cells = draws(runs).groupby(CELL, sort=True).agg(
         is_clean=("is_clean", "first"),
         is_undefended=("is_undefended", "first"),
         needs=("needs", "first"),
@@ -36,38 +72,46 @@ def grid(table: pd.DataFrame) -> pd.DataFrame:
     return cells.reset_index()
 
 
-@_once
 def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a defense in each group (dataset, victim, protocol, ratio, preset), best first.
+    """Ranks the defenses of each group (dataset, victim, protocol, ratio, preset), best first.
 
-    Columns: the group; ``with_needs`` (defenses with privileges are ranked in a list of their own); ``rank`` (Int64, NA for
-    none); ``defense``; ``is_undefended``; ``mean``, ``std``, ``n``: accuracy averaged over attacks, then over seeds; ``worst``,
-    ``worst_attack``; ``clean``: accuracy on clean data; ``price_points``: clean undefended minus clean, in points; ``cost``:
-    purify and train seconds, mean over attacks, per those of undefended training on the same attacks and seeds; ``covered`` of ``attacks``
-    attacks; ``missing``: what it lacks, as ``em (failed), ops (absent)``; ``needs``.
+    Columns: the group; ``with_needs`` (defenses with privileges are ranked in a list of their own);
+    ``rank`` (Int64, NA for none); ``defense``; ``is_undefended``; ``mean``, ``std``, ``n``:
+    accuracy averaged over attacks, then over seeds; ``worst``, ``worst_attack``; ``clean``:
+    accuracy on clean data; ``price_points``: clean undefended minus clean, in points; ``cost``:
+    purify and train seconds, mean over attacks, per those of undefended training on the same
+    attacks and seeds; ``covered`` of ``attacks`` attacks; ``missing``: what it lacks, as ``em
+    (failed), ops (absent)``; ``needs``.
 
-    A row that lacks a column, clean data included where the group has them, gets no rank. A row that lacks an attack has
-    neither mean nor worst attack, since these could not be compared. ``std`` is over the seeds that cover every attack and
-    ``n`` counts these. The undefended row is a reference and is not ranked.
+    A row that lacks a column, clean data included where the group has them, gets no rank. A row
+    that lacks an attack has neither mean nor worst attack, since these could not be compared.
+    ``std`` is over the seeds that cover every attack and ``n`` counts these. The undefended row is
+    a reference and is not ranked.
     """
+    return Summary(table).board
+
+
+def _leaderboard(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
-    if table.empty:
+    if runs.empty:
         return pd.DataFrame(columns=[*GROUP, *_BOARD])
-    runs, boards = dict(iter(comparable(table).groupby(GROUP))), []
-    for group, cells in grid(table).groupby(GROUP):
-        board = _board(cells, runs[group])
+    runs_of, boards = dict(iter(runs.groupby(GROUP))), []
+    for group, part in cells.groupby(GROUP):
+        board = _board(part, runs_of[group])
         for column in GROUP:
-            board[column] = cells[column].iloc[0]
+            board[column] = part[column].iloc[0]
         boards.append(board[[*GROUP, *_BOARD]])
     return pd.concat(boards, ignore_index=True)
 
 
 def over_attacks(runs: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy averaged over the attacks of ``runs`` (rows of ``comparable``), for each group and defense (the index).
+    """Averages accuracy over the attacks of ``runs``, for each group and defense (the index).
 
-    Columns: ``mean`` of the means over seeds, NaN where an attack of the group is lacking; ``std`` over the seeds that cover
-    every attack; ``n``, how many these are.
+    ``runs`` are rows of ``comparable``.
+
+    Columns: ``mean`` of the means over seeds, NaN where an attack of the group is lacking; ``std``
+    over the seeds that cover every attack; ``n``, how many these are.
     """
     import pandas as pd
 
@@ -157,7 +201,10 @@ def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _price(clean: pd.DataFrame) -> pd.Series[float]:
-    """Accuracy on clean data of the undefended victim minus that of each defense, over their common seeds; over all if there are none."""
+    """The accuracy on clean data that each defense costs: undefended minus defended.
+
+    It is the mean over their common seeds; over all seeds if they have none in common.
+    """
     one = clean[clean["is_undefended"]].groupby(RUN)["test_acc"].mean()
     paired = clean.join(one.rename("one"), on=RUN)
     rough = one.mean() - clean.groupby("defense")["test_acc"].mean()
@@ -167,9 +214,10 @@ def _price(clean: pd.DataFrame) -> pd.Series[float]:
 def _cost(faced: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[float]:
     """Purify and train seconds a defense, mean over attacks, per those of the undefended victim.
 
-    Both means are over the attacks and seeds that have seconds of both, so that the undefended row is 1 and a defense that was
-    not run on the slow attacks, or on the slow machine, does not look cheap. A defense without such a pair is divided by the mean of all
-    undefended trainings there are, clean data included: a rough unit is better than no cost.
+    Both means are over the attacks and seeds that have seconds of both, so that the undefended row
+    is 1 and a defense that was not run on the slow attacks, or on the slow machine, does not look
+    cheap. A defense without such a pair is divided by the mean of all undefended trainings there
+    are, clean data included: a rough unit is better than no cost.
     """
     seconds = runs["seconds_purify"].fillna(0) + runs["seconds_train"]
     undefended = runs.assign(one=seconds)[runs["is_undefended"]]

@@ -1,4 +1,7 @@
-"""What people read in tables: the labels of recorded methods, the settings that tell them apart, and how a setting is written. Pure."""
+"""Write recorded methods and settings as people read them in tables.
+
+Nothing is read or written here.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,11 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
 
 
 def as_json(value: Mapping[str, Any]) -> str:
-    """Sorted, on one line. Facts may hold infinities, such as the PSNR of unchanged images, so this is not ``canonical_json``."""
+    """Sorted JSON on one line.
+
+    Facts may hold infinities, such as the PSNR of unchanged images, so this is not
+    ``canonical_json``.
+    """
     return _ENCODER.encode(dict(value))
 
 
@@ -29,7 +36,10 @@ def parts_of(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def one_label(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]:
-    """The labels, with the shortest one wherever several stand for the same spec. An empty spec says nothing and joins nothing."""
+    """The labels, with the shortest one wherever several stand for the same spec.
+
+    An empty spec says nothing and joins nothing.
+    """
     pairs, shortest = list(zip(labels.tolist(), specs.tolist(), strict=True)), dict[str, str]()
     for label, spec in sorted(set(pairs), key=lambda pair: (len(pair[0]), pair[0])):
         shortest.setdefault(spec, label)
@@ -42,7 +52,8 @@ def told_apart(
 ) -> pd.Series[str]:
     """The labels, with the settings added that differ among the specs of one label.
 
-    With ``alike`` (label, spec -> text) they are those that differ among all specs of one text, less what a label says already.
+    With ``alike`` (label, spec -> text) they are those that differ among all specs of one text,
+    less what a label says already.
     """
     pairs, groups = (
         list(zip(labels.tolist(), specs.tolist(), strict=True)),
@@ -73,7 +84,11 @@ def told_apart(
 
 
 def _said(label: str) -> set[str]:
-    """The parameters that a label names, those of the second method of a chain as ``then.eps``, of the third as ``then.then.eps``."""
+    """The parameters that a label names.
+
+    Those of the second method of a chain are named as ``then.eps``, of the third as
+    ``then.then.eps``.
+    """
     try:
         parts = parse_spec(label).parts()
     except ValueError:  # a label that is no spec names none
@@ -82,7 +97,12 @@ def _said(label: str) -> set[str]:
 
 
 def _of_part(name: str, spec: str) -> str:
-    """``then.eps`` as people read it: under the name of that method of the chain, ``ops.eps``; of a method alone, ``eps``."""
+    """A parameter of a chain under the name of its method: ``then.eps`` as ``ops.eps``.
+
+    Of a method alone it is ``eps``.
+
+    Of a method alone, ``eps``.
+    """
     parts = [str(part.get("name", "")) for part in parts_of(json.loads(spec))]
     depth = name.count("then.")
     return (
@@ -98,7 +118,10 @@ def methods_of(label: str, spec: str) -> str:
 
 
 def shown_value(value: object) -> str:
-    """A setting as people write it: ``8/255`` or ``0.8/255`` where the number is just that and has many digits."""
+    """A setting as people write it.
+
+    That is ``8/255`` or ``0.8/255`` where the number is just that and has many digits.
+    """
     levels = (
         round(255 * value, 1)
         if isinstance(value, float) and math.isfinite(value) and len(str(value)) > 8

@@ -1,4 +1,7 @@
-"""Accuracies that papers print, from ``results/published.csv``, and what the papers' methods are called here."""
+"""Read the accuracies that papers print, and what the papers' methods are called here.
+
+Both are data files under ``results/``: ``published.csv`` and ``published_names.yaml``.
+"""
 
 from __future__ import annotations
 
@@ -7,53 +10,21 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from benchmark.catalogue.registry import ROOT
+import yaml
 
-FILE = ROOT / "results" / "published.csv"
+from benchmark.catalogue.registry import ROOT
+from benchmark.catalogue.spec import Spec, parse_spec
+
+FOLDER = ROOT / "results"
+FILE = FOLDER / "published.csv"
+NAMES_FILE = FOLDER / "published_names.yaml"
 COLUMNS = (
     *("source_key", "dataset", "victim", "attack", "norm", "budget", "poison_ratio"),
     *("defense", "accuracy_mean", "accuracy_std", "epochs", "notes"),
 )
-
-# What the papers' methods are here. The parameters say which setting is meant, also where it is the default; all others may differ
-# and are told as differences. What is not listed has no counterpart: ``jpeg`` is of a quality that is not printed.
-ATTACKS: Mapping[str, str] = {
-    "none": "none",
-    "em": "em[granularity=sample]",
-    "em_classwise": "em[granularity=class]",
-    "rem": "rem",
-    "sem": "sem",
-    "tap": "tap[targeted=true]",
-    "sep": "sep",
-    "lsp": "lsp",
-    "ar": "ar",
-    "ops": "ops[pixels=1]",
-    "ops_2px": "ops[pixels=2]",
-    "ops_3px": "ops[pixels=3]",
-    "ops_4px": "ops[pixels=4]",
-    "em_ops": "em[granularity=sample]+ops[pixels=1]",
-    "ntga": "ntga",
-    "hypo": "hypo",
-    "cuda": "cuda",
-}
-DEFENSES: Mapping[str, str] = {
-    "none": "none",
-    "dvae": "dvae",
-    "grayscale": "grayscale[test=false]",
-    "iss_gray": "grayscale[test=false]",
-    "jpeg10": "jpeg[quality=10,test=false]",
-    "iss_jpeg": "jpeg[quality=10,test=false]",
-    "bdr2": "bdr[bits=2,test=false]",
-    "gaussian": "blur[sigma=0.1,test=false]",
-    "at": "at[norm=linf,eps=8/255]",
-    **{f"at_linf{level}": f"at[norm=linf,eps={level}/255]" for level in (2, 4, 6, 14, 16)},
-    **{
-        f"at_l2_{eps}": f"at[norm=l2,eps={eps},start=uniform]"  # start: see ``later`` of ``at``
-        for eps in ("0.25", "0.5", "0.75")
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +35,10 @@ class Published:
         ratio: share of the training set that is poisoned; 0 for clean data.
         mean, std: shares in [0, 1]; ``std`` is NaN where none is printed.
         epochs: of the victim's training; None where they are not printed.
-        budget: as printed, in [0, 1] pixel units (``8/255``) or pixels (``1px``); empty where it is not.
+        budget: as printed, in [0, 1] pixel units (``8/255``) or pixels (``1px``); empty where it
+            is not.
+        our_attack, our_defense: the method of this project that is meant, with the parameters that
+            the paper fixes; None where there is none.
     """
 
     source: str
@@ -79,37 +53,88 @@ class Published:
     std: float
     epochs: int | None
     notes: str
+    our_attack: Spec | None
+    our_defense: Spec | None
+
+
+@dataclass(frozen=True)
+class PublishedNames:
+    """What the identifiers of ``published.csv`` stand for here: identifier -> method."""
+
+    attacks: Mapping[str, Spec]
+    defenses: Mapping[str, Spec]
 
 
 def load_published(file: Path = FILE) -> tuple[Published, ...]:
-    """All printed accuracies, in the order of the file, in which a source's main table comes first.
+    """All printed accuracies, in the order of the file: the main table of a source comes first.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: for a wrong header, or a value out of its range; the message names the line.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{file} does not exist; it comes with the source code of uebench, not with an installed package"
-        ) from error
-    lines = csv.reader(text.splitlines())
+    names = load_names()
+    lines = csv.reader(_text(file).splitlines())
     header = tuple(next(lines, []))
     if header != COLUMNS:
         raise ValueError(
-            f"{file}: the columns are {', '.join(header) or '(none)'}; expected {', '.join(COLUMNS)}"
+            f"{file}: the columns are {', '.join(header) or '(none)'}; "
+            f"expected {', '.join(COLUMNS)}"
         )
     found = []
     for values in lines:
         try:
-            found.append(_read(values))
+            found.append(_read(values, names))
         except ValueError as error:
             raise ValueError(f"{file}, line {lines.line_num}: {error}") from error
     return tuple(found)
 
 
-def _read(values: Sequence[str]) -> Published:
+@cache
+def load_names(file: Path = NAMES_FILE) -> PublishedNames:
+    """What the identifiers of ``published.csv`` stand for here.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not YAML, or an entry is not a method; the message names it.
+    """
+    try:
+        content = yaml.safe_load(_text(file))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not YAML: {error}") from error
+    kinds = ("attacks", "defenses")
+    if not isinstance(content, dict) or set(content) != set(kinds):
+        raise ValueError(f"{file}: expected the two mappings {' and '.join(kinds)}, and no others")
+    return PublishedNames(*(_specs(content[kind], f"{file}, {kind}") for kind in kinds))
+
+
+def _specs(names: object, where: str) -> dict[str, Spec]:
+    if not isinstance(names, dict):
+        raise ValueError(f"{where}: {names!r}, expected a mapping of identifiers to methods")
+    specs = {}
+    for name, text in names.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise ValueError(
+                f"{where}: {name!r} stands for {text!r}, expected an identifier and a method as "
+                "texts, such as em: em[granularity=sample]"
+            )
+        try:
+            specs[name] = parse_spec(text)
+        except ValueError as error:
+            raise ValueError(f"{where}, {name}: {error}") from error
+    return specs
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{file} does not exist; it comes with the source code of uebench, not with an "
+            "installed package"
+        ) from error
+
+
+def _read(values: Sequence[str], names: PublishedNames) -> Published:
     if len(values) != len(COLUMNS):
         raise ValueError(f"{len(values)} values, expected {len(COLUMNS)}")
     row = dict(zip(COLUMNS, values, strict=True))
@@ -121,7 +146,8 @@ def _read(values: Sequence[str]) -> Published:
     ratio = _number(row, "poison_ratio", 1)
     if (ratio == 0) != (row["attack"] == "none"):
         raise ValueError(
-            f"attack {row['attack']} with poison_ratio {ratio:g}; expected ratio 0 for none and only for it"
+            f"attack {row['attack']} with poison_ratio {ratio:g}; "
+            "expected ratio 0 for none and only for it"
         )
     if not re.fullmatch(r"|[1-9][0-9]*", row["epochs"]):
         raise ValueError(f'epochs is "{row["epochs"]}", expected a positive number or nothing')
@@ -138,6 +164,8 @@ def _read(values: Sequence[str]) -> Published:
         _number(row, "accuracy_std", 100) / 100 if row["accuracy_std"] else math.nan,
         int(row["epochs"]) if row["epochs"] else None,
         row["notes"],
+        names.attacks.get(row["attack"]),
+        names.defenses.get(row["defense"]),
     )
 
 

@@ -1,23 +1,31 @@
-"""Tonight's records against the accepted ones: what drifted, regressed, failed, is missing or new. Pure: nothing is read or run here.
+"""Compare a night's records with the accepted ones, and find what changed.
 
-Two lanes. A run that has a *twin*, an accepted run of the same seed made on a CPU in the same environment, must equal it to the last
-bit: anything else is ``drift``. A cell with a run that has none is compared by statistics (``shifts``), in three steps: each cell by
-itself, with control of false discoveries over cells; all cells together, for a drop that is small but common; and, before either is
-called a regression, a rerun with other victim seeds.
+Nothing is read or run here.
+
+Pure: nothing is read or run here.
+
+Two lanes. A run that has a *twin*, an accepted run of the same seed made on a CPU in the same
+environment, must equal it to the last bit: anything else is ``drift``. A cell with a run that has
+none is compared by statistics (``shifts``), in three steps: each cell by itself, with control of
+false discoveries over cells; all cells together, for a drop that is small but common; and, before
+either is called a regression, a rerun with other victim seeds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from statistics import fmean, median
-from typing import Any
 
-from benchmark.analysis.cells import Cell, accuracies, accuracy, by_cell, fingerprint, is_finished
-from benchmark.analysis.changed_code import changed_files
-from benchmark.analysis.naming import flat
+from benchmark.analysis.cells import (
+    CellId,
+    accuracies,
+    by_cell,
+    is_finished,
+    numeric_environment,
+)
+from benchmark.analysis.drift import changed_settings, drift, percent, points, twin
+from benchmark.analysis.findings import Change, Finding, Kind, Verdict
 from benchmark.analysis.statistics.shifts import Shift, adjusted, common_shift, shift, spreads
 from benchmark.storage.record import Record
 
@@ -29,93 +37,7 @@ OUTLIER = 4.0  # and how many robust standard deviations from what all cells do
 MIN_SECONDS = 5.0  # of a run; below, start-up and chance decide
 
 
-class Kind(StrEnum):
-    """What can be found. ``suspect`` is a drop that no rerun has confirmed or refuted yet."""
-
-    drift = "drift"
-    regression = "regression"
-    suspect = "suspect"
-    missing = "missing"
-    failed = "failed"
-    stale = "stale"
-    untested = "untested"
-    not_confirmed = "not confirmed"
-    improvement = "improvement"
-    new = "new"
-    slower = "slower"
-    faster = "faster"
-
-
-MATTERS = (
-    Kind.drift,
-    Kind.regression,
-    Kind.suspect,
-    Kind.missing,
-    Kind.failed,
-    Kind.stale,
-    Kind.untested,
-)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to tell. ``cell`` is None where it concerns all cells together."""
-
-    kind: Kind
-    cell: Cell | None
-    message: str
-
-    @property
-    def matters(self) -> bool:
-        """Does it make the night a bad one?"""
-        return self.kind in MATTERS
-
-
-@dataclass(frozen=True)
-class Change:
-    """How one cell stands against its accepted runs. Accuracies are shares in [0, 1]; NaN and 0 where there is nothing.
-
-    ``lane`` is ``exact``, ``statistical``, ``untested`` where nothing is known of chance, or empty where there is nothing to compare.
-    ``q`` is the p-value of the statistical lane,
-    adjusted for the number of cells. ``seconds`` are those of one run tonight, the median over seeds; ``slowdown`` is their
-    ratio to the accepted ones.
-    """
-
-    cell: Cell
-    lane: str
-    before: float
-    after: float
-    n_before: int
-    n_after: int
-    q: float
-    seconds: float
-    slowdown: float
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One night: one change a cell, in order; what was found, the worst first; and remarks on the comparison as a whole."""
-
-    changes: tuple[Change, ...]
-    findings: tuple[Finding, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def matters(self) -> bool:
-        """Is there a finding that matters?"""
-        return any(finding.matters for finding in self.findings)
-
-    @property
-    def suspects(self) -> frozenset[Cell]:
-        """The cells to run again with other seeds: those under suspicion, or, if they are as a whole, all of the statistical lane."""
-        named = [finding.cell for finding in self.findings if finding.kind is Kind.suspect]
-        everything = (change.cell for change in self.changes if change.lane == "statistical")
-        return frozenset(
-            everything if None in named else (cell for cell in named if cell is not None)
-        )
-
-
-_Accuracies = Mapping[Cell, Mapping[tuple[int, int, int], float]]  # see accuracies
+_Accuracies = Mapping[CellId, Mapping[tuple[int, int, int], float]]  # see accuracies
 
 
 def compare(
@@ -127,12 +49,15 @@ def compare(
     """Compares a night with the accepted history.
 
     Args:
-        accepted: finished records of one night or several. Equal accuracies and curves of one seed are one draw and count once.
-        tonight: a record for every run that was planned. Its status is ``ok``, ``failed``, or ``missing`` if it was not run.
-        confirming: the rerun of the ``suspects`` that this call found without it, with seeds that neither of the others has. Cells of
-            which no run finished stay suspect.
-        last_night: date of the newest run of the nights before, empty if there was none. Runs that are no newer, or are accepted ones
-            themselves, are ``stale``: nothing was computed since. None does not ask.
+        accepted: finished records of one night or several. Equal accuracies and curves of one seed
+            are one draw and count once.
+        tonight: a record for every run that was planned. Its status is ``ok``, ``failed``, or
+            ``missing`` if it was not run.
+        confirming: the rerun of the ``suspects`` that this call found without it, with seeds that
+            neither of the others has. Cells of which no run finished stay suspect.
+        last_night: date of the newest run of the nights before, empty if there was none. Runs that
+            are no newer, or are accepted ones themselves, are ``stale``: nothing was computed
+            since. None does not ask.
 
     Raises:
         ValueError: if an accuracy is outside [0, 1].
@@ -143,7 +68,7 @@ def compare(
     )
     cells = sorted({*old, *planned})
     twins = {
-        cell: [(run, _twin(run, old[cell])) for run in runs]
+        cell: [(run, twin(run, old[cell])) for run in runs]
         for cell, runs in new.items()
         if cell in old
     }
@@ -162,11 +87,14 @@ def compare(
         finding for cell in cells for finding in _absences(cell, cell in old, planned.get(cell, []))
     ]
     findings += [
-        Finding(Kind.drift, cell, text) for cell, pairs in twins.items() if (text := _drift(pairs))
+        Finding(Kind.drift, cell, text) for cell, pairs in twins.items() if (text := drift(pairs))
     ]
     findings += shifted + _timings(slowdowns)
     if tested and not q:
-        advice = "none has two runs, so that nothing is known of chance. Run more seeds, or accept more nights"
+        advice = (
+            "none has two runs, so that nothing is known of chance. Run more seeds, or "
+            "accept more nights"
+        )
         findings.append(
             Finding(Kind.untested, None, f"{len(tested)} of {len(cells)} cells: {advice}")
         )
@@ -202,10 +130,15 @@ def compare(
 
 def _shifted(
     before: _Accuracies, after: _Accuracies, redone: _Accuracies
-) -> tuple[list[Finding], dict[Cell, float]]:
-    """What moved beyond chance, and the adjusted p-value of each cell; nothing of either if the spread of runs is unknown.
+) -> tuple[list[Finding], dict[CellId, float]]:
+    """Finds what moved beyond chance, and the adjusted p-value of each cell.
 
-    The rerun, ``redone``, has no part in what is suspect, nor in the spread: it only decides on the suspects.
+    There is nothing of either if the spread of runs is unknown.
+
+    Nothing of either if the spread of runs is unknown.
+
+    The rerun, ``redone``, has no part in what is suspect, nor in the spread: it only decides on the
+    suspects.
     """
     spread = spreads(
         {cell: [list(part[cell].values()) for part in (before, after)] for cell in before}
@@ -224,7 +157,7 @@ def _shifted(
     for cell, found in shifts.items():
         if q[cell] <= FALSE_DISCOVERY_RATE:
             level = fmean(before[cell].values())
-            text = f"{_percent(level)} to {_percent(level + found.difference)}, q = {q[cell]:.2g}"
+            text = f"{percent(level)} to {percent(level + found.difference)}, q = {q[cell]:.2g}"
             findings.append(_judge(cell, found, text, reruns.get(cell)))
     common = common_shift(after, before, spread)
     if common is not None and common.p <= COMMON_LEVEL:
@@ -233,12 +166,13 @@ def _shifted(
     return findings, q
 
 
-def _judge(cell: Cell | None, found: Shift, text: str, again: Shift | None) -> Finding:
-    """What a difference beyond chance is: better, or suspect, or, after a rerun, a regression or not.
+def _judge(cell: CellId | None, found: Shift, text: str, again: Shift | None) -> Finding:
+    """Decides whether a difference beyond chance is an improvement, suspect, or a regression.
 
-    The rerun decides alone. The first runs were selected for being low, so they prove less than they seem to.
+    The rerun decides alone. The first runs were selected for being low, so they prove less than
+    they seem to.
     """
-    message = f"{_points(found.difference)} ({text})"
+    message = f"{points(found.difference)} ({text})"
     if found.difference > 0:
         return Finding(Kind.improvement, cell, message)
     if again is None:
@@ -247,11 +181,11 @@ def _judge(cell: Cell | None, found: Shift, text: str, again: Shift | None) -> F
     return Finding(
         kind,
         cell,
-        f"{message}; with other seeds {_points(again.difference)} (p = {again.p_of_drop:.2g})",
+        f"{message}; with other seeds {points(again.difference)} (p = {again.p_of_drop:.2g})",
     )
 
 
-def _absences(cell: Cell, is_accepted: bool, planned: Sequence[Record]) -> list[Finding]:
+def _absences(cell: CellId, is_accepted: bool, planned: Sequence[Record]) -> list[Finding]:
     """What a cell lacks: runs, results, or accepted runs."""
     done = [run for run in planned if is_finished(run)]
     absent = [run for run in planned if run.status == "missing"]
@@ -273,42 +207,14 @@ def _absences(cell: Cell, is_accepted: bool, planned: Sequence[Record]) -> list[
     return found
 
 
-def _drift(pairs: Iterable[tuple[Record, Record | None]]) -> str:
-    """In what runs differ from their twins; empty if they do not."""
-    return "; ".join(
-        f"seed {run.seed}: {text}"
-        for run, twin in pairs
-        if twin is not None and (text := _unlike(run, twin))
-    )
+def _timings(slowdowns: Mapping[CellId, float]) -> list[Finding]:
+    """Cells, or all of them together, that took clearly longer or shorter than accepted.
 
+    Wall times are noisy, so the bar is high.
 
-def _unlike(run: Record, twin: Record) -> str:
-    parts = [f"setting {text}" for text in _changed_settings(run, twin)]
-    if run.test_acc != twin.test_acc:
-        before, after = accuracy(twin), accuracy(run)
-        parts.append(
-            f"accuracy {_percent(before)} to {_percent(after)} ({_points(after - before)})"
-        )
-    if run.train_acc != twin.train_acc:
-        parts.append(f"training accuracy {run.train_acc} for {twin.train_acc}")
-    if run.curve != twin.curve:
-        pairs = zip(run.curve, twin.curve, strict=False)
-        same = next(
-            (epoch for epoch, (ours, theirs) in enumerate(pairs) if ours != theirs),
-            min(len(run.curve), len(twin.curve)),
-        )
-        parts.append(f"curve differs from epoch {same + 1} on")
-    parts += [f"{name} images differ" for name in _changed(twin.artifacts, run.artifacts)]
-    if parts and (sources := changed_files(twin, run)):
-        parts.append(f"code changed: {' '.join(sources)}")
-    return ", ".join(parts)
-
-
-def _timings(slowdowns: Mapping[Cell, float]) -> list[Finding]:
-    """Cells, or all of them together, that took clearly longer or shorter than accepted. Wall times are noisy, so the bar is high.
-
-    What all cells share, the median of the ratios, is told once. A cell is told if it departs from that by ``SLOWER`` and by
-    ``OUTLIER`` robust standard deviations of the logarithms (1.4826 times the median absolute deviation; Hampel, 1974).
+    What all cells share, the median of the ratios, is told once. A cell is told if it departs from
+    that by ``SLOWER`` and by ``OUTLIER`` robust standard deviations of the logarithms (1.4826 times
+    the median absolute deviation; Hampel, 1974).
     """
     logs = {cell: math.log(ratio) for cell, ratio in slowdowns.items()}
     if not logs:
@@ -331,7 +237,7 @@ def _timings(slowdowns: Mapping[Cell, float]) -> list[Finding]:
 
 
 def _stale(
-    old: Mapping[Cell, Sequence[Record]], new: Mapping[Cell, Sequence[Record]], last_night: str
+    old: Mapping[CellId, Sequence[Record]], new: Mapping[CellId, Sequence[Record]], last_night: str
 ) -> str:
     """How many of tonight's runs were there before tonight; empty if none was."""
     made = {(run.key, run.date) for runs in old.values() for run in runs}
@@ -339,15 +245,21 @@ def _stale(
     known = sum(run.date <= last_night or (run.key, run.date) in made for run in after)
     if not known:
         return ""
-    advice = "Run the suite with --policy force, or into an empty folder of results; --again looks at the last night once more"
-    return f"{known} of {len(after)} runs are those of the last night or the accepted ones: nothing was computed since. {advice}"
+    advice = (
+        "Run the suite with --policy force, or into an empty folder of results; --again "
+        "looks at the last night once more"
+    )
+    return (
+        f"{known} of {len(after)} runs are those of the last night or the accepted ones: "
+        f"nothing was computed since. {advice}"
+    )
 
 
 def _notes(
-    old: Mapping[Cell, Sequence[Record]],
-    planned: Mapping[Cell, Sequence[Record]],
-    new: Mapping[Cell, Sequence[Record]],
-    tested: Sequence[Cell],
+    old: Mapping[CellId, Sequence[Record]],
+    planned: Mapping[CellId, Sequence[Record]],
+    new: Mapping[CellId, Sequence[Record]],
+    tested: Sequence[CellId],
 ) -> list[str]:
     """What to know before reading the findings."""
     before, after = ([run for runs in part.values() for run in runs] for part in (old, new))
@@ -359,11 +271,15 @@ def _notes(
     }
     if seeds := sorted(set().union(*left.values())):
         notes.append(
-            f"seeds {', '.join(map(str, seeds))} of {sum(map(bool, left.values()))} cells were accepted and are not planned"
+            f"seeds {', '.join(map(str, seeds))} of {sum(map(bool, left.values()))} cells were "
+            "accepted and are not planned"
         )
     for name, label in (
         ("git", "code"),
-        *((name, name) for name in sorted({name for run in after for name in fingerprint(run)})),
+        *(
+            (name, name)
+            for name in sorted({name for run in after for name in numeric_environment(run)})
+        ),
     ):
         ours, theirs = (
             sorted({str(run.environment.get(name, "unknown")) for run in runs})
@@ -375,9 +291,10 @@ def _notes(
         run for cell in tested for run in old[cell]
     ):
         notes.append(
-            "setting craft_seed: either tonight's or the accepted seeds have poisons of their own, which may move numbers and spreads"
+            "setting craft_seed: either tonight's or the accepted seeds have poisons of their "
+            "own, which may move numbers and spreads"
         )
-    settings = [text for cell in tested for text in _changed_settings(new[cell][-1], old[cell][-1])]
+    settings = [text for cell in tested for text in changed_settings(new[cell][-1], old[cell][-1])]
     notes += [
         f"setting {text} ({settings.count(text)} cells), which may move numbers"
         for text in dict.fromkeys(settings)
@@ -388,18 +305,7 @@ def _notes(
 # Records
 
 
-def _twin(run: Record, accepted: Sequence[Record]) -> Record | None:
-    """The newest accepted run that ``run`` must equal to the last bit, if there is one."""
-    if run.environment.get("device_type") != "cpu":
-        return None
-    place = run.seed, run.craft_seed, fingerprint(run)
-    same = (
-        other for other in accepted if (other.seed, other.craft_seed, fingerprint(other)) == place
-    )
-    return max(same, key=lambda other: other.date, default=None)
-
-
-def _finished(cells: Mapping[Cell, Sequence[Record]]) -> dict[Cell, list[Record]]:
+def _finished(cells: Mapping[CellId, Sequence[Record]]) -> dict[CellId, list[Record]]:
     return {
         cell: done
         for cell, runs in cells.items()
@@ -412,7 +318,12 @@ def _seconds(run: Record) -> float:
 
 
 def _slowdown(new: Sequence[Record], old: Sequence[Record]) -> float | None:
-    """Tonight's seconds for each accepted second, medians over seeds, on the same device; None where they say nothing."""
+    """Tonight's seconds for each accepted second: medians over seeds, on the same device.
+
+    None where they say nothing.
+
+    None where they say nothing.
+    """
 
     def where(run: Record) -> tuple[object, object]:
         return run.environment.get("device"), run.environment.get("threads")
@@ -427,30 +338,3 @@ def _slowdown(new: Sequence[Record], old: Sequence[Record]) -> float | None:
 def _own_images(runs: Iterable[Record]) -> bool:
     """Were they made with several craft seeds, as ``craft_seed: seed`` makes them?"""
     return len({run.craft_seed for run in runs}) > 1
-
-
-def _changed_settings(run: Record, other: Record) -> list[str]:
-    """What the settings of ``run`` differ in from those of ``other``, such as ``attack_spec.version: 1 to 2``."""
-    names = ("dataset_spec", "attack_spec", "defense_spec", "protocol_spec", "precision")
-    old, new = (flat({name: getattr(record, name) for name in names}) for record in (other, run))
-    return [
-        f"{name}: {old.get(name, 'unset')} to {new.get(name, 'unset')}"
-        for name in _changed(old, new)
-    ]
-
-
-def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The keys at which two mappings differ."""
-    return [
-        name
-        for name in sorted({*old, *new})
-        if name not in old or name not in new or old[name] != new[name]
-    ]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.2f} points"

@@ -1,4 +1,7 @@
-"""The command line that computes a cell again, from a record alone. Pure; neither data nor plugins are asked."""
+"""Write the command line that computes a cell again, from its record alone.
+
+Pure; neither data nor plugins are asked.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,27 @@ from benchmark.catalogue.protocol import PROTOCOLS
 from benchmark.catalogue.spec import format_spec, format_value, parse_spec, parse_value
 from benchmark.storage.record import Record
 
-SUITE = "quick"  # it lends its frame only: every axis, parameter and setting that decides a cell is given beside it
+# It lends its frame only: every axis, parameter and setting that decides a cell is given beside
+# it.
+SUITE = "quick"
 FOLDER = (
     "reproduced"  # apart from the results that are there, which would be shown and not computed
 )
 
 
 def command(record: Record) -> str:
-    """A shell command that leads to the record's key, but for ``--seeds``, which the caller adds: a cell may have several.
+    """The shell command that leads to the record's key, without ``--seeds``.
 
-    All parameters of data set, attack and defense are written out, since defaults and suites change. Of the protocol only what
-    differs from the one of its name is. A method that is not of this project is named by its file, as ``--plugin``.
+    The caller adds the seeds, since a cell may have several.
+
+    All parameters of data set, attack and defense are written out, since defaults and suites
+    change. Of the protocol only what differs from the one of its name is. A method that is not of
+    this project is named by its file, as ``--plugin``.
 
     Returns:
-        The command, or an empty text if the record does not hold every setting or one of them cannot be written on a command line.
-        A protocol with a precision of its own is not noticed: records hold the victim's precision and not that of the crafting.
+        The command, or an empty text if the record does not hold every setting or one of them
+        cannot be written on a command line. A protocol with a precision of its own is not noticed:
+        records hold the victim's precision and not that of the crafting.
     """
     try:
         return shlex.join(_arguments(record))
@@ -88,7 +97,9 @@ def _chain(attack: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _written(spec: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    """The spec as text, and what must be a ``--set`` of its own, since brackets hold no empty text and none with a comma or bracket.
+    """The spec as text, and the parameters that need a ``--set`` of their own.
+
+    Those are the empty texts and those with a comma or a bracket, which brackets cannot hold.
 
     Raises:
         ValueError: if a value would be read as another one.

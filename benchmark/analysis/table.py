@@ -1,6 +1,11 @@
-"""Records to one long table, and the table to cells and a leaderboard. Pure: nothing is read or written here.
+"""Turn records into one long table.
 
-Accuracies are in [0, 1] and seconds are wall time, as in the records; only the price is in points (100 x accuracy).
+Nothing is read or written here.
+
+Pure: nothing is read or written here.
+
+Accuracies are in [0, 1] and seconds are wall time, as in the records; only the price is in points
+(100 x accuracy).
 """
 
 from __future__ import annotations
@@ -8,11 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
-from functools import wraps
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 from benchmark.analysis.naming import as_json, methods_of, one_label, parts_of, told_apart
 from benchmark.analysis.reproduce import command
@@ -79,28 +82,35 @@ _AS_RECORDED = [item.name for item in fields(Record) if item.name in COLUMNS]
 def to_table(
     records: Iterable[Record], *, without_presets: Collection[str] = (), mixed: bool = False
 ) -> pd.DataFrame:
-    """One row a record, ordered by cell and seed.
+    """Builds the long table: one row a record, ordered by cell and seed.
 
-    Columns: ``key``; ``status`` (``ok`` or ``failed``); the labels ``dataset``, ``victim``, ``protocol``, ``ratio``, ``preset``,
-    ``attack``, ``defense``; ``seed``, ``craft_seed``; ``needs`` (comma-separated, empty for none); ``is_clean`` (the attack is the anchor),
-    ``is_undefended`` (the defense is); ``test_acc`` after the last epoch, ``train_acc``, ``peak_oracle`` (best epoch on test
-    data), each in [0, 1] and NaN where failed; ``curve`` (tuple, one test accuracy an epoch); ``seconds_poison``,
-    ``seconds_purify``, ``seconds_train``; ``peak_memory_mb``; ``date``; ``error``; ``*_spec``, ``facts``,
-    ``artifacts`` and ``environment`` as JSON text; ``command`` (of ``reproduce``, empty if unknown); ``record`` (sha256 of the whole
-    record); ``superseded`` (there is a newer record of the same cell and seed).
+    Columns: ``key``; ``status`` (``ok`` or ``failed``); the labels ``dataset``, ``victim``,
+    ``protocol``, ``ratio``, ``preset``, ``attack``, ``defense``; ``seed``, ``craft_seed``;
+    ``needs`` (comma-separated, empty for none); ``is_clean`` (the attack is the anchor),
+    ``is_undefended`` (the defense is); ``test_acc`` after the last epoch, ``train_acc``,
+    ``peak_oracle`` (best epoch on test data), each in [0, 1] and NaN where failed; ``curve``
+    (tuple, one test accuracy an epoch); ``seconds_poison``, ``seconds_purify``, ``seconds_train``;
+    ``peak_memory_mb``; ``date``; ``error``; ``*_spec``, ``facts``, ``artifacts`` and
+    ``environment`` as JSON text; ``command`` (of ``reproduce``, empty if unknown); ``record``
+    (sha256 of the whole record); ``superseded`` (there is a newer record of the same cell and
+    seed).
 
-    Settings that were written in several ways (``lsp``, ``lsp[patch=8]``) get the shortest of their labels. A label that stands for
-    several settings gets the differing ones added, for example ``dvae (width=8)``, so that results of different settings never
-    share a cell. A record without a finite accuracy counts as failed.
+    Settings that were written in several ways (``lsp``, ``lsp[patch=8]``) get the shortest of their
+    labels. A label that stands for several settings gets the differing ones added, for example
+    ``dvae (width=8)``, so that results of different settings never share a cell. A record without a
+    finite accuracy counts as failed.
 
-    ``preset`` is that of the attack: ``official`` for one with the quirks of released code (``preset=official``, ``mode=official``), empty
-    for the default, ``any`` for clean data and attacks that have no presets. Presets are never averaged with each other.
+    ``preset`` is that of the attack: ``official`` for one with the quirks of released code
+    (``preset=official``, ``mode=official``), empty for the default, ``any`` for clean data and
+    attacks that have no presets. Presets are never averaged with each other.
 
     Args:
         records: in any order; of one key the last counts.
-        without_presets: registered names of attacks that have none (``suite.without_presets``). Those of other attacks count as default.
-        mixed: the records are of several runs, each of which wrote labels such as ``dvae`` under the parameters of its own suite. Then
-            what differs between the settings of one method is added to labels that do not say it: ``dvae (kd=5.0)``, ``dvae[kd=3.0]``.
+        without_presets: registered names of attacks that have none (``suite.without_presets``).
+            Those of other attacks count as default.
+        mixed: the records are of several runs, each of which wrote labels such as ``dvae`` under
+            the parameters of its own suite. Then what differs between the settings of one method is
+            added to labels that do not say it: ``dvae (kd=5.0)``, ``dvae[kd=3.0]``.
 
     Raises:
         ValueError: if an accuracy is outside [0, 1].
@@ -134,28 +144,11 @@ def to_table(
     return table
 
 
-def _once(work: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Remembers what ``work`` made of the last tables, since every form of a report asks for it. Nobody changes a table in place."""
-    known: list[tuple[ref[pd.DataFrame], pd.DataFrame]] = []
-
-    @wraps(work)
-    def found(table: pd.DataFrame) -> pd.DataFrame:
-        known[:] = [(its, made) for its, made in known if its() is not None][-3:]
-        for its, made in known:
-            if its() is table:
-                return made.copy(deep=False)
-        known.append((ref(table), work(table)))
-        return known[-1][1].copy(deep=False)
-
-    return found
-
-
-@_once
 def comparable(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of ``table`` that count: no superseded ones.
+    """The rows of ``table`` that count: those that no newer record supersedes.
 
-    Attacks without presets are repeated for each preset that other attacks have at the same poison ratio, and clean data at each poison
-    ratio and preset of the same family.
+    Attacks without presets are repeated for each preset that other attacks have at the same poison
+    ratio, and clean data at each poison ratio and preset of the same family.
     """
     import pandas as pd
 
@@ -173,8 +166,8 @@ def comparable(table: pd.DataFrame) -> pd.DataFrame:
 def draws(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``comparable`` that are draws of their own.
 
-    What does not depend on the craft seed, such as undefended victims of clean data, gives the same images, curve and accuracy with each:
-    of such runs of one victim seed the first is left.
+    What does not depend on the craft seed, such as undefended victims of clean data, gives the same
+    images, curve and accuracy with each: of such runs of one victim seed the first is left.
     """
     again = rows.duplicated([*CELL, "seed", "artifacts", "curve", "test_acc"]) & (
         rows["status"] == "ok"
@@ -192,16 +185,20 @@ def sharing(rows: pd.DataFrame) -> str:
     return ", some of which share poisons and purified sets"
 
 
-def unlike(rows: pd.DataFrame) -> list[str]:
-    """What was not the same for all of ``rows``, beside their defenses, in sentences: poisoned images of one attack and seed, and machines.
+def caveats(rows: pd.DataFrame) -> list[str]:
+    """What was not the same for all of ``rows``, apart from their defenses, in sentences.
 
-    Where a poison is made again on another machine, or by a later version, its last bits may differ, and from there on all of it.
+    That is: the poisoned images of one attack and seed, and machines.
+
+    Where a poison is made again on another machine, or by a later version, its last bits may
+    differ, and from there on all of it.
     """
     done = rows[rows["status"] == "ok"]  # failed records may have neither images nor a machine
     known = done.assign(poison=[json.loads(text).get("poison") for text in done["artifacts"]])
     poisons = known.groupby(["attack", *RUN])["poison"].nunique()
     said = [
-        f"On {attack}, not all defenses faced the same poisoned images in {seeds} seed{'s' * (seeds != 1)}: made again elsewhere, they "
+        f"On {attack}, not all defenses faced the same poisoned images in {seeds} "
+        f"seed{'s' * (seeds != 1)}: made again elsewhere, they "
         "differ. Differences there are also those of the poisons."
         for attack, seeds in poisons[poisons > 1].groupby("attack").size().items()
     ]
@@ -211,13 +208,17 @@ def unlike(rows: pd.DataFrame) -> list[str]:
     }
     if len(machines) > 1:
         said.append(
-            "The records were made on several kinds of machine: their seconds differ for that reason, and accuracies may."
+            "The records were made on several kinds of machine: their seconds differ for that "
+            "reason, and accuracies may."
         )
     return said
 
 
 def _repeated(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """``rows`` once for each combination of ``columns`` that ``others`` have beside what else makes a group; once where they have none."""
+    """Repeats ``rows`` for each combination of ``columns`` that ``others`` have in the same group.
+
+    Rows of groups in which they have none stand once.
+    """
     shared = [name for name in GROUP if name not in columns]
     found = (
         others[GROUP].drop_duplicates().rename(columns={name: f"{name} there" for name in columns})
@@ -233,11 +234,16 @@ def _repeated(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> p
 def _row(
     record: Record, commands: dict[str, str], without_presets: Collection[str]
 ) -> dict[str, Any]:
-    """``commands`` remembers them by all that they depend on, since the seeds of a cell share one."""
+    """The row of one record.
+
+    ``commands`` remembers the commands by all that they depend on, since the seeds of a cell share
+    one.
+    """
     acc = math.nan if record.test_acc is None or record.status != "ok" else float(record.test_acc)
     if acc < 0 or acc > 1:
         raise ValueError(
-            f"record {record.key}: test_acc is {acc}, expected a share in [0, 1]; delete the record and run the cell again"
+            f"record {record.key}: test_acc is {acc}, expected a share in [0, 1]; delete the "
+            "record and run the cell again"
         )
     ok = math.isfinite(acc)
     texts = {
@@ -297,7 +303,12 @@ def _row(
 
 
 def _preset(attack: Mapping[str, Any], without: Collection[str]) -> str:
-    """Of several attacks, one with quirks decides. What a record does not say is the default, which stood for all before presets."""
+    """The preset of a recorded attack.
+
+    Of several attacks, one with quirks decides.
+
+    What a record does not say is the default, which stood for all before presets.
+    """
     parts = [(part.get("name"), preset_of(part.get("params", {}))) for part in parts_of(attack)]
     found = {preset or CLEAN for name, preset in parts if preset is not None or name not in without}
     return ANY_PRESET if not found else OFFICIAL if OFFICIAL in found else ""

@@ -12,6 +12,9 @@ Value = bool | int | float | str | None
 
 ANCHOR = "none"  # the attack and the defense that change nothing: clean data, and no defense
 
+# The parameters that every data set has: which of its images to take (see ``api.Dataset``).
+SUBSET_PARAMS = ("train_per_class", "test_per_class", "subset_seed")
+
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 _FRACTION = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)")

@@ -149,7 +149,12 @@ def _show(
     from benchmark.analysis.comparison import comparisons
     from benchmark.analysis.table import to_table
     from benchmark.planning.suite import without_presets
-    from benchmark.report.comparison import html, latex, markdown, print_comparison
+    from benchmark.report.comparison import (
+        comparison_html,
+        comparison_latex,
+        comparison_markdown,
+        print_comparison,
+    )
     from benchmark.report.sections import environment, facts
     from benchmark.storage.atomic import publish
 
@@ -163,9 +168,9 @@ def _show(
         **facts(table),
         **environment(table),
     }
-    publish(folder / "comparison.md", markdown(found, heading, about).encode())
-    publish(folder / "comparison.tex", latex(found).encode())
-    publish(folder / "comparison.html", html(found, heading, about).encode())
+    publish(folder / "comparison.md", comparison_markdown(found, heading, about).encode())
+    publish(folder / "comparison.tex", comparison_latex(found).encode())
+    publish(folder / "comparison.html", comparison_html(found, heading, about).encode())
     console.print(
         f"comparison: {escape(str(folder / 'comparison.html'))}, .md and .tex",
         highlight=False,

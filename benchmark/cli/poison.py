@@ -131,7 +131,7 @@ def make_and_write(
     Raises:
         ValueError, OSError: for anything that is wrong with these, before the work.
     """
-    from benchmark.datasets._open import known, open_dataset
+    from benchmark.datasets._open import cached_facts, open_dataset
     from benchmark.planning.resolve import resolve_spec
     from benchmark.planning.suite import ResolvedSuite, check_sets, check_values
     from benchmark.running.scheduler.run import run_plan
@@ -158,7 +158,8 @@ def make_and_write(
     plan = plan_suite(suite, registry, Path(machine.data_root), machine.device, download, errors)
     if (
         kind == "attack"
-        and (found := known(plan.cells[0].dataset, Path(machine.data_root), registry)) is not None
+        and (found := cached_facts(plan.cells[0].dataset, Path(machine.data_root), registry))
+        is not None
     ):
         check_sets("parameters", [(spec, found.info)], registry)
     stages = [stage for stage in plan.stages if stage.kind != "train"]

@@ -33,8 +33,8 @@ from benchmark.cli.options import (
 from benchmark.cli.workspace import data_root_of, machine_of, plan_of, registry_of, store_of
 
 if TYPE_CHECKING:
-    from benchmark.analysis.cells import Cell
-    from benchmark.analysis.regression import Verdict
+    from benchmark.analysis.cells import CellId
+    from benchmark.analysis.findings import Verdict
     from benchmark.planning.plan import Cell as PlannedCell
     from benchmark.planning.plan import Plan
     from benchmark.storage.record import Record
@@ -227,10 +227,10 @@ def _runs(cells: Collection[PlannedCell], plan: Plan, store: Store) -> Iterator[
             yield replace(known, status=status, error=error)
 
 
-def _labels(cell: PlannedCell) -> Cell:
-    from benchmark.analysis.cells import Cell
+def _labels(cell: PlannedCell) -> CellId:
+    from benchmark.analysis.cells import CellId
 
-    return Cell(
+    return CellId(
         str(cell.dataset),
         cell.victim,
         cell.protocol.name,
@@ -256,7 +256,7 @@ def _show(
     from benchmark.analysis.baseline import append_night, night_of, read_history
     from benchmark.analysis.cells import accuracies, by_cell
     from benchmark.report.history import history
-    from benchmark.report.regression import headline, junit, markdown, where
+    from benchmark.report.regression import headline, junit, night_markdown, where
     from benchmark.storage.atomic import publish
 
     night, nights = night_of(tonight), read_history(folder / "history.jsonl")
@@ -264,13 +264,13 @@ def _show(
         append_night(folder / "history.jsonl", night)
         nights.append(night)
     known = {cell: list(accuracies(runs).values()) for cell, runs in by_cell(accepted).items()}
-    found: dict[Cell | None, list[tuple[str, bool]]] = {}
+    found: dict[CellId | None, list[tuple[str, bool]]] = {}
     for finding in verdict.findings:
         found.setdefault(finding.cell, []).append((finding.kind, finding.matters))
     pictures = history(known, max(record.date for record in accepted), nights, suite, found)
     publish(
         folder / "regress.md",
-        markdown(
+        night_markdown(
             verdict, suite, {"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])}
         ).encode(),
     )

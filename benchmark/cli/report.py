@@ -29,9 +29,8 @@ from benchmark.cli.options import (
 from benchmark.cli.workspace import data_root_of, plan_of, registry_of, store_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from benchmark.analysis.counterparts import Beside
+    from benchmark.analysis.counterparts import Counterparts
+    from benchmark.analysis.leaderboard import Summary
     from benchmark.catalogue.registry import Registry
     from benchmark.running.last_run import Selection
     from benchmark.storage.record import Record
@@ -130,18 +129,19 @@ def _show(
     mixed: bool = False,
 ) -> bool:
     """Prints and writes the report. ``published`` and ``figures`` are None where the choice of the last report stands."""
+    from benchmark.analysis.leaderboard import Summary
     from benchmark.analysis.table import to_table
     from benchmark.planning.suite import without_presets
+    from benchmark.report.pictures import Pictures
     from benchmark.report.published import agreement
     from benchmark.report.published_cells import titled
-    from benchmark.report.strips import Strips
     from benchmark.report.terminal import print_leaderboard, say
     from benchmark.report.write import STATE, remembered, write_report
 
     if not records:
         errors.print("no results yet; run the suite first")
         return False
-    long = to_table(records, without_presets=without_presets(registry), mixed=mixed)
+    summary = Summary(to_table(records, without_presets=without_presets(registry), mixed=mixed))
     before, drawn_before = remembered(folder)
     sources = (
         before
@@ -150,25 +150,25 @@ def _show(
         if list(published) == ["none"]
         else list(dict.fromkeys(published))
     )
-    besides = _besides(long, sources, registry, published is None)
-    print_leaderboard(long, console)
+    counterparts = _counterparts(summary, sources, registry, published is None)
+    print_leaderboard(summary, console)
     written = write_report(
-        long,
+        summary,
         folder,
         title,
         context={"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])},
-        pictures=Strips(long, store),
+        pictures=Pictures(summary, store),
         norms={name: card.norm for name, card in registry.cards("attack").items()},
-        besides=besides,
+        counterparts=counterparts,
         sources=sources,
         every_figure=drawn_before if figures is None else figures,
     )
-    for one in besides:
+    for one in counterparts:
         say(
             console,
-            f"{titled(one, besides)} beside {one.dataset}, {len(one.pairs)} numbers. {' '.join(agreement(one))}",
+            f"{titled(one, counterparts)} beside {one.dataset}, {len(one.pairs)} numbers. {' '.join(agreement(one))}",
         )
-    if published is None and besides:
+    if published is None and counterparts:
         say(
             console,
             "published numbers are shown since an earlier report was asked for them; --published none leaves them out",
@@ -190,20 +190,20 @@ def _show(
     return True
 
 
-def _besides(
-    long: pd.DataFrame, sources: Sequence[str], registry: Registry, earlier: bool
-) -> list[Beside]:
+def _counterparts(
+    summary: Summary, sources: Sequence[str], registry: Registry, earlier: bool
+) -> list[Counterparts]:
     """The published numbers of ``sources``, those of one data set beside one group once, whatever they were asked for by.
 
     Sources that an ``earlier`` report asked for hinder no report: what cannot be shown of them is told and left out.
     """
-    from benchmark.analysis.counterparts import beside
+    from benchmark.analysis.counterparts import find_counterparts
     from benchmark.analysis.published import load_published
     from benchmark.report.published_cells import Where, where_of
 
     if not sources:
         return []
-    found: dict[tuple[str, str, Where], Beside] = {}
+    found: dict[tuple[str, str, Where], Counterparts] = {}
     try:
         rows = load_published()
     except (FileNotFoundError, ValueError) as error:
@@ -213,8 +213,11 @@ def _besides(
         return []
     for source in sources:
         try:
-            for one in beside(
-                long, rows, source, {kind: registry.cards(kind) for kind in ("attack", "defense")}
+            for one in find_counterparts(
+                summary,
+                rows,
+                source,
+                {kind: registry.cards(kind) for kind in ("attack", "defense")},
             ):
                 found.setdefault((one.source, one.pairs[0].published.dataset, where_of(one)), one)
         except ValueError as error:

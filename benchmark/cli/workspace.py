@@ -34,15 +34,15 @@ def plan_suite(
     Raises:
         ValueError, OSError: what reading a data set raises, or planning.
     """
-    from benchmark.datasets._open import fingerprint, known
+    from benchmark.datasets._open import cached_facts, fingerprint
     from benchmark.planning.plan import make_plan
     from benchmark.running.hardware import native_precision
 
     def content(dataset: Spec) -> str:
-        facts = known(dataset, data, registry)
+        facts = cached_facts(dataset, data, registry)
         if facts is None:
             build(dataset)
-            facts = known(dataset, data, registry)
+            facts = cached_facts(dataset, data, registry)
             assert facts is not None
         if left_out := facts.notes.get("left_out"):
             errors.print(
@@ -140,7 +140,7 @@ def check_cells(plan: Plan, store: Store, registry: Registry, policy: Policy, da
     Raises:
         SuiteError: with every method that refuses its values, or else every attack that refuses a data set.
     """
-    from benchmark.datasets._open import known
+    from benchmark.datasets._open import cached_facts
     from benchmark.planning.suite import check_sets, check_values
 
     if policy is not Policy.collect:
@@ -153,7 +153,7 @@ def check_cells(plan: Plan, store: Store, registry: Registry, policy: Policy, da
             registry,
         )
         found = {
-            name: known(dataset, data, registry)
+            name: cached_facts(dataset, data, registry)
             for name, dataset in {str(cell.dataset): cell.dataset for cell in to_run}.items()
         }
         met = [

@@ -1,6 +1,7 @@
-"""The cached copy of a data set: a safetensors shard, and beside it a small JSON file that is written last.
+"""Cache a data set as a safetensors shard with a JSON file beside it, which is written last.
 
-The JSON file's existence means that the shard is whole. Reading it needs no torch, so planning can name the data.
+The JSON file's existence means that the shard is whole. Reading it needs no torch, so planning can
+name the data.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def is_complete(shard: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Known:
+class CachedFacts:
     """What is recorded of a cached set.
 
     Attributes:
@@ -62,7 +63,7 @@ class Known:
         return DatasetInfo.from_json(self.fields)
 
 
-def known(shard: Path) -> Known | None:
+def read_facts(shard: Path) -> CachedFacts | None:
     """What is recorded of the cached set, or None if it was never built.
 
     Raises:
@@ -72,12 +73,14 @@ def known(shard: Path) -> Known | None:
     return (
         None
         if facts is None
-        else Known(facts["fingerprint"], facts["notes"], facts["class_counts"], facts["info"])
+        else CachedFacts(facts["fingerprint"], facts["notes"], facts["class_counts"], facts["info"])
     )
 
 
 def read(shard: Path) -> Splits:
-    """The cached set; the images stay on disk until they are used. Its bytes are checked once a process.
+    """The cached set; the images stay on disk until they are used.
+
+    Its bytes are checked once a process.
 
     Raises:
         ValueError: if one of the two files is truncated or damaged.
@@ -116,17 +119,19 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
     import torch
 
     found = digest([splits.train.fingerprint, splits.test.fingerprint])
-    earlier = known(shard)
+    earlier = read_facts(shard)
     if (
         earlier is not None and earlier.fingerprint != found
     ):  # results may be named by the recorded content
         raise ValueError(
-            f'data set "{spec}" was built again and its images differ from the earlier ones (a library may have changed); '
+            f'data set "{spec}" was built again and its images differ from the earlier ones (a '
+            "library may have changed); "
             f"delete {_facts_file(shard)} to accept the new images"
         )
     train, test = splits.train, splits.test
     tensors = {"train_x": train.x.contiguous(), "train_y": train.y.contiguous()}
-    # safetensors refuses tensors that share memory, as the two parts of one array may do; the test images are the fewer.
+    # safetensors refuses tensors that share memory, as the two parts of one array may do; the
+    # test images are the fewer.
     tensors |= {
         "test_x": test.x.clone(memory_format=torch.contiguous_format),
         "test_y": test.y.clone(),
@@ -167,13 +172,19 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise OSError(
-            f"cannot write into the cache folder {folder} ({error}); choose another data folder with --data-root"
+            f"cannot write into the cache folder {folder} ({error}); choose another data folder "
+            "with --data-root"
         ) from error
 
 
 @cache
 def _check_bytes(shard: Path, changed: int, sha256: str) -> None:
-    """Reads a shard through once a process (and once more if it has ``changed`` since); an error is not remembered."""
+    """Compares a shard's bytes with their sha256, once a process.
+
+    It reads the shard again if it has ``changed`` since. An error is not remembered.
+
+    An error is not remembered.
+    """
     if sha256_of(shard) != sha256:
         raise ValueError(
             f"{shard} is damaged (its bytes are not those that were written); {_ADVICE}"
@@ -207,5 +218,6 @@ def _publish(file: Path, content: Content) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise OSError(
-            f"cannot write {file} ({reason}); free space there, or choose another data folder with --data-root"
+            f"cannot write {file} ({reason}); free space there, or choose another data folder "
+            "with --data-root"
         ) from error

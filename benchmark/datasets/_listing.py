@@ -1,4 +1,9 @@
-"""What a folder holds, without opening a file: the source identity of data sets read from a path. Needs no torch."""
+"""List what a folder holds without opening a file: the source identity of a data set.
+
+This needs no torch.
+
+Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,11 @@ from typing import NamedTuple
 
 
 class Item(NamedTuple):
-    """One file or folder: its path relative to the listed folder with ``/``, bytes (-1 if it cannot be looked at), time."""
+    """One file or folder.
+
+    Fields: the path relative to the listed folder with ``/``, bytes (-1 if it cannot be looked at),
+    time.
+    """
 
     path: str
     is_folder: bool
@@ -19,10 +28,13 @@ class Item(NamedTuple):
 
 
 def list_folder(folder: Path, skip: Path | None = None) -> list[Item]:
-    """Every file and folder below ``folder``, sorted by path; hidden names and ``skip`` are left out.
+    """Every file and folder below ``folder``, sorted by path.
+
+    Hidden names and ``skip`` are left out.
 
     Raises:
-        ValueError: if a link leads to a folder or out of ``folder``, since the set would then hold files that are not in it.
+        ValueError: if a link leads to a folder or out of ``folder``, since the set would then hold
+            files that are not in it.
     """
     top = folder.resolve()
     left_out = str(skip.resolve()) if skip is not None else ""
@@ -30,7 +42,9 @@ def list_folder(folder: Path, skip: Path | None = None) -> list[Item]:
 
 
 def listing_digest(path: Path, skip: Path | None = None) -> str:
-    """sha256 of the listing (relative paths, sizes, times) of a folder, or of a file's size and time; "" if there is nothing.
+    """sha256 of the listing (relative paths, sizes, times) of a folder.
+
+    Of a file it is that of its size and time; "" if there is nothing.
 
     Raises:
         ValueError: as ``list_folder``.
@@ -44,7 +58,8 @@ def listing_digest(path: Path, skip: Path | None = None) -> str:
         return ""
     sha = hashlib.sha256()
     for item in items:
-        # A folder's own time says nothing that its listing does not say, and copying tools set it as they like.
+        # A folder's own time says nothing that its listing does not say, and copying tools set it
+        # as they like.
         sha.update(os.fsencode(f"{item.path}\0{item.is_folder}\0{item.size}\0{item.mtime_ns}\n"))
     return sha.hexdigest()
 
@@ -71,10 +86,12 @@ def _walk(folder: str, prefix: str, top: str, skip: str) -> Iterator[Item]:
 def _check_link(entry: os.DirEntry[str], path: str, top: str) -> None:
     if entry.is_dir():
         raise ValueError(
-            f"{top}/{path} is a link to a folder; links to folders are not followed, so move or copy the folder there"
+            f"{top}/{path} is a link to a folder; links to folders are not followed, so move or "
+            "copy the folder there"
         )
     target = os.path.realpath(entry.path)
     if not target.startswith(top.rstrip(os.sep) + os.sep):
         raise ValueError(
-            f"{top}/{path} is a link to {target}, outside the data set's folder; copy the file in or remove the link"
+            f"{top}/{path} is a link to {target}, outside the data set's folder; copy the file in "
+            "or remove the link"
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.catalogue.registry import Registry
-from benchmark.catalogue.spec import Spec
+from benchmark.catalogue.spec import SUBSET_PARAMS, Spec
 from benchmark.datasets import _cache
 from benchmark.datasets._listing import listing_digest
 from benchmark.keys import axis_seed, digest
@@ -16,8 +16,6 @@ from benchmark.keys import axis_seed, digest
 if TYPE_CHECKING:
     from benchmark.api import Context
     from benchmark.data import ImageSet, Splits
-
-SUBSET_PARAMS = ("train_per_class", "test_per_class", "subset_seed")
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,9 @@ class _Entry:
 def open_dataset(
     spec: Spec, root: Path, registry: Registry, ctx: Context | None = None, download: bool = False
 ) -> Splits:
-    """The data set's images, from the cache if they are there, cut to the subset that ``spec`` asks for.
+    """Opens a data set, cut to the subset that ``spec`` asks for.
+
+    It is read from the cache if it is there, else built and cached.
 
     Args:
         spec: name and parameters; those not given take their defaults.
@@ -60,26 +60,29 @@ def fingerprint(
 ) -> str:
     """sha256 of the whole set's images, labels and info, whatever subset ``spec`` asks for.
 
-    It depends on content only: the same images in another folder have the same fingerprint. Builds the cache if
-    there is none; arguments and errors are those of ``open_dataset``.
+    It depends on content only: the same images in another folder have the same fingerprint. Builds
+    the cache if there is none; arguments and errors are those of ``open_dataset``.
     """
     entry = _entry(registry.resolve("dataset", spec), root, registry)
-    cached = _cache.known(entry.shard)
+    cached = _cache.read_facts(entry.shard)
     if cached is None:
         _build(entry, root, registry, ctx, download)
-        cached = _cache.known(entry.shard)
+        cached = _cache.read_facts(entry.shard)
         assert cached is not None
     return cached.fingerprint
 
 
-def known(spec: Spec, root: Path, registry: Registry) -> _cache.Known | None:
-    """What is recorded of the whole set if it was built before, else None; never builds anything and needs no torch.
+def cached_facts(spec: Spec, root: Path, registry: Registry) -> _cache.CachedFacts | None:
+    """What is recorded of the whole set if it was built before, else None.
+
+    Never builds anything and needs no torch.
 
     Raises:
-        ValueError: if the set is there and has too few images for the subset that ``spec`` asks for, or its record is damaged.
+        ValueError: if the set is there and has too few images for the subset that ``spec`` asks
+            for, or its record is damaged.
     """
     full = registry.resolve("dataset", spec)
-    found = _cache.known(_entry(full, root, registry).shard)
+    found = _cache.read_facts(_entry(full, root, registry).shard)
     for split, counts in found.class_counts.items() if found else ():
         for label, count in counts.items():
             _take(full, split, label, count)
@@ -125,11 +128,13 @@ def _build(
     splits: Splits = registry.build("dataset", entry.spec).load(root, ctx, download)
     if _source(entry.spec, root, registry) != entry.source:
         raise ValueError(
-            f'the files of data set "{entry.spec}" changed while they were read; run again when they are at rest'
+            f'the files of data set "{entry.spec}" changed while they were read; run again when '
+            "they are at rest"
         )
     _cache.write(entry.shard, splits, entry.spec)
     ctx.log(
-        f"{entry.spec.name}: {len(splits.train):,} training and {len(splits.test):,} test images cached in {entry.shard}"
+        f"{entry.spec.name}: {len(splits.train):,} training and {len(splits.test):,} test images "
+        f"cached in {entry.shard}"
     )
     return splits
 
@@ -143,7 +148,10 @@ def _subset(spec: Spec, whole: Splits) -> Splits:
 
 
 def _per_class(data: ImageSet, split: str, spec: Spec) -> ImageSet:
-    """``<split>_per_class`` images of each class in their original order; a smaller choice lies within a larger one."""
+    """``<split>_per_class`` images of each class in their original order.
+
+    A smaller choice lies within a larger one.
+    """
     import numpy as np
     import torch
 
@@ -168,6 +176,7 @@ def _take(spec: Spec, split: str, label: str, there: int) -> int:
         raise ValueError(f"{split}_per_class={count}, expected 0 (all images) or a positive number")
     if there < count:
         raise ValueError(
-            f'{split}_per_class={count}, but class "{label}" of {spec.name} has {there} {split} images'
+            f'{split}_per_class={count}, but class "{label}" of {spec.name} has {there} {split} '
+            "images"
         )
     return count or there

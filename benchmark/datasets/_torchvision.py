@@ -16,7 +16,8 @@ from benchmark.data import DatasetInfo, ImageSet
 def open_split(
     name: str, make: Callable[..., Any], root: Path, download: bool, **split: object
 ) -> Any:
-    """torchvision's data set ``make(root, download=..., **split)``, which checks the files against its checksums.
+    """torchvision's data set ``make(root, download=..., **split)``, which checks the files against
+    its checksums.
 
     Raises:
         FileNotFoundError: if the files are missing or damaged; the message says how to get them.
@@ -62,4 +63,7 @@ def image_set(
 
 def _advice(name: str, offer_download: bool = False) -> str:
     how = "add --download to fetch it, " if offer_download else "check the network, "
-    return f"{how}name the folder that has it with --data-root, or read your own images with folder[path=...] in place of {name}"
+    return (
+        f"{how}name the folder that has it with --data-root, or read your own images with "
+        f"folder[path=...] in place of {name}"
+    )

@@ -8,13 +8,13 @@ has that size and form already keeps its decoded pixels. Of an animation the fir
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from annotated_types import Interval
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -176,21 +176,20 @@ def _some(names: list[str]) -> str:
 def _decode_all(
     top: Path, files: list[str], size: int, ctx: Context
 ) -> tuple[NDArray[np.uint8], dict[str, str]]:
-    """All images, uint8 (N, 3, size, size), and what could not be read: file -> reason. Pillow decodes outside the GIL."""
+    """All images, uint8 (N, 3, size, size), and what could not be read: file -> reason."""
     out = np.zeros((len(files), 3, size, size), np.uint8)
 
     def decode_part(part: slice) -> list[tuple[str, str]]:
         return list(_decode_into(out, top, files, size, part))
 
     parts = list(chunks(len(files), DECODE_CHUNK))
-    pool = ThreadPoolExecutor(max(ctx.workers, 1))
-    try:
-        done = ctx.track(
-            pool.map(decode_part, parts), len(parts), f"decoding {len(files):,} images"
-        )
-        return out, {file: reason for broken in done for file, reason in broken}
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for what has not begun
+    # Threads: Pillow decodes outside the GIL, and all of them write into ``out``.
+    parallel = Parallel(
+        n_jobs=max(ctx.workers, 1), require="sharedmem", return_as="generator", batch_size=1
+    )
+    decoded = parallel(delayed(decode_part)(part) for part in parts)
+    done = ctx.track(decoded, len(parts), f"decoding {len(files):,} images")
+    return out, {file: reason for broken in done for file, reason in broken}
 
 
 def _decode_into(

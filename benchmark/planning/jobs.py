@@ -13,13 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator
 
 from benchmark.catalogue.protocol import Protocol
-from benchmark.catalogue.spec import Spec, Value
+from benchmark.catalogue.spec import SUBSET_PARAMS, Spec, Value
 from benchmark.storage.record import Record
 
 # Part of every key. Raise it when train.py, loader.py or data.py may change numbers.
 CORE_VERSION = 1
 
-SUBSET = ("train_per_class", "test_per_class", "subset_seed")  # parameters of every data set
 
 Identity = Mapping[str, Any]  # plain JSON
 
@@ -34,7 +33,7 @@ class Data:
     @property
     def subset(self) -> dict[str, Value]:
         """The parameters that choose the subset."""
-        return {name: self.spec.params[name] for name in SUBSET}
+        return {name: self.spec.params[name] for name in SUBSET_PARAMS}
 
     def identity(self) -> dict[str, Any]:
         """Content and subset. How the data set is called and where it lies does not count."""

@@ -14,36 +14,46 @@ from benchmark.analysis.comparison import ALPHA, COVERAGE, MARGIN, Comparison, C
 from benchmark.analysis.statistics.paired import FEWEST_FOR_TEST, SignFlip
 from benchmark.report import typeset
 from benchmark.report.markdown import escaped
-from benchmark.report.sections import ABSENT, number, p_value, percent, signed, times
+from benchmark.report.numbers import ABSENT, number, p_value, percent, signed, times
 from benchmark.report.terminal import plain, say
 from benchmark.report.typeset import Block, Entry, PaperTable
 
 HOW_TO_READ = (
     (
         "difference",
-        "Accuracy of the first defense minus that of the second, in points, averaged over pairs. The two of a pair share attack, victim "
-        "seed and craft seed: their victims began with the same weights and saw the images in the same order.",
+        "Accuracy of the first defense minus that of the second, in points, averaged over pairs. "
+        "The two of a pair share attack, victim "
+        "seed and craft seed: their victims began with the same weights and saw the images in the "
+        "same order.",
     ),
     (
         "95 % interval",
-        "BCa bootstrap interval of the difference (Efron 1987), over seeds: what other victim seeds would give, with the same attacks and "
+        "BCa bootstrap interval of the difference (Efron 1987), over seeds: what other victim "
+        "seeds would give, with the same attacks and "
         "the same crafted images. From few seeds it is too narrow.",
     ),
     (
         "win, tie, loss",
-        f"A tie is a difference below {MARGIN} points, or one whose interval covers 0. An attack with too few pairs for an interval is "
+        f"A tie is a difference below {MARGIN} points, or one whose interval covers 0. An attack "
+        "with too few pairs for an interval is "
         "undecided.",
     ),
     (
         "sign-flip test",
-        "If the two defenses did equally well, each difference would be as likely as its negative. p is the share of all ways to choose "
-        "the signs that bring the mean over attacks at least as far from 0 as it is. A mean that rests on few of the attacks is not "
-        "significant, even where its interval, which takes the attacks as given, is narrow. Not corrected for the number of comparisons.",
+        "If the two defenses did equally well, each difference would be as likely as its "
+        "negative. p is the share of all ways to choose "
+        "the signs that bring the mean over attacks at least as far from 0 as it is. A mean that "
+        "rests on few of the attacks is not "
+        "significant, even where its interval, which takes the attacks as given, is narrow. Not "
+        "corrected for the number of comparisons.",
     ),
     ("price", "Points of accuracy that a defense costs on clean data: undefended minus defended."),
 )
 
-_DASH = "there is no pair. Numbers that the records hold of one defense alone are not shown, and cost is known from pairs only."
+_DASH = (
+    "there is no pair. Numbers that the records hold of one defense alone are not shown, and "
+    "cost is known from pairs only."
+)
 
 
 # In words
@@ -59,11 +69,12 @@ def title(c: Comparison) -> str:
 def verdict(c: Comparison) -> str:
     """What the records show, in sentences to be quoted, with what they do not cover."""
     size = f"{_counted(c.seeds, 'seed')}, {_counted(c.pairs, 'pair')}"
-    if c.finding == "nothing":
+    if c.conclusion == "nothing":
         return f"On {title(c)}, nothing can be compared: {_why_nothing(c)}."
-    if c.finding == "too little":
+    if c.conclusion == "too little":
         said = (
-            f"On {title(c)}, there is too little evidence to tell {c.ours} from {c.reference}: {signed(c.mean.difference)} points "
+            f"On {title(c)}, there is too little evidence to tell {c.ours} from {c.reference}: "
+            f"{signed(c.mean.difference)} points "
             f"{_over(c)} ({size}). At least {FEWEST_FOR_TEST} pairs are needed; run more seeds."
         )
         return " ".join([said, *_unequal(c)])
@@ -87,25 +98,34 @@ def verdict(c: Comparison) -> str:
         + (f" It is {worse}." if worse else ""),
         "behind": f"{c.ours} is behind {c.reference} in these runs, by {points} {evidence}."
         + (f" It is {better}." if better else ""),
-        "small": f"{c.ours} and {c.reference} differ by {difference} points {evidence}: less than the {MARGIN} points that count here.",
-        "depends": f"it depends on the attack whether {c.ours} or {c.reference} {best}: {c.ours} is {better} and {worse}. "
+        "small": f"{c.ours} and {c.reference} differ by {difference} points {evidence}: less than "
+        f"the {MARGIN} points that count here.",
+        "depends": f"it depends on the attack whether {c.ours} or {c.reference} {best}: {c.ours} "
+        f"is {better} and {worse}. "
         f"The difference is {difference} points {evidence}.",
-        "not shown": f"no difference between {c.ours} and {c.reference} is shown: {difference} points {evidence}. "
+        "not shown": f"no difference between {c.ours} and {c.reference} is shown: {difference} "
+        f"points {evidence}. "
         "That is no evidence that they are equal"
         + (f": {c.ours} is {better or worse}." if better or worse else "."),
     }
-    return " ".join([f"On {title(c)}, {findings[c.finding]}", *_unequal(c), *_not_covered(c)])
+    return " ".join([f"On {title(c)}, {findings[c.conclusion]}", *_unequal(c), *_not_covered(c)])
 
 
 def _why_nothing(c: Comparison) -> str:
     apart = [one.column for one in c.attacks if one.apart]
     if not apart:
         return f"there is no attack on which both {c.ours} and {c.reference} have a result"
-    return f"on {', '.join(apart)}, both {c.ours} and {c.reference} have results, but none of the same victim seed and craft seed"
+    return (
+        f"on {', '.join(apart)}, both {c.ours} and {c.reference} have results, but none of the "
+        "same victim seed and craft seed"
+    )
 
 
 def _unequal(c: Comparison) -> list[str]:
-    """Which attacks have how many seeds, where not all have the same: the mean gives the few as much weight as the many."""
+    """Says which attacks have how many seeds, where not all have the same.
+
+    The mean gives the few as much weight as the many.
+    """
     by_seeds: dict[int, list[str]] = {}
     for one in c.attacks:
         if one.points:
@@ -114,15 +134,17 @@ def _unequal(c: Comparison) -> list[str]:
         return []
     counts = [f"{_counted(n, 'seed')} on {', '.join(by_seeds[n])}" for n in sorted(by_seeds)]
     return [
-        f"Some attacks have fewer seeds than others ({'; '.join(counts)}), and the mean weighs all attacks alike."
+        f"Some attacks have fewer seeds than others ({'; '.join(counts)}), and the mean weighs "
+        "all attacks alike."
     ]
 
 
 def _not_covered(c: Comparison) -> list[str]:
     said = []
-    if c.finding in ("ahead", "behind", "small") and not c.by_seed.decidable:
+    if c.conclusion in ("ahead", "behind", "small") and not c.by_seed.decidable:
         said.append(
-            f"These runs show no more: with fewer than {FEWEST_FOR_TEST} seeds, whole seeds decide nothing, and p takes the pairs of one "
+            f"These runs show no more: with fewer than {FEWEST_FOR_TEST} seeds, whole seeds "
+            "decide nothing, and p takes the pairs of one "
             "seed as independent of each other, which they need not be."
         )
     if c.seeds == 1:
@@ -131,7 +153,8 @@ def _not_covered(c: Comparison) -> list[str]:
         )
     if c.craft_seeds == 1:
         said.append(
-            "One craft seed: how results vary with the crafting of poisons and with purification is not covered."
+            "One craft seed: how results vary with the crafting of poisons and with purification "
+            "is not covered."
         )
     return said
 
@@ -144,7 +167,10 @@ def statements(c: Comparison) -> list[tuple[str, str]]:
         if any(not one.points and math.isnan(one.difference) for one in columns)
         else []
     )
-    prices = f"{c.ours} {_known(c.price_ours, 'points')}, {c.reference} {_known(c.price_reference, 'points')}"
+    prices = (
+        f"{c.ours} {_known(c.price_ours, 'points')}, {c.reference} "
+        f"{_known(c.price_reference, 'points')}"
+    )
     seconds = (
         f"{c.ours} {_known(c.seconds_ours, 's')}, {c.reference} {_known(c.seconds_reference, 's')}"
     )
@@ -155,19 +181,22 @@ def statements(c: Comparison) -> list[tuple[str, str]]:
     fewest = min((len(one.points) for one in columns if one.interval), default=0)
     if fewest in COVERAGE:
         notes.append(
-            f"Intervals of {fewest} pairs are too narrow: where differences are normal they cover {COVERAGE[fewest]} %."
+            f"Intervals of {fewest} pairs are too narrow: where differences are normal they cover "
+            f"{COVERAGE[fewest]} %."
         )
     return [
         *dash,
         ("Attacks", f"{c.ours} has {balance(c)}."),
         (
             "Sign-flip test",
-            f"each pair for itself: {_tested(c.by_pair, 'pair')}; whole seeds: {_tested(c.by_seed, 'seed')}.",
+            f"each pair for itself: {_tested(c.by_pair, 'pair')}; whole seeds: "
+            f"{_tested(c.by_seed, 'seed')}.",
         ),
         ("Price on clean data", f"{prices}."),
         (
             "Cost",
-            f"{seconds} to purify and train ({times(c.cost_ratio)}). Wall seconds from the records, noisy.",
+            f"{seconds} to purify and train ({times(c.cost_ratio)}). Wall seconds from the "
+            "records, noisy.",
         ),
         *(("Note", note) for note in (*notes, *c.notes)),
     ]
@@ -191,12 +220,18 @@ def balance(c: Comparison) -> str:
 def _over(c: Comparison) -> str:
     if len(c.attacks) == 1:
         return f"on {c.attacks[0].column}"
-    return f"in the mean over {f'{c.compared} of ' if c.compared < len(c.attacks) else ''}{len(c.attacks)} attacks"
+    return (
+        "in the mean over "
+        f"{f'{c.compared} of ' if c.compared < len(c.attacks) else ''}{len(c.attacks)} attacks"
+    )
 
 
 def _tested(test: SignFlip, unit: str) -> str:
     if not test.decidable:
-        return f"not decidable with {_counted(test.units, unit)}, since fewer than {FEWEST_FOR_TEST} cannot give p < {ALPHA}"
+        return (
+            f"not decidable with {_counted(test.units, unit)}, since fewer than "
+            f"{FEWEST_FOR_TEST} cannot give p < {ALPHA}"
+        )
     how = (
         f"standard error {test.error:.4f}, from random sign patterns"
         if test.error
@@ -213,7 +248,10 @@ def _counted(n: int, one: str, several: str = "") -> str:
 
 
 def paper_table(c: Comparison, name: str) -> PaperTable:
-    """One line an attack, then the mean over attacks and the clean data; accuracies in %, differences in points."""
+    """One line an attack, then the mean over attacks and the clean data.
+
+    Accuracies in %, differences in points.
+    """
     attacks = tuple(_line(one, one.outcome if one.points else ABSENT) for one in c.attacks)
     return PaperTable(
         name=name,
@@ -273,11 +311,13 @@ def print_comparison(c: Comparison, console: Console) -> None:
     say(console, table.caption, "bold")
 
 
-def markdown(comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, str]) -> str:
+def comparison_markdown(
+    comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, str]
+) -> str:
     """All comparisons as GitHub-flavoured Markdown."""
     lines = [f"# {escaped(heading)}", ""]
     for c in comparisons:
-        lines += [f"## {escaped(title(c))}", "", typeset.markdown(paper_table(c, ""))]
+        lines += [f"## {escaped(title(c))}", "", typeset.table_markdown(paper_table(c, ""))]
     lines += [
         "## How to read this",
         "",
@@ -292,15 +332,18 @@ def markdown(comparisons: Sequence[Comparison], heading: str, facts: Mapping[str
     return "\n".join(lines) + "\n"
 
 
-def latex(comparisons: Sequence[Comparison]) -> str:
+def comparison_latex(comparisons: Sequence[Comparison]) -> str:
     """A ``table`` for each comparison, with the verdict as its caption."""
     names = ["comparison", *(f"comparison-{index}" for index in range(2, len(comparisons) + 1))]
     return "\n".join(
-        typeset.latex(paper_table(c, name)) for c, name in zip(comparisons, names, strict=False)
+        typeset.table_latex(paper_table(c, name))
+        for c, name in zip(comparisons, names, strict=False)
     )
 
 
-def html(comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, str]) -> str:
+def comparison_html(
+    comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, str]
+) -> str:
     """One self-contained page that loads nothing; every text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -327,7 +370,12 @@ def html(comparisons: Sequence[Comparison], heading: str, facts: Mapping[str, st
 
 
 def _marks(c: Comparison) -> list[tuple[float, ...]]:
-    """Where a row's plot has the interval's ends and the difference, in % of its width; 50 is no difference. Empty without a number."""
+    """The places of a row's interval and difference in its plot, in % of the width.
+
+    50 is no difference. Empty without a number.
+
+    50 is no difference. Empty without a number.
+    """
     values = [
         (*(one.interval or (one.difference, one.difference)), one.difference)
         for one in (*c.attacks, c.mean, c.clean)

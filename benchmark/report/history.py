@@ -1,4 +1,4 @@
-"""The history of each cell as a figure: accuracy by night, and below it the cumulative sums that show a slow slide."""
+"""Draw the history of each cell: accuracy by night, and cumulative sums that show a slow slide."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from benchmark.analysis.baseline import Night
-from benchmark.analysis.cells import Cell
+from benchmark.analysis.cells import CellId
 from benchmark.analysis.statistics.shifts import MIN_STD, cusum, spreads
-from benchmark.report.plots import INK, MUTED, PALETTE, RULE, STYLE, files, fitting
+from benchmark.report.figures.style import INK, MUTED, PALETTE, RULE, STYLE, files, fitting
 
 LIMIT = 5.0  # of the cumulative sums, in standard errors; see shifts.cusum
 SHOWN = 90  # nights
@@ -27,12 +27,12 @@ FARTHEST = 3 * LIMIT  # of the sums that are drawn; what lies beyond is told as 
 DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.5))
 
 Found = Mapping[
-    Cell | None, Sequence[tuple[str, bool]]
+    CellId | None, Sequence[tuple[str, bool]]
 ]  # cell -> what was found tonight, and whether it matters; None: in all together
 
 
 def history(
-    accepted: Mapping[Cell, Sequence[float]],
+    accepted: Mapping[CellId, Sequence[float]],
     since: str,
     nights: Sequence[Night],
     title: str,
@@ -40,16 +40,19 @@ def history(
 ) -> dict[str, bytes]:
     """One panel a cell, as ``{"png": ..., "pdf": ...}``; empty if there is no night.
 
-    Above: the runs of each night (dots) and their mean (line), the accepted mean (dashed) and two standard deviations of a run about it
-    (band). Below: the upward and downward cumulative sums of the nights after the acceptance, with their limits; the title is
-    red where one is beyond its limit. Nights up to the acceptance are grey. The last ``SHOWN`` nights are drawn; the sums count all.
-    A legend says so.
+    Above: the runs of each night (dots) and their mean (line), the accepted mean (dashed) and two
+    standard deviations of a run about it (band). Below: the upward and downward cumulative sums of
+    the nights after the acceptance, with their limits; the title is red where one is beyond its
+    limit. Nights up to the acceptance are grey. The last ``SHOWN`` nights are drawn; the sums count
+    all. A legend says so.
 
     Args:
         accepted: accuracies in [0, 1] of each accepted cell. Only these have a panel.
-        since: date of the newest accepted record. Nights up to it are shown, but summed is what came after.
+        since: date of the newest accepted record. Nights up to it are shown, but summed is what
+            came after.
         nights: in order of time; the last one is tonight.
-        found: tonight's findings, told below the cell's panel, where its last night is ringed; those of all cells behind the title.
+        found: tonight's findings, told below the cell's panel, where its last night is ringed;
+            those of all cells behind the title.
     """
     cells = sorted(accepted)
     if not cells or not nights:
@@ -74,9 +77,23 @@ def history(
         figure.text(
             0.12 / width, 1 - 0.2 / height, heading, fontsize=9.5, fontweight="bold", va="center"
         )
-        figure.legend(handles=legend, ncols=across, loc="upper left", bbox_to_anchor=(0.06 / width, 1 - 0.3 / height), frameon=False,
-                      fontsize=7, labelcolor=INK, handlelength=2.2, borderpad=0.2, labelspacing=0.45, columnspacing=1.6)  # fmt: skip
-        caption = f"above: test accuracy by night, %; below: cumulative sums in standard errors; last night {nights[-1].date}"
+        figure.legend(
+            handles=legend,
+            ncols=across,
+            loc="upper left",
+            bbox_to_anchor=(0.06 / width, 1 - 0.3 / height),
+            frameon=False,
+            fontsize=7,
+            labelcolor=INK,
+            handlelength=2.2,
+            borderpad=0.2,
+            labelspacing=0.45,
+            columnspacing=1.6,
+        )
+        caption = (
+            "above: test accuracy by night, %; below: cumulative sums in standard errors; "
+            f"last night {nights[-1].date}"
+        )
         figure.text(
             0.12 / width,
             0.16 / height,
@@ -142,7 +159,7 @@ def _legend(before: bool, after: bool, found: bool) -> list[Line2D | Patch]:
 def _draw(
     level: Axes,
     sums: Axes,
-    cell: Cell,
+    cell: CellId,
     accepted: Sequence[float],
     since: str,
     nights: Sequence[Night],
@@ -230,7 +247,11 @@ def _draw(
 
 
 def _tell(
-    level: Axes, sums: Axes, found: Sequence[tuple[str, bool]], nights: Sequence[Night], cell: Cell
+    level: Axes,
+    sums: Axes,
+    found: Sequence[tuple[str, bool]],
+    nights: Sequence[Night],
+    cell: CellId,
 ) -> None:
     """Names tonight's findings of a cell and rings its last night."""
     if not found:

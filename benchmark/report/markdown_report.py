@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from benchmark.analysis.counterparts import Beside
-from benchmark.analysis.leaderboard import grid, leaderboard
+from benchmark.analysis.counterparts import Counterparts
+from benchmark.analysis.leaderboard import Summary
 from benchmark.analysis.table import CELL
 from benchmark.report import markdown as md
 from benchmark.report.markdown import escaped
 from benchmark.report.published_cells import PUBLISHED, numbers, sources, where_of
 from benchmark.report.sections import HOW_TO_READ, Board, Section, environment, facts
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-def markdown(
-    table: pd.DataFrame,
+def report_markdown(
+    summary: Summary,
     sections: Sequence[Section],
     title: str,
     context: Mapping[str, str],
-    besides: Sequence[Beside] = (),
+    counterparts: Sequence[Counterparts] = (),
 ) -> str:
     """The whole report without its plots, as GitHub-flavoured Markdown."""
     from benchmark.report import typeset
@@ -51,8 +47,10 @@ def markdown(
         cells = [[row.name, *(cell.text for cell in row.cells)] for row in section.rows]
         head = ["defense", *(column.title for column in section.columns)]
         lines += [*_table(head, cells), ""]
-        for one in published_tables([one for one in besides if where_of(one) == section.where]):
-            lines += ["### Published numbers beside ours", "", typeset.markdown(one)]
+        for one in published_tables(
+            [one for one in counterparts if where_of(one) == section.where]
+        ):
+            lines += ["### Published numbers beside ours", "", typeset.table_markdown(one)]
         lines += [
             *(f"- {escaped(note)}" for note in section.notes),
             *([""] if section.notes else []),
@@ -73,7 +71,7 @@ def markdown(
     lines += ["## Environment and command", ""]
     lines += [
         f"- {escaped(name)}: {escaped(value)}"
-        for name, value in {**context, **facts(table), **environment(table)}.items()
+        for name, value in {**context, **facts(summary.table), **environment(summary.table)}.items()
     ]
     return "\n".join(lines) + "\n"
 
@@ -101,18 +99,24 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return md.table(head, cells, [title in ("defense", "needs") for title in head])
 
 
-def leaderboard_csv(table: pd.DataFrame) -> str:
-    """``results.leaderboard`` as CSV: shares in [0, 1], price in points, empty where there is no value."""
-    return leaderboard(table).to_csv(index=False, float_format="%.6f", lineterminator="\n")
+def leaderboard_csv(summary: Summary) -> str:
+    """``leaderboard.leaderboard`` as CSV: shares in [0, 1], price in points.
 
-
-def cells_csv(table: pd.DataFrame, besides: Sequence[Beside] = ()) -> str:
-    """``results.grid`` as CSV: one row a cell, shares in [0, 1], seconds, empty where there is no value.
-
-    Each source of published numbers adds its own mean and std, our difference in points, and what is not the same.
+    Empty where there is no value.
     """
-    cells = grid(table)
-    for source in sources(besides):
+    return summary.board.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+
+
+def cells_csv(summary: Summary, counterparts: Sequence[Counterparts] = ()) -> str:
+    """``leaderboard.grid`` as CSV: one row a cell, shares in [0, 1], seconds.
+
+    Empty where there is no value.
+
+    Each source of published numbers adds its own mean and std, our difference in points, and what
+    is not the same.
+    """
+    cells = summary.cells.copy()
+    for source in sources(counterparts):
         pairs = [
             source.pairs.get((tuple(where), attack, defense))
             for *where, attack, defense in zip(*(cells[c] for c in CELL), strict=True)

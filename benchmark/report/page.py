@@ -8,13 +8,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from benchmark.analysis.counterparts import Beside
+from benchmark.analysis.counterparts import Counterparts
+from benchmark.analysis.leaderboard import Summary
 from benchmark.report import svg
+from benchmark.report.pictures import GAP, PictureKey
 from benchmark.report.published import agreement
 from benchmark.report.published_cells import (
     Place,
@@ -27,15 +28,14 @@ from benchmark.report.published_cells import (
 )
 from benchmark.report.runs import cell_runs
 from benchmark.report.sections import HOW_TO_READ, Section, environment, facts
-from benchmark.report.strips import GAP, Key
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG in the page: the id under which drawings refer to it, its size in pixels, its content as an address."""
+    """A PNG in the page.
+
+    Fields: the id under which drawings refer to it, its size in pixels, its content as an address.
+    """
 
     id: str
     width: int
@@ -44,21 +44,22 @@ class Picture:
 
 
 def page(
-    table: pd.DataFrame,
+    summary: Summary,
     sections: Sequence[Section],
     title: str,
     context: Mapping[str, str],
     plots: Sequence[Mapping[str, bytes]],
-    pictures: Mapping[Key, bytes],
-    besides: Sequence[Beside] = (),
+    pictures: Mapping[PictureKey, bytes],
+    counterparts: Sequence[Counterparts] = (),
 ) -> str:
     """The HTML text.
 
     Args:
-        table: what ``to_table`` returns; ``sections`` are its own.
-        plots: for each section, PNG bytes by name (``curves``, ``heatmap``), which go into the page.
-        pictures: as ``strips.Strips``, or empty; each goes into the page once.
-        besides: published numbers, which stand in the cells that they are counterparts of.
+        summary: of the long table; ``sections`` are its own.
+        plots: for each section, PNG bytes by name (``curves``, ``heatmap``), which go into the
+            page.
+        pictures: as ``pictures.Pictures``, or empty; each goes into the page once.
+        counterparts: published numbers, which stand in the cells that they are counterparts of.
     """
     jinja = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -75,10 +76,10 @@ def page(
         title=title,
         sections=sections,
         choices=_choices(sections),
-        runs=cell_runs(table),
-        published=_published(besides),
-        besides={
-            section.where: [one for one in besides if where_of(one) == section.where]
+        runs=cell_runs(summary.runs),
+        published=_published(counterparts),
+        counterparts={
+            section.where: [one for one in counterparts if where_of(one) == section.where]
             for section in sections
         },
         curve=svg.curve,
@@ -94,13 +95,13 @@ def page(
         plots=[{name: _address(png) for name, png in pair.items()} for pair in plots],
         how_to_read=HOW_TO_READ,
         context=context,
-        facts=facts(table),
-        environment=environment(table),
+        facts=facts(summary.table),
+        environment=environment(summary.table),
     )
 
 
 @dataclass(frozen=True)
-class Counterpart:
+class PublishedNumber:
     """A published number in a cell. ``mark`` is the letter of its source below the table."""
 
     mark: str
@@ -110,17 +111,20 @@ class Counterpart:
     differs: str
 
 
-def _published(besides: Sequence[Beside]) -> dict[Place, list[Counterpart]]:
-    """Every number of every source, also those that a source prints twice. The sources of each group have the letters a, b, c."""
-    found: dict[Place, list[Counterpart]] = {}
+def _published(counterparts: Sequence[Counterparts]) -> dict[Place, list[PublishedNumber]]:
+    """Every number of every source, also those that a source prints twice.
+
+    The sources of each group have the letters a, b, c.
+    """
+    found: dict[Place, list[PublishedNumber]] = {}
     letters: dict[Where, int] = {}
-    for one in besides:
+    for one in counterparts:
         mark = chr(ord("a") + letters.setdefault(where_of(one), 0) % 26)
         letters[where_of(one)] += 1
         for pair in one.pairs:
-            shown = Counterpart(
+            shown = PublishedNumber(
                 mark,
-                titled(one, besides),
+                titled(one, counterparts),
                 printed(pair),
                 difference(pair).replace("-", "−"),
                 ", ".join(pair.differs),
@@ -162,5 +166,7 @@ def _sortable(value: float | int | None) -> str:
 
 
 def _breakable(spec: str) -> Markup:
-    """A label that may break after ``[`` and ``,``, so that a long spec does not crowd out its neighbours."""
+    """A label that may break after ``[`` and ``,``, so that a long spec does not crowd out its
+    neighbours.
+    """
     return Markup("<wbr>").join(re.split(r"(?<=[\[,])", spec))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 
-from benchmark.analysis.counterparts import Beside, Pair
+from benchmark.analysis.counterparts import Counterparts, Pair
 from benchmark.analysis.statistics.ranks import Tau
 from benchmark.report.published_cells import difference, numbers, printed, remarks, titled
 from benchmark.report.typeset import Block, Entry, PaperTable, accuracy
@@ -26,17 +26,21 @@ VALUES = (
 )
 
 
-def published_tables(besides: Sequence[Beside]) -> list[PaperTable]:
-    """A table for each, named ``published-SOURCE``, further ones of a source ``published-SOURCE-2`` and so on."""
+def published_tables(counterparts: Sequence[Counterparts]) -> list[PaperTable]:
+    """A table for each, named ``published-SOURCE``, further ones of a source ``published-SOURCE-2``
+    and so on.
+    """
     made: list[PaperTable] = []
-    for one in besides:
+    for one in counterparts:
         name = f"published-{one.source.replace('_', '-')}"
         earlier = sum(table.name.startswith(name) for table in made)
-        made.append(_table(one, titled(one, besides), f"{name}-{earlier + 1}" if earlier else name))
+        made.append(
+            _table(one, titled(one, counterparts), f"{name}-{earlier + 1}" if earlier else name)
+        )
     return made
 
 
-def _table(one: Beside, source: str, name: str) -> PaperTable:
+def _table(one: Counterparts, source: str, name: str) -> PaperTable:
     ratio = ("" if one.ratio == 1 else f", poison ratio {one.ratio:g}") + (
         f", preset {one.preset}" if one.preset else ""
     )
@@ -63,7 +67,8 @@ def _table(one: Beside, source: str, name: str) -> PaperTable:
     ]
     return PaperTable(
         name,
-        f"Test accuracy in % as published by {source} and as measured here on {one.dataset}, victim {one.victim}, protocol "
+        f"Test accuracy in % as published by {source} and as measured here on {one.dataset}, "
+        f"victim {one.victim}, protocol "
         f"{one.protocol}{ratio}. Differences are ours minus published, in points.",
         ("attack", "defense"),
         ("published", "ours", "difference", "not the same"),
@@ -89,8 +94,10 @@ def _entries(pair: Pair) -> tuple[Entry, ...]:
     )
 
 
-def agreement(one: Beside) -> tuple[str, str]:
-    """Do the two tables put the defenses in the same order? Within an attack, and by their means over attacks."""
+def agreement(one: Counterparts) -> tuple[str, str]:
+    """Do the two tables put the defenses in the same order? Within an attack, and by their means
+    over attacks.
+    """
     return _said("Order of the defenses within an attack", one.within), _said(
         "Order of the defenses by their mean over attacks", one.over
     )
@@ -104,4 +111,7 @@ def _said(what: str, tau: Tau) -> str:
         if tau.interval
         else f" without an interval ({tau.reason})"
     )
-    return f"{what}: Kendall's τ-b {tau.value:.2f}{interval}, over {tau.attacks} attacks and {tau.defenses} defenses."
+    return (
+        f"{what}: Kendall's τ-b {tau.value:.2f}{interval}, over {tau.attacks} attacks and "
+        f"{tau.defenses} defenses."
+    )

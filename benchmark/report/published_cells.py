@@ -1,13 +1,16 @@
-"""Published numbers by the measured cell that each stands beside, for the tables that have room for them. Nothing is averaged."""
+"""Published numbers by the measured cell that each stands beside, for the tables that have room for
+them. Nothing is averaged.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from benchmark.analysis.counterparts import Beside, Pair
-from benchmark.report.sections import signed
+from benchmark.analysis.counterparts import Counterparts, Pair
+from benchmark.report.numbers import signed
+from benchmark.report.typeset import Entry
 
 KINDS = (
     "data set",
@@ -33,7 +36,8 @@ Place = tuple[Where, str, str]  # with attack and defense
 
 @dataclass(frozen=True)
 class Source:
-    """What one source says of several groups: of a cell that it prints twice, the number that it prints first.
+    """What one source says of several groups: of a cell that it prints twice, the number that it
+    prints first.
 
     Attributes:
         name: for files and columns: the source's, with its data set where several were asked for.
@@ -47,14 +51,14 @@ class Source:
     twice: bool
 
 
-def where_of(one: Beside) -> Where:
+def where_of(one: Counterparts) -> Where:
     return one.dataset, one.victim, one.protocol, one.ratio, one.preset
 
 
-def sources(besides: Sequence[Beside]) -> list[Source]:
+def sources(counterparts: Sequence[Counterparts]) -> list[Source]:
     """In the order in which they were asked for."""
-    by_key: dict[tuple[str, str], list[Beside]] = {}
-    for one in besides:
+    by_key: dict[tuple[str, str], list[Counterparts]] = {}
+    for one in counterparts:
         by_key.setdefault((one.source, one.pairs[0].published.dataset), []).append(one)
     found = []
     for (source, dataset), parts in by_key.items():
@@ -81,14 +85,19 @@ def printed(pair: Pair) -> str:
     return f"{100 * row.mean:.2f}" + ("" if math.isnan(row.std) else f" ± {100 * row.std:.2f}")
 
 
-def titled(one: Beside, besides: Iterable[Beside]) -> str:
-    """The source's name, with its data set where ``besides`` has several data sets of it."""
-    datasets = {other.pairs[0].published.dataset for other in besides if other.source == one.source}
+def titled(one: Counterparts, counterparts: Iterable[Counterparts]) -> str:
+    """The source's name, with its data set where ``counterparts`` has several data sets of it."""
+    datasets = {
+        other.pairs[0].published.dataset for other in counterparts if other.source == one.source
+    }
     return f"{one.source} ({one.pairs[0].published.dataset})" if len(datasets) > 1 else one.source
 
 
 def remarks(pairs: Iterable[Pair]) -> list[str]:
-    """What the file of published numbers notes on those of these pairs, as one sentence; none where it notes nothing."""
+    """What the file of published numbers notes on those of these pairs, as one sentence.
+
+    None where it notes nothing.
+    """
     noted = dict.fromkeys(
         phrase for pair in pairs for phrase in pair.published.notes.split("; ") if phrase
     )
@@ -106,7 +115,10 @@ def difference(pair: Pair) -> str:
 
 
 def numbers(pair: Pair | None) -> tuple[str, str, str, str]:
-    """For CSV files: published mean and std, shares in [0, 1]; the difference in points; what is not the same. Empty without a pair."""
+    """For CSV files: published mean and std, shares in [0, 1]; the difference in points.
+
+    What is not the same. Empty without a pair.
+    """
     if pair is None:
         return "", "", "", ""
     shown = (
@@ -114,3 +126,84 @@ def numbers(pair: Pair | None) -> tuple[str, str, str, str]:
         for value, digits in ((pair.published.mean, 6), (pair.published.std, 6), (points(pair), 4))
     )
     return *shown, ", ".join(pair.differs)  # type: ignore[return-value]
+
+
+NUMBERS = ("mean", "std", "n", "failed")  # what the CSV holds of an accuracy
+
+
+Line = tuple[str, tuple[Entry, ...]]
+
+
+class SourceLines:
+    """What stands of one source beside our numbers; nothing without a source."""
+
+    def __init__(self, source: Source | None) -> None:
+        self.source = source
+        self.values = NUMBERS + (PUBLISHED if source else ())
+
+    def lines(
+        self, label: str, ours: Sequence[Entry], places: Sequence[tuple[Where, str, str]]
+    ) -> list[Line]:
+        """Our line and, where the source has some of its cells, those of the published numbers.
+
+        The CSV has all of it in the first one.
+        """
+        if self.source is None:
+            return [(label, tuple(ours))]
+        pairs = [self.source.pairs.get(place) for place in places] or [None] * len(ours)
+        lines = [
+            (
+                label,
+                tuple(
+                    replace(entry, values=entry.values + numbers(pair))
+                    for entry, pair in zip(ours, pairs, strict=True)
+                ),
+            )
+        ]
+        if any(pairs):
+            for what, text in (
+                ("published", printed),
+                ("difference", difference),
+                ("not the same", _letters),
+            ):
+                texts = [text(pair) if pair else "" for pair in pairs]
+                lines += (
+                    [(f"{label}: {what}", tuple(Entry(shown, ()) for shown in texts))]
+                    if any(texts)
+                    else []
+                )
+        return lines
+
+    def named(self, name: str) -> str:
+        return f"{name}-{self.source.name.replace('_', '-')}" if self.source else name
+
+    def has(self, wheres: Collection[Where]) -> bool:
+        """Is there anything to show?"""
+        return self.source is None or any(where in wheres for where, _, _ in self.source.pairs)
+
+    def notes(self, wheres: Collection[Where]) -> list[str]:
+        if self.source is None:
+            return []
+        said = [sentence for where in wheres for sentence in self.source.differences.get(where, ())]
+        twice = (
+            " Of what it prints twice the first stands here; the tables of published numbers "
+            "(table-published-…) have all."
+        )
+        return [
+            f"Published: by {self.source.name}. Difference: ours minus published, in points. "
+            "Means and marks are of ours alone." + (twice if self.source.twice else ""),
+            *(
+                f"Not the same ({_LETTER[kind]}): {text}."
+                for kind in KINDS
+                for text in dict.fromkeys(said)
+                if text.startswith(kind)
+            ),
+            *remarks(pair for (where, _, _), pair in self.source.pairs.items() if where in wheres),
+        ]
+
+
+_LETTER = dict(zip(KINDS, "abcdefg", strict=True))
+
+
+def _letters(pair: Pair) -> str:
+    return ",".join(_LETTER[kind] for kind in pair.differs)

@@ -7,27 +7,34 @@ import re
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
-from benchmark.analysis.cells import Cell
-from benchmark.analysis.regression import Change, Finding, Kind, Verdict
+from benchmark.analysis.cells import CellId
+from benchmark.analysis.findings import Change, Finding, Kind, Verdict
 from benchmark.report import markdown as md
 from benchmark.report.markdown import escaped
-from benchmark.report.sections import ABSENT, times
+from benchmark.report.numbers import ABSENT, times
 
 ALL = "all cells together"
 
 HOW_TO_READ = (
-    "**exact**: every run has an accepted one of the same seed, made on a CPU with the same versions, device and threads, and must "
+    "**exact**: every run has an accepted one of the same seed, made on a CPU with the same "
+    "versions, device and threads, and must "
     "equal it to the last bit; any difference is a *drift*.",
-    "**statistical**: the mean over seeds against the mean of the accepted runs. q is the p-value adjusted for the number of cells; "
+    "**statistical**: the mean over seeds against the mean of the accepted runs. q is the p-value "
+    "adjusted for the number of cells; "
     "cells up to 0.05 are *suspect*, or an *improvement*.",
-    "**untested**: no cell has two runs, so that nothing is known of chance. Such a night is not fine.",
-    "A *suspect* becomes a *regression* if a rerun with other victim seeds is lower too, and is *not confirmed* otherwise.",
+    "**untested**: no cell has two runs, so that nothing is known of chance. Such a night is not "
+    "fine.",
+    "A *suspect* becomes a *regression* if a rerun with other victim seeds is lower too, and is "
+    "*not confirmed* otherwise.",
     "*Slower* and *faster* are wall times, which are noisy; they fail no night.",
 )
 
 
 def headline(verdict: Verdict) -> str:
-    """The night in one sentence, such as ``2 findings that matter: 1 drift, 1 failed; 12 cells, 10 of them exact``."""
+    """The night in one sentence, such as ``2 findings that matter: 1 drift, 1 failed.
+
+    12 cells, 10 of them exact``.
+    """
     serious = [str(finding.kind) for finding in verdict.findings if finding.matters]
     counts = ", ".join(f"{serious.count(kind)} {kind}" for kind in dict.fromkeys(serious))
     exact = sum(change.lane == "exact" for change in verdict.changes)
@@ -37,11 +44,14 @@ def headline(verdict: Verdict) -> str:
     )
     if not serious:
         return f"nothing that matters; {cells}"
-    return f"{len(serious)} finding{'s that matter' if len(serious) > 1 else ' that matters'}: {counts}; {cells}"
+    return (
+        f"{len(serious)} finding{'s that matter' if len(serious) > 1 else ' that matters'}: "
+        f"{counts}; {cells}"
+    )
 
 
-def markdown(verdict: Verdict, title: str, context: Mapping[str, str]) -> str:
-    """The whole night as GitHub-flavoured Markdown: what was found, every cell, and how to read it."""
+def night_markdown(verdict: Verdict, title: str, context: Mapping[str, str]) -> str:
+    """Writes the night as GitHub-flavoured Markdown: findings, every cell, how to read it."""
     lines = [
         f"# {escaped(title)}: {'not fine' if verdict.matters else 'fine'}",
         "",
@@ -84,12 +94,13 @@ def markdown(verdict: Verdict, title: str, context: Mapping[str, str]) -> str:
 
 
 def junit(verdict: Verdict, suite: str, date: str) -> bytes:
-    """The night as JUnit XML, the dialect that CI servers read: one test case a cell, and one for all cells together.
+    """The night as JUnit XML, the dialect that CI servers read: one test case a cell, and one for
+    all cells together.
 
-    A finding that matters is a failure (an error where the runs themselves failed); the others are the case's output. A cell that
-    could not be tested is skipped.
+    A finding that matters is a failure (an error where the runs themselves failed); the others are
+    the case's output. A cell that could not be tested is skipped.
     """
-    found: dict[Cell | None, list[Finding]] = {
+    found: dict[CellId | None, list[Finding]] = {
         None: [],
         **{change.cell: [] for change in verdict.changes},
     }

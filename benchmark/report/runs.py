@@ -1,4 +1,6 @@
-"""What the page says of one cell: each of its runs as recorded, and the commands that compute them again."""
+"""What the page says of one cell: each of its runs as recorded, and the commands that compute them
+again.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from benchmark.analysis.table import CELL, comparable
-from benchmark.report.sections import number, percent
+from benchmark.analysis.table import CELL
+from benchmark.report.numbers import number, percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,10 +48,10 @@ class CellRuns:
     commands: tuple[str, ...]
 
 
-def cell_runs(table: pd.DataFrame) -> dict[tuple[Any, ...], CellRuns]:
-    """``results.CELL`` -> the runs of that cell, for each cell of a long table. Superseded records take no part."""
+def cell_runs(runs: pd.DataFrame) -> dict[tuple[Any, ...], CellRuns]:
+    """``table.CELL`` -> the runs of that cell, for each cell of ``runs`` (see ``comparable``)."""
     cells: dict[tuple[Any, ...], list[Mapping[Any, Any]]] = {}
-    rows = comparable(table)[[*CELL, *READ]].sort_values(["craft_seed", "seed"])
+    rows = runs[[*CELL, *READ]].sort_values(["craft_seed", "seed"])
     names = list(rows.columns)
     for values in zip(*(rows[name].tolist() for name in names), strict=True):
         cells.setdefault(values[: len(CELL)], []).append(dict(zip(names, values, strict=True)))

@@ -1,4 +1,6 @@
-"""What every form of the report shows: the table's groups as sections of ready texts, beside the numbers that sort them."""
+"""What every form of the report shows: the table's groups as sections of ready texts, beside the
+numbers that sort them.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +8,22 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from benchmark.analysis.leaderboard import grid, leaderboard
-from benchmark.analysis.table import GROUP, comparable, sharing, unlike
+from benchmark.analysis.leaderboard import Summary
+from benchmark.analysis.table import GROUP, caveats, sharing
+from benchmark.report.numbers import ABSENT, number, percent, shade, times
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ABSENT = "-"
-
-# From pale to dark with falling lightness throughout, so that it also reads in grey and with any colour vision.
-RAMP = ("#fbf1d3", "#dbe8c8", "#abd5c5", "#74b8c6", "#4690ba", "#2b639f", "#1a3b74")
-
 
 @dataclass(frozen=True)
-class Cell:
-    """One defense against one attack. ``mean`` and ``std`` are shares, NaN where there is none; ``text`` is in %."""
+class TableCell:
+    """One defense against one attack.
+
+    ``mean`` and ``std`` are shares, NaN where there is none; ``text`` is in %.
+    """
 
     column: str
     mean: float
@@ -45,7 +45,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One defense of a leaderboard. Shares and points as in ``results.leaderboard``; the texts are those of the tables."""
+    """One defense of a leaderboard.
+
+    Shares and points as in ``results.leaderboard``; the texts are those of the tables.
+    """
 
     rank: int | None
     defense: str
@@ -62,7 +65,7 @@ class Row:
     attacks: int
     missing: str
     needs: str
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
 
     @property
     def name(self) -> str:
@@ -118,7 +121,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedRun:
     """A seed of a cell that failed, and why."""
 
     where: str
@@ -127,7 +130,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Section:
-    """One group of comparable results: a data set, a victim, a protocol, a poison ratio and a preset of attacks."""
+    """One group of comparable results: a data set, a victim, a protocol, a poison ratio and a
+    preset of attacks.
+    """
 
     dataset: str
     victim: str
@@ -139,7 +144,7 @@ class Section:
     seeds: str
     summary: str
     notes: tuple[str, ...]
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedRun, ...]
     curves: Mapping[
         tuple[str, str], list[tuple[float, ...]]
     ]  # (defense, attack) -> one curve a seed, shares in [0, 1]
@@ -162,28 +167,30 @@ class Section:
         return [row for board in self.boards for row in board.rows]
 
 
-def sections(table: pd.DataFrame) -> list[Section]:
+def sections(summary: Summary) -> list[Section]:
     """The groups of a long table, in alphabetical order.
 
     Raises:
         ValueError: if the table is empty.
     """
-    if table.empty:
+    if summary.table.empty:
         raise ValueError(
-            "there are no records to report; run a suite first, or point --results at the folder of a run that has finished cells"
+            "there are no records to report; run a suite first, or point --results at the folder "
+            "of a run that has finished cells"
         )
-    cells = dict(iter(grid(table).groupby(GROUP)))
-    runs = dict(iter(comparable(table).groupby(GROUP)))
+    cells = dict(iter(summary.cells.groupby(GROUP)))
+    runs = dict(iter(summary.runs.groupby(GROUP)))
     return [
-        _section(board, cells[group], runs[group])
-        for group, board in leaderboard(table).groupby(GROUP)
+        _section(board, cells[group], runs[group]) for group, board in summary.board.groupby(GROUP)
     ]
 
 
 def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Section:
     columns = _columns(cells)
     by_place = {
-        (str(defense), str(attack)): Cell(str(attack), float(mean), float(std), int(n), int(failed))
+        (str(defense), str(attack)): TableCell(
+            str(attack), float(mean), float(std), int(n), int(failed)
+        )
         for defense, attack, mean, std, n, failed in zip(
             *(cells[name] for name in ("defense", "attack", "mean", "std", "n", "failed")),
             strict=True,
@@ -207,7 +214,7 @@ def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Se
             curves.setdefault((defense, attack), []).append(curve)
     failed = runs[runs["status"] == "failed"]
     failures = tuple(
-        Failure(f"{attack} + {defense}, seed {seed}", error.strip() or "no reason recorded")
+        FailedRun(f"{attack} + {defense}, seed {seed}", error.strip() or "no reason recorded")
         for attack, defense, seed, error in zip(
             *(failed[name] for name in ("attack", "defense", "seed", "error")), strict=True
         )
@@ -228,7 +235,7 @@ def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
 
 
 def _row(
-    values: Mapping[Any, Any], columns: Sequence[Column], cells: Mapping[tuple[str, str], Cell]
+    values: Mapping[Any, Any], columns: Sequence[Column], cells: Mapping[tuple[str, str], TableCell]
 ) -> Row:
     defense, rank = str(values["defense"]), values["rank"]
     return Row(
@@ -248,7 +255,7 @@ def _row(
         missing=str(values["missing"]),
         needs=str(values["needs"]),
         cells=tuple(
-            cells.get((defense, column.attack), Cell(column.attack, math.nan, math.nan, 0, 0))
+            cells.get((defense, column.attack), TableCell(column.attack, math.nan, math.nan, 0, 0))
             for column in columns
         ),
     )
@@ -262,7 +269,10 @@ def _seeds(rows: Sequence[Row], runs: pd.DataFrame) -> str:
         return "one seed: no interval"
     if len(counts) == 1:
         return f"{counts[0]} seeds{sharing(runs)}: mean ± standard deviation over seeds"
-    return f"{counts[0]} to {counts[-1]} seeds a cell{sharing(runs)}: mean ± standard deviation over seeds where there are two or more"
+    return (
+        f"{counts[0]} to {counts[-1]} seeds a cell{sharing(runs)}: mean ± standard deviation "
+        "over seeds where there are two or more"
+    )
 
 
 def _summary(boards: Sequence[Board], columns: Sequence[Column]) -> str:
@@ -297,55 +307,7 @@ def _notes(rows: Sequence[Row], columns: Sequence[Column], runs: pd.DataFrame) -
     ]
     if not any(column.is_clean for column in columns):
         partial.append("no clean data among the records: there is no price")
-    return (*notes, *partial, *unlike(runs))
-
-
-def percent(share: float, std: float = math.nan) -> str:
-    """A share in % with one decimal, with its spread where there is one: ``74.1 ± 0.8``; ``-`` for NaN."""
-    if math.isnan(share):
-        return ABSENT
-    return f"{100 * share:.1f}" if math.isnan(std) else f"{100 * share:.1f} ± {100 * std:.1f}"
-
-
-def number(value: float) -> str:
-    """One decimal, no negative zero; ``-`` for NaN."""
-    return ABSENT if math.isnan(value) else f"{round(value, 1) + 0.0:.1f}"
-
-
-def signed(points: float) -> str:
-    """One decimal with its sign, no negative zero; ``-`` for NaN."""
-    return ABSENT if math.isnan(points) else f"{round(points, 1) + 0.0:+.1f}"
-
-
-def times(value: float) -> str:
-    """A multiple with two digits or so: ``1.02×``, ``3.9×``, ``120×``; ``-`` for NaN."""
-    if math.isnan(value):
-        return ABSENT
-    return f"{value:.2f}×" if value < 2 else f"{value:.1f}×" if value < 100 else f"{value:.0f}×"
-
-
-def p_value(p: float) -> str:
-    """``p = 0.031``, ``p = 0.0005``, ``p < 0.0001``: never ``p = 0``, which no test can show."""
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.{3 if p >= 0.001 else 4}f}"
-
-
-@lru_cache(4096)
-def shade(share: float) -> tuple[str, str]:
-    """Background and text colour for an accuracy; the text has the better contrast of black and white."""
-    position = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
-    left = min(int(position), len(RAMP) - 2)
-    low, high = (tuple(int(RAMP[i][k : k + 2], 16) for k in (1, 3, 5)) for i in (left, left + 1))
-    rgb = [round(a + (b - a) * (position - left)) for a, b in zip(low, high, strict=True)]
-    linear = [
-        value / 255 / 12.92 if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4
-        for value in rgb
-    ]
-    luminance = (
-        0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    )  # relative luminance as WCAG defines it
-    return "#" + "".join(
-        f"{value:02x}" for value in rgb
-    ), "#000000" if luminance > 0.179 else "#ffffff"
+    return (*notes, *partial, *caveats(runs))
 
 
 def environment(table: pd.DataFrame) -> dict[str, str]:
@@ -379,7 +341,8 @@ def facts(table: pd.DataFrame) -> dict[str, str]:
 HOW_TO_READ: tuple[tuple[str, str], ...] = (
     (
         "accuracy",
-        "Share of clean test images that the victim classifies correctly after its last epoch, in %. Nothing is selected on test data.",
+        "Share of clean test images that the victim classifies correctly after its last epoch, in "
+        "%. Nothing is selected on test data.",
     ),
     (
         "mean over attacks",
@@ -389,25 +352,30 @@ HOW_TO_READ: tuple[tuple[str, str], ...] = (
     ("worst attack", "The lowest accuracy among the attacks, and the attack it belongs to."),
     (
         "price on clean data",
-        "Points of accuracy the defense costs where nobody attacked: undefended minus defended, both on clean data.",
+        "Points of accuracy the defense costs where nobody attacked: undefended minus defended, "
+        "both on clean data.",
     ),
     (
         "cost",
-        "Seconds to purify and train, averaged over attacks, divided by those of undefended training on the same attacks; where it was run "
+        "Seconds to purify and train, averaged over attacks, divided by those of undefended "
+        "training on the same attacks; where it was run "
         "on none of them, on any data.",
     ),
     (
         "coverage",
-        "How many of the attacks a defense has a result for. Without all of them, or without clean data where others have it, "
+        "How many of the attacks a defense has a result for. Without all of them, or without "
+        "clean data where others have it, "
         "a defense has no rank; without all of them it has no mean and no worst attack either.",
     ),
     (
         "needs",
-        "Privileges beyond the training images, such as clean images or pretrained weights. Defenses that have them are ranked apart.",
+        "Privileges beyond the training images, such as clean images or pretrained weights. "
+        "Defenses that have them are ranked apart.",
     ),
     (
         "±",
-        "Standard deviation over seeds (n - 1). Where it is lacking there was one seed and there is no interval.",
+        "Standard deviation over seeds (n - 1). Where it is lacking there was one seed and there "
+        "is no interval.",
     ),
     ("failed and -", "A failed cell was run without a result. An absent cell (-) was not run."),
 )

@@ -1,4 +1,7 @@
-"""Drawings that stand in the page itself, as SVG: a cell's curve, and accuracy against cost. Colours come from the page's style sheet."""
+"""Drawings that stand in the page itself, as SVG: a cell's curve, and accuracy against cost.
+
+Colours come from the page's style sheet.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from benchmark.report.sections import Row, Section, percent, times
+from benchmark.report.numbers import percent, times
+from benchmark.report.sections import Row, Section
 
 Score = Literal["mean", "worst"]
 SCORES: dict[Score, str] = {
@@ -28,10 +32,13 @@ LETTER, LINE = 7.4, 15  # of a label: width and height
 
 
 def curve(seeds: Sequence[Sequence[float]]) -> Markup:
-    """Test accuracy over epochs: the mean over seeds, with a band of one standard deviation. ``seeds`` holds shares, one value an epoch.
+    """Test accuracy over epochs: the mean over seeds, with a band of one standard deviation.
 
-    Seeds may end early or hold values that are no numbers, as a diverged run does. The mean of an epoch is over the seeds that have a
-    number there, its spread is 0 where only one has, and an epoch where none has is left out.
+    ``seeds`` holds shares, one value an epoch.
+
+    Seeds may end early or hold values that are no numbers, as a diverged run does. The mean of an
+    epoch is over the seeds that have a number there, its spread is 0 where only one has, and an
+    epoch where none has is left out.
     """
     epochs = max(map(len, seeds))
     values = np.full((len(seeds), epochs), np.nan)
@@ -52,7 +59,8 @@ def curve(seeds: Sequence[Sequence[float]]) -> Markup:
     )
     said = f"Test accuracy over {epochs} epochs: {first} after the first, {last} after the last"
     return Markup(
-        '<svg class="curve" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}<text class="tick" x="{}" y="{}">epoch 1</text>'
+        '<svg class="curve" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}<text '
+        'class="tick" x="{}" y="{}">epoch 1</text>'
         '<text class="tick end" x="{}" y="{}">{}</text></svg>'
     ).format(
         *(CURVE_W, CURVE_H, said, _rules()),
@@ -72,7 +80,9 @@ def curve(seeds: Sequence[Sequence[float]]) -> Markup:
 def _mean_and_spread(
     values: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each epoch of ``values`` (seed, epoch), NaN for none: ``nanmean``, and ``nanstd`` with n - 1, without their warnings."""
+    """Of each epoch of ``values`` (seed, epoch), NaN for none: ``nanmean``, and ``nanstd`` with n -
+    1, without their warnings.
+    """
     there = ~np.isnan(values)
     n = there.sum(axis=0)
     mean = np.where(n > 0, np.where(there, values, 0.0).sum(axis=0) / np.maximum(n, 1), np.nan)
@@ -104,7 +114,11 @@ def _points(places: Sequence[tuple[float, float]]) -> str:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Accuracy against cost. ``front``: the rows that no other beats in both, cheapest first; ``left_out``: rows without a number."""
+    """Accuracy against cost.
+
+    ``front``: the rows that no other beats in both, cheapest first; ``left_out``: rows without a
+    number.
+    """
 
     score: Score
     drawing: Markup
@@ -113,7 +127,10 @@ class Scatter:
 
 
 def scatter(section: Section, score: Score) -> Scatter | None:
-    """The scatter of a section; None if fewer than two rows have both numbers. Defenses with privileges are shown and not in the front."""
+    """The scatter of a section; None if fewer than two rows have both numbers.
+
+    Defenses with privileges are shown and not in the front.
+    """
     rows = [row for row in section.rows if math.isfinite(getattr(row, score)) and row.cost > 0]
     if len(rows) < 2:
         return None
@@ -135,7 +152,8 @@ def scatter(section: Section, score: Score) -> Scatter | None:
     parts = [
         *(
             Markup(
-                '<path class="rule" d="M{} {:.1f}H{}"/><text class="tick end" x="{}" y="{:.1f}">{}</text>'
+                '<path class="rule" d="M{} {:.1f}H{}"/><text class="tick end" x="{}" '
+                'y="{:.1f}">{}</text>'
             ).format(COST_LEFT, up(share / 100), right, COST_LEFT - 6, up(share / 100) + 4, share)
             for share in (0, 25, 50, 75, 100)
         ),
@@ -146,13 +164,17 @@ def scatter(section: Section, score: Score) -> Scatter | None:
             for cost in _ticks(low, high)
         ),
         Markup(
-            '<text class="tick middle" x="{}" y="{}">cost: purifying and training, in undefended trainings</text>'
+            '<text class="tick middle" x="{}" y="{}">cost: purifying and training, in undefended '
+            "trainings</text>"
         ).format((COST_LEFT + right) / 2, COST_H - 6),
         Markup('<path class="front" d="{}"/>').format(step),
         *(_point(row, x, y, row in front, score) for row, x, y in places),
         *_labels(places, front, right),
     ]
-    said = f"Scatter of {SCORES[score]} against cost, {len(rows)} defenses; the front and the numbers stand below and in the ranking"
+    said = (
+        f"Scatter of {SCORES[score]} against cost, {len(rows)} defenses; the front and the "
+        "numbers stand below and in the ranking"
+    )
     drawing = Markup(
         '<svg class="cost {}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
     ).format(score, COST_W, COST_H, said, Markup("").join(parts))
@@ -162,7 +184,10 @@ def scatter(section: Section, score: Score) -> Scatter | None:
 
 
 def pareto(rows: Sequence[Row], score: Score = "mean") -> list[Row]:
-    """The rows that no other is at least as cheap and as good as, and better in one of the two; cheapest first."""
+    """The rows that no other is at least as cheap and as good as, and better in one of the two.
+
+    Cheapest first.
+    """
     front: list[Row] = []
     for row in sorted(rows, key=lambda row: (row.cost, -getattr(row, score))):
         value = getattr(row, score)
@@ -176,7 +201,10 @@ def pareto(rows: Sequence[Row], score: Score = "mean") -> list[Row]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round costs within the axis: 1, 2, 5, 10, ...; finer ones where these would be fewer than three."""
+    """Round costs within the axis: 1, 2, 5, 10, ....
+
+    Finer ones where these would be fewer than three.
+    """
     found: list[float] = []
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), (1, 1.1, 1.2, 1.3, 1.4)):
         found = [
@@ -217,7 +245,9 @@ def _point(row: Row, x: float, y: float, in_front: bool, score: Score) -> Markup
 def _labels(
     places: Sequence[tuple[Row, float, float]], front: Sequence[Row], right: float
 ) -> Iterator[Markup]:
-    """Names beside their points, where they cover no point, no other name and, if there is room, not the front, which has the choice."""
+    """Names beside their points, where they cover no point, no other name and, if there is room,
+    not the front, which has the choice.
+    """
     corners = sorted((x, -y) for row, x, y in places if row in front)
     lines = [
         line

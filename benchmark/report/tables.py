@@ -1,34 +1,30 @@
-"""The tables of a paper, from the long table: attacks by defenses, by victim, by poison ratio; also with published numbers beside ours."""
+"""The tables of a paper, from the long table: attacks by defenses, by victim, by poison ratio.
+
+Also with published numbers beside ours.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from benchmark.analysis.counterparts import Beside, Pair
-from benchmark.analysis.leaderboard import grid, over_attacks
-from benchmark.analysis.table import GROUP, comparable, sharing
+from benchmark.analysis.counterparts import Counterparts
+from benchmark.analysis.leaderboard import Summary, over_attacks
+from benchmark.analysis.table import GROUP, sharing
+from benchmark.report.numbers import ABSENT
 from benchmark.report.published_cells import (
-    KINDS,
-    PUBLISHED,
-    Source,
+    Line,
+    SourceLines,
     Where,
-    difference,
-    numbers,
-    printed,
-    remarks,
     sources,
 )
-from benchmark.report.sections import ABSENT
 from benchmark.report.typeset import Block, Entry, Mark, PaperTable, accuracy, best_two
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NUMBERS = ("mean", "std", "n", "failed")  # what the CSV holds of an accuracy
 
 NORMS = {
     "linf": "L∞",
@@ -41,33 +37,38 @@ NORMS = {
 
 CLEAN, MEAN = "clean data", "mean"
 
-Line = tuple[str, tuple[Entry, ...]]
-
 
 def paper_tables(
-    table: pd.DataFrame, norms: Mapping[str, str], besides: Sequence[Beside] = ()
+    summary: Summary, norms: Mapping[str, str], counterparts: Sequence[Counterparts] = ()
 ) -> list[PaperTable]:
-    """Every table that the long table has data for, named ``attacks``, ``victims``, ``ratios``; further ones ``attacks-2`` and so on.
+    """Every table that the long table has data for, named ``attacks``, ``victims``, ``ratios``.
 
-    - ``attacks``: for each group, attacks as rows under their norms, defenses as columns; means of norms and of all attacks.
-    - ``victims``: defenses under attacks as rows, victims as columns, where two or more share data set, protocol and poison ratio.
+    Further ones ``attacks-2`` and so on.
+
+    - ``attacks``: for each group, attacks as rows under their norms, defenses as columns; means of
+      norms and of all attacks.
+    - ``victims``: defenses under attacks as rows, victims as columns, where two or more share data
+      set, protocol and poison ratio.
     - ``ratios``: likewise with poison ratios as columns; ratio 0 is clean data.
 
-    A mean over attacks stands only where a defense has a result for every one of them. Best and second are found among the
-    defenses without privileges, and apart from them among those with privileges (†); the undefended one takes no part.
+    A mean over attacks stands only where a defense has a result for every one of them. Best and
+    second are found among the defenses without privileges, and apart from them among those with
+    privileges (†); the undefended one takes no part.
 
-    Each stands once more, as ``attacks-SOURCE`` and so on, for every source of published numbers that has some of its cells: with lines for
-    the published accuracy, the difference and what is not the same. Published numbers take part in no mean and get no mark.
+    Each stands once more, as ``attacks-SOURCE`` and so on, for every source of published numbers
+    that has some of its cells: with lines for the published accuracy, the difference and what is
+    not the same. Published numbers take part in no mean and get no mark.
 
     Args:
-        table: what ``results.to_table`` returns.
-        norms: an attack's registered name -> linf, l2, l0 or none. Empty: rows are not grouped by norm.
-        besides: published numbers beside those of ``table``.
+        summary: of the long table.
+        norms: an attack's registered name -> linf, l2, l0 or none. Empty: rows are not grouped by
+            norm.
+        counterparts: published numbers beside those of ``summary``.
     """
-    cells = _Cells(table, norms)
+    cells = _Cells(summary, norms)
     made = []
-    for source in (None, *sources(besides)):
-        shown = _Shown(source)
+    for source in (None, *sources(counterparts)):
+        shown = SourceLines(source)
         groups = [
             _attack_table(cells, where, norms, _numbered("attacks", index), shown)
             for index, where in enumerate(cells.wheres)
@@ -83,7 +84,8 @@ def paper_tables(
 def norm_of(spec: str, facts: str, norms: Mapping[str, str]) -> str:
     """The norm of an attack's budget: linf, l2, l0, none, ``mixed`` or ``unknown``.
 
-    The facts of the poison say it, since it may depend on parameters; where they do not, ``norms`` does.
+    The facts of the poison say it, since it may depend on parameters; where they do not, ``norms``
+    does.
 
     Args:
         spec, facts: of the record, as JSON.
@@ -104,25 +106,18 @@ def norm_of(spec: str, facts: str, norms: Mapping[str, str]) -> str:
 class _Cells:
     """The numbers of the tables, by place."""
 
-    def __init__(self, table: pd.DataFrame, norms: Mapping[str, str]) -> None:
-        cells, runs = grid(table), comparable(table)
+    def __init__(self, summary: Summary, norms: Mapping[str, str]) -> None:
+        cells, runs = summary.cells, summary.runs
         runs = runs[~runs["is_clean"]]
-        self.cells = {
-            ((dataset, victim, protocol, ratio, preset), attack, defense): accuracy(
-                mean, std, n, failed
-            )
-            for dataset, victim, protocol, ratio, preset, attack, defense, mean, std, n, failed in zip(
-                *(
-                    cells[name].tolist()
-                    for name in (*GROUP, "attack", "defense", "mean", "std", "n", "failed")
-                ),
-                strict=True,
-            )
-        }
+        names = (*GROUP, "attack", "defense", "mean", "std", "n", "failed")
+        self.cells: dict[tuple[Where, str, str], Entry] = {}
+        for values in zip(*(cells[name].tolist() for name in names), strict=True):
+            where, (attack, defense, *numbers) = values[: len(GROUP)], values[len(GROUP) :]
+            self.cells[where, attack, defense] = accuracy(*numbers)
         self.wheres = sorted({where for where, _, _ in self.cells})
         self.clean = set(cells.loc[cells["is_clean"], "attack"])
         self.undefended = set(cells.loc[cells["is_undefended"], "defense"])
-        self.sharing = sharing(comparable(table))
+        self.sharing = sharing(summary.runs)
         self.needs = set(cells.loc[cells["needs"] != "", "defense"])
         self.norms = {
             attack: norm_of(spec, facts, norms)
@@ -143,7 +138,10 @@ class _Cells:
         return self.means[norm].get((where, defense), accuracy(math.nan, math.nan, 0, 0))
 
     def shared_mean(self, where: Where, attacks: Sequence[str], defense: str) -> Entry:
-        """Over these attacks; absent where ``where`` has others, since such means could not be compared."""
+        """Over these attacks.
+
+        Absent where ``where`` has others, since such means could not be compared.
+        """
         return (
             self.mean(where, "", defense)
             if self.attacks([where]) == attacks
@@ -184,79 +182,13 @@ def _means(runs: pd.DataFrame) -> dict[tuple[Where, str], Entry]:
     }
 
 
-class _Shown:
-    """What stands of one source beside our numbers; nothing without a source."""
-
-    def __init__(self, source: Source | None) -> None:
-        self.source = source
-        self.values = NUMBERS + (PUBLISHED if source else ())
-
-    def lines(
-        self, label: str, ours: Sequence[Entry], places: Sequence[tuple[Where, str, str]]
-    ) -> list[Line]:
-        """Our line and, where the source has some of its cells, those of the published numbers. The CSV has all of it in the first one."""
-        if self.source is None:
-            return [(label, tuple(ours))]
-        pairs = [self.source.pairs.get(place) for place in places] or [None] * len(ours)
-        lines = [
-            (
-                label,
-                tuple(
-                    replace(entry, values=entry.values + numbers(pair))
-                    for entry, pair in zip(ours, pairs, strict=True)
-                ),
-            )
-        ]
-        if any(pairs):
-            for what, text in (
-                ("published", printed),
-                ("difference", difference),
-                ("not the same", _letters),
-            ):
-                texts = [text(pair) if pair else "" for pair in pairs]
-                lines += (
-                    [(f"{label}: {what}", tuple(Entry(shown, ()) for shown in texts))]
-                    if any(texts)
-                    else []
-                )
-        return lines
-
-    def named(self, name: str) -> str:
-        return f"{name}-{self.source.name.replace('_', '-')}" if self.source else name
-
-    def has(self, wheres: Collection[Where]) -> bool:
-        """Is there anything to show?"""
-        return self.source is None or any(where in wheres for where, _, _ in self.source.pairs)
-
-    def notes(self, wheres: Collection[Where]) -> list[str]:
-        if self.source is None:
-            return []
-        said = [sentence for where in wheres for sentence in self.source.differences.get(where, ())]
-        twice = " Of what it prints twice the first stands here; the tables of published numbers (table-published-…) have all."
-        return [
-            f"Published: by {self.source.name}. Difference: ours minus published, in points. Means and marks are of ours alone."
-            + (twice if self.source.twice else ""),
-            *(
-                f"Not the same ({_LETTER[kind]}): {text}."
-                for kind in KINDS
-                for text in dict.fromkeys(said)
-                if text.startswith(kind)
-            ),
-            *remarks(pair for (where, _, _), pair in self.source.pairs.items() if where in wheres),
-        ]
-
-
-_LETTER = dict(zip(KINDS, "abcdefg", strict=True))
-
-
-def _letters(pair: Pair) -> str:
-    return ",".join(_LETTER[kind] for kind in pair.differs)
-
-
 def _attack_table(
-    cells: _Cells, where: Where, norms: Mapping[str, str], name: str, shown: _Shown
+    cells: _Cells, where: Where, norms: Mapping[str, str], name: str, shown: SourceLines
 ) -> PaperTable | None:
-    """Attacks as rows, under their norms if these are known, and defenses as columns; None where ``shown`` has nothing of it."""
+    """Attacks as rows, under their norms if these are known, and defenses as columns.
+
+    None where ``shown`` has nothing of it.
+    """
     if not shown.has([where]):
         return None
     defenses, attacks = cells.defenses([where]), cells.attacks([where])
@@ -305,8 +237,10 @@ def _attack_table(
     )
 
 
-def _axis_tables(cells: _Cells, axis: str, shown: _Shown) -> list[PaperTable | None]:
-    """Tables with the values of one axis of ``Where`` as columns, for each choice of the others that has two or more."""
+def _axis_tables(cells: _Cells, axis: str, shown: SourceLines) -> list[PaperTable | None]:
+    """Tables with the values of one axis of ``Where`` as columns, for each choice of the others
+    that has two or more.
+    """
     at = {"victims": 1, "ratios": 3}[axis]
     families: dict[tuple[Any, ...], list[Where]] = {}
     for where in cells.wheres:
@@ -319,9 +253,11 @@ def _axis_tables(cells: _Cells, axis: str, shown: _Shown) -> list[PaperTable | N
 
 
 def _axis_table(
-    cells: _Cells, axis: str, family: Sequence[Where], name: str, shown: _Shown
+    cells: _Cells, axis: str, family: Sequence[Where], name: str, shown: SourceLines
 ) -> PaperTable | None:
-    """Defenses under each attack as rows, and the victims or the poison ratios of ``family`` as columns."""
+    """Defenses under each attack as rows, and the victims or the poison ratios of ``family`` as
+    columns.
+    """
     if not shown.has(family):
         return None
     defenses, attacks, cleans = cells.defenses(family), cells.attacks(family), cells.cleans(family)
@@ -429,9 +365,8 @@ def _notes(blocks: Sequence[Block], with_needs: Collection[str]) -> tuple[str, .
         if entry.values
     }
     notes = {
-        "Dagger: needs clean data or pretrained weights; such defenses are compared among themselves.": bool(
-            with_needs
-        ),
+        "Dagger: needs clean data or pretrained weights; such defenses are compared among "
+        "themselves.": bool(with_needs),
         "Star: some seeds failed; the number is that of the others.": any(
             text.endswith("*") for text in texts
         ),

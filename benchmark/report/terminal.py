@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.analysis.leaderboard import Summary
 from benchmark.report.sections import Board, Row, Section, sections
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _SHOWN_FAILURES = 5
 
@@ -32,16 +29,17 @@ class _Column:
         return max(cell_len(text) for text in (self.title, *self.texts))
 
 
-def print_leaderboard(table: pd.DataFrame, console: Console) -> None:
+def print_leaderboard(summary: Summary, console: Console) -> None:
     """Prints one ranking a group, best first, the best value of each column in bold.
 
-    Numbers are never cut: where the terminal is too narrow, whole columns are left out from the right and named below the table.
-    What is not a terminal (a file, a pipe) has no width, so there every column is printed.
+    Numbers are never cut: where the terminal is too narrow, whole columns are left out from the
+    right and named below the table. What is not a terminal (a file, a pipe) has no width, so there
+    every column is printed.
 
     Raises:
         ValueError: if the table is empty.
     """
-    for section in sections(table):
+    for section in sections(summary):
         console.print()
         say(console, section.title, "bold")
         say(console, f"{section.seeds}; accuracies in %, price in points", "dim")
@@ -56,7 +54,8 @@ def print_leaderboard(table: pd.DataFrame, console: Console) -> None:
         if len(section.failures) > _SHOWN_FAILURES:
             say(
                 console,
-                f"and {len(section.failures) - _SHOWN_FAILURES} more failed cells; the report lists them all",
+                f"and {len(section.failures) - _SHOWN_FAILURES} more failed cells; the report "
+                "lists them all",
                 "red",
             )
 

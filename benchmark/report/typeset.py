@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from benchmark.report import markdown as md
 from benchmark.report.markdown import escaped
-from benchmark.report.sections import ABSENT, percent
+from benchmark.report.numbers import ABSENT, percent
 
 if TYPE_CHECKING:
     pass
@@ -22,7 +22,9 @@ Mark = Literal["", "best", "second"]
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in one place: the text that people read, and what the CSV holds of it (``""`` where there is no value)."""
+    """What stands in one place: the text that people read, and what the CSV holds of it (``""``
+    where there is no value).
+    """
 
     text: str
     values: tuple[str, ...]
@@ -34,7 +36,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Block:
-    """Lines that belong together, under one title that spans them. A line is a label and an entry a column."""
+    """Lines that belong together, under one title that spans them.
+
+    A line is a label and an entry a column.
+    """
 
     title: str
     lines: tuple[tuple[str, tuple[Entry, ...]], ...]
@@ -48,7 +53,8 @@ class PaperTable:
         name: of its files and of its LaTeX label; letters, digits and hyphens.
         labels: titles of the label columns: of blocks and lines, or of lines alone.
         columns: titles of the other columns.
-        values: titles of the CSV's columns behind the labels, as many as the entries of a line have values.
+        values: titles of the CSV's columns behind the labels, as many as the entries of a line have
+            values.
         notes: sentences below the table.
         align: a letter a column, ``r``, ``l`` or ``c``; all to the right if it is empty.
     """
@@ -71,8 +77,10 @@ class PaperTable:
         return "l" * len(self.labels) + (self.align or "r" * len(self.columns))
 
 
-def latex(table: PaperTable) -> str:
-    """A ``table`` environment, best in bold and second underlined, for ``booktabs`` and ``multirow``. Names are escaped."""
+def table_latex(table: PaperTable) -> str:
+    """A ``table`` environment, best in bold and second underlined, for ``booktabs`` and
+    ``multirow``. Names are escaped.
+    """
     body: list[str] = []
     for block in table.blocks:
         if body:
@@ -107,8 +115,11 @@ def latex(table: PaperTable) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown(table: PaperTable) -> str:
-    """GitHub-flavoured Markdown: best in bold, second underlined. A block's title stands in its first line."""
+def table_markdown(table: PaperTable) -> str:
+    """GitHub-flavoured Markdown: best in bold, second underlined.
+
+    A block's title stands in its first line.
+    """
     rows = []
     for block in table.blocks:
         for index, (label, entries) in enumerate(block.lines):
@@ -128,8 +139,9 @@ def markdown(table: PaperTable) -> str:
     )
 
 
-def as_csv(table: PaperTable) -> str:
-    """The numbers, without marks: accuracies as shares in [0, 1], an empty field where there is no value. A block's title is repeated.
+def table_csv(table: PaperTable) -> str:
+    """The numbers, without marks: accuracies as shares in [0, 1], an empty field where there is no
+    value. A block's title is repeated.
 
     A line of which no entry has values is left out.
     """
@@ -149,7 +161,7 @@ def as_csv(table: PaperTable) -> str:
     return file.getvalue()
 
 
-FORMS = {"tex": latex, "md": markdown, "csv": as_csv}
+FORMS = {"tex": table_latex, "md": table_markdown, "csv": table_csv}
 
 _LATEX = {"": "{}", "best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
 
@@ -160,17 +172,21 @@ _NORMS = {"L∞": r"$\ell_\infty$", "L2": r"$\ell_2$", "L0": r"$\ell_0$"}
 _TEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}", "`": r"\textasciigrave{}"},
-    **{"±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "∞": r"$\infty$", "†": r"$^\dagger$", "τ": r"$\tau$"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
+    **{'"': r"\symbol{34}", "`": r"\textasciigrave{}", "±": r"$\pm$", "×": r"$\times$"},
+    **{"·": r"$\cdot$", "∞": r"$\infty$", "†": r"$^\dagger$", "τ": r"$\tau$"},
     **{"–": r"\textendash{}", "—": r"\textemdash{}", "…": r"\dots{}"},
 }  # fmt: skip
 
 
 def tex(text: str) -> str:
-    """The text in one line, as pdfLaTeX prints it. What its default fonts lack shows as its code point, such as [U+1F600].
+    """The text in one line, as pdfLaTeX prints it.
 
-    Blanks round ``±`` become ties, so that no line break falls there. The sign of a negative number is a minus. A leading ``[`` or ``*``
-    is braced, since after a ``\\\\`` it would be read as that command's argument.
+    What its default fonts lack shows as its code point, such as [U+1F600].
+
+    Blanks round ``±`` become ties, so that no line break falls there. The sign of a negative number
+    is a minus. A leading ``[`` or ``*`` is braced, since after a ``\\\\`` it would be read as that
+    command's argument.
     """
     shown = "".join(
         _TEX.get(letter) or (letter if _in_fonts(letter) else f"[U+{ord(letter):04X}]")
@@ -186,7 +202,9 @@ def _in_fonts(letter: str) -> bool:
 
 
 def best_two(values: Sequence[float], teams: Sequence[int | None]) -> list[Mark]:
-    """Marks the best and the second of each team; ties, as printed with one decimal in %, all get the mark.
+    """Marks the best and the second of each team.
+
+    Ties, as printed with one decimal in %, all get the mark.
 
     Args:
         values: shares in [0, 1]; NaN takes no part.
@@ -207,7 +225,10 @@ def best_two(values: Sequence[float], teams: Sequence[int | None]) -> list[Mark]
 
 
 def accuracy(mean: float, std: float, n: int, failed: int) -> Entry:
-    """The entry of an accuracy, a share: in % with its spread; ``failed``, or ``-`` if it is absent; ``*`` if some seeds failed."""
+    """The entry of an accuracy, a share: in % with its spread.
+
+    ``failed``, or ``-`` if it is absent; ``*`` if some seeds failed.
+    """
     there = not math.isnan(mean)
     text = percent(mean, std) + ("*" if failed else "") if there else "failed" if failed else ABSENT
     numbers = ["" if math.isnan(value) else f"{value:.6f}" for value in (mean, std)]

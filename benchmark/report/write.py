@@ -1,9 +1,8 @@
-"""Write the report of a long table into a folder: page, tables, plots, texts."""
+"""Write the report of a long table into a folder: page, tables, figures, texts."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -14,28 +13,31 @@ from typing import TYPE_CHECKING
 from benchmark import __version__
 from benchmark.analysis.table import CELL
 from benchmark.keys import digest
+from benchmark.storage.atomic import publish
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchmark.analysis.counterparts import Beside
-    from benchmark.report.strips import Key
+    from benchmark.analysis.counterparts import Counterparts
+    from benchmark.analysis.leaderboard import Summary
+    from benchmark.report.pictures import PictureKey
+    from benchmark.report.sections import Section
 
 STATE = "report.json"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What ``write_report`` wrote: the folder and, beside ``report.json``, every file in it. ``rewritten`` is False if all were current.
+    """What stands in the folder of a report: every file in it beside ``report.json``.
 
-    ``left_out`` says which figures there are no data for, and why; ``overview``, where not every cell was drawn, how to get the others.
+    ``left_out`` says which figures there are no data for, and why; ``overview``, where not every
+    cell was drawn, how to get the others.
     """
 
     folder: Path
     files: tuple[Path, ...]
     left_out: tuple[str, ...]
     overview: str = ""
-    rewritten: bool = True
 
     @property
     def html(self) -> Path:
@@ -43,34 +45,37 @@ class Report:
 
 
 def write_report(
-    table: pd.DataFrame,
+    summary: Summary,
     folder: Path,
     title: str,
     *,
     context: Mapping[str, str] | None = None,
-    pictures: Mapping[Key, bytes] | None = None,
+    pictures: Mapping[PictureKey, bytes] | None = None,
     norms: Mapping[str, str] | None = None,
-    besides: Sequence[Beside] = (),
+    counterparts: Sequence[Counterparts] = (),
     sources: Sequence[str] = (),
     every_figure: bool = False,
 ) -> Report:
-    """Writes the report of a long table (``results.to_table``) into ``folder``; does nothing if it stands there already.
+    """Writes the report of a long table into ``folder``; does nothing if it stands there already.
 
-    The same table, title and context give the same bytes. Several groups (data set, victim, protocol, poison ratio, preset) become
-    sections of one page; the plots of the second and later ones are ``heatmap-2.png``, ``curves-2.png`` and so on. Tables are
-    ``table-NAME`` as ``.tex``, ``.md`` and ``.csv``; see ``tables.paper_tables`` for the names, and ``figures.figures``.
+    The same table, title and context give the same bytes. Several groups (data set, victim,
+    protocol, poison ratio, preset) become sections of one page; the plots of the second and later
+    ones are ``heatmap-2.png``, ``curves-2.png`` and so on. Tables are ``table-NAME`` as ``.tex``,
+    ``.md`` and ``.csv``. ``tables.paper_tables`` and ``draw.figures`` say which names there are.
 
     Args:
-        table: what ``to_table`` returns.
+        summary: of the long table.
         folder: made if missing. Files of an earlier report that this one does not have are removed.
         title: headline of the page.
         context: further facts to show, for example ``{"command": "run_benchmark.py run quick"}``.
-        pictures: ``strips.Strips`` of the same table. Which there are decides with the rest whether the report is current; what they show
-            follows from the records, which hold the sha256 of the images, so that none is drawn for a report that stands.
+        pictures: ``pictures.Pictures`` of the same records. They are drawn only for a report that
+            is written. Their names alone decide, with the rest, whether the report is current: the
+            records hold the sha256 of the images, so they decide what a picture shows.
         norms: of the attacks, by registered name, to group the rows of tables by.
-        besides: published numbers, which the page and the tables show beside those of ``table``.
+        counterparts: published numbers, shown beside those of ``summary`` in page and tables.
         sources: what the published numbers were asked for by; ``remembered`` gives them back.
-        every_figure: draws every cell of a large table too; without it there is an overview of more than ``figures.FULL`` cells.
+        every_figure: draws every cell of a large table too; without it there is an overview of
+            more than ``draw.FULL`` cells.
 
     Raises:
         ValueError: if the table is empty.
@@ -79,65 +84,70 @@ def write_report(
     from benchmark.report.sections import sections
 
     context, pictures, norms = dict(context or {}), pictures or {}, dict(norms or {})
-    groups = sections(table)
-    wanted = _digest(table, title, context, pictures, norms, besides, sources, every_figure)
+    groups = sections(summary)
+    wanted = _digest(
+        summary.table, title, context, pictures, norms, counterparts, sources, every_figure
+    )
     if is_current(wanted, folder):
         state = _state(folder)
-        return Report(
-            folder,
-            tuple(folder / name for name in sorted(state.files)),
-            state.left_out,
-            state.overview,
-            rewritten=False,
-        )
+        current = tuple(folder / name for name in sorted(state.files))
+        return Report(folder, current, state.left_out, state.overview)
 
-    from benchmark.report import figures, page, plots, tables, typeset
     from benchmark.report import markdown_report as text
+    from benchmark.report import page, tables, typeset
     from benchmark.report.published import published_tables
 
-    files: dict[str, bytes] = {}
-    left_out: list[str] = []
-    overview = ""
-    cells = sum(len(section.rows) * len(section.columns) for section in groups)
-    if every_figure or cells <= figures.FULL:
-        drawn, left_out = figures.figures(table, groups)
-        for index, section in enumerate(groups):
-            for name, formats in (
-                ("heatmap", plots.heatmap(section)),
-                ("curves", plots.curves(section)),
-            ):
-                drawn |= {_numbered(name, index): formats} if formats else {}
-    else:
-        drawn, overview = figures.overview(cells, groups)
+    drawn, left_out, overview = _figures(summary, groups, every_figure)
+    if overview:
         context |= {"figures": overview}
-    files |= {
+    files = {
         f"{name}.{ending}": content
         for name, formats in drawn.items()
         for ending, content in formats.items()
     }
-    shown = [
-        {
-            name: drawn[_numbered(name, index)]["png"]
-            for name in ("heatmap", "curves")
-            if _numbered(name, index) in drawn
-        }
-        for index in range(len(groups))
-    ]
-    files["leaderboard.md"] = text.markdown(table, groups, title, context, besides).encode()
-    files["leaderboard.csv"] = text.leaderboard_csv(table).encode()
-    files["cells.csv"] = text.cells_csv(table, besides).encode()
-    files["leaderboard.html"] = page.page(
-        table, groups, title, context, shown, pictures, besides
-    ).encode()
-    for one in [*tables.paper_tables(table, norms, besides), *published_tables(besides)]:
-        files |= {
-            f"table-{one.name}.{ending}": form(one).encode()
-            for ending, form in typeset.FORMS.items()
-        }
-    _publish(
-        folder, files, _State(wanted, {}, tuple(left_out), tuple(sources), overview, every_figure)
-    )
+    report = text.report_markdown(summary, groups, title, context, counterparts)
+    files["leaderboard.md"] = report.encode()
+    files["leaderboard.csv"] = text.leaderboard_csv(summary).encode()
+    files["cells.csv"] = text.cells_csv(summary, counterparts).encode()
+    shown = [_of_section(drawn, index) for index in range(len(groups))]
+    html = page.page(summary, groups, title, context, shown, pictures, counterparts)
+    files["leaderboard.html"] = html.encode()
+    for table in [
+        *tables.paper_tables(summary, norms, counterparts),
+        *published_tables(counterparts),
+    ]:
+        for ending, form in typeset.FORMS.items():
+            files[f"table-{table.name}.{ending}"] = form(table).encode()
+    state = _State(wanted, {}, tuple(left_out), tuple(sources), overview, every_figure)
+    _publish(folder, files, state)
     return Report(folder, tuple(folder / name for name in sorted(files)), tuple(left_out), overview)
+
+
+Drawn = dict[str, dict[str, bytes]]  # name of a figure -> its content in each format
+
+
+def _figures(
+    summary: Summary, groups: Sequence[Section], every_figure: bool
+) -> tuple[Drawn, list[str], str]:
+    """The figures; what was left out for lack of data; and, for an overview, what it lacks."""
+    from benchmark.report.figures import curves, draw, heatmap
+
+    cells = sum(len(section.rows) * len(section.columns) for section in groups)
+    if cells > draw.FULL and not every_figure:
+        drawn, overview = draw.overview(cells, groups)
+        return drawn, [], overview
+    drawn, left_out = draw.figures(summary, groups)
+    for index, section in enumerate(groups):
+        drawn[_numbered("heatmap", index)] = heatmap.heatmap(section)
+        if lines := curves.curves(section):
+            drawn[_numbered("curves", index)] = lines
+    return drawn, left_out, ""
+
+
+def _of_section(drawn: Drawn, index: int) -> dict[str, bytes]:
+    """The PNGs that the page shows of one section."""
+    names = [name for name in ("heatmap", "curves") if _numbered(name, index) in drawn]
+    return {name: drawn[_numbered(name, index)]["png"] for name in names}
 
 
 def is_current(digest: str, folder: Path) -> bool:
@@ -152,7 +162,9 @@ def is_current(digest: str, folder: Path) -> bool:
 
 
 def remembered(folder: Path) -> tuple[tuple[str, ...], bool]:
-    """What the last report in ``folder`` was asked for: sources of published numbers, and whether to draw every figure."""
+    """What the last report in ``folder`` was asked for: sources of published numbers, and whether
+    to draw every figure.
+    """
     state = _state(folder)
     return state.sources, state.every_figure
 
@@ -161,16 +173,15 @@ def _digest(
     table: pd.DataFrame,
     title: str,
     context: Mapping[str, str],
-    pictures: Iterable[Key],
+    pictures: Iterable[PictureKey],
     norms: Mapping[str, str],
-    besides: Sequence[Beside],
+    counterparts: Sequence[Counterparts],
     sources: Sequence[str],
     every_figure: bool,
 ) -> str:
-    shown = zip(
-        *(table[name].tolist() for name in (*CELL, "record")), strict=True
-    )  # labels and presets are not those of records alone
-    asked = [repr(besides), [*sources], every_figure]  # as text, since NaN is no JSON
+    # Labels and presets are in it too, since they are not those of the records alone.
+    shown = zip(*(table[name].tolist() for name in (*CELL, "record")), strict=True)
+    asked = [repr(counterparts), [*sources], every_figure]  # as text, since NaN is no JSON
     what = [
         sorted(set(shown)),
         title,
@@ -186,13 +197,11 @@ def _digest(
 
 @cache
 def _sources() -> str:
-    """sha256 of the code that makes the report: its own package and those of its numbers and names."""
+    """sha256 of the code that makes the report: its package, and those of its numbers and names."""
     here = Path(__file__).parent
     folders = (here, here.parent / "analysis", here.parent / "catalogue")
-    endings = ("py", "j2", "css", "js")
-    files = [
-        file for folder in folders for ending in endings for file in folder.rglob(f"*.{ending}")
-    ]
+    endings = (".py", ".j2", ".css", ".js")
+    files = [file for folder in folders for file in folder.rglob("*.*") if file.suffix in endings]
     files.append(here.parent / "keys.py")
     return sha256(b"\0".join(file.read_bytes() for file in sorted(files))).hexdigest()
 
@@ -229,24 +238,20 @@ def _state(folder: Path) -> _State:
 
 
 def _publish(folder: Path, files: Mapping[str, bytes], state: _State) -> None:
-    """Writes each file whole, and ``report.json`` last; until then it names no digest, so that the report does not count as current."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes each file whole, and ``report.json`` last.
+
+    Until then that names no digest, so that the report does not count as current.
+    """
     old = _state(folder).files
-    _put(
-        folder,
-        STATE,
-        _state_text(replace(state, digest="", files={**old, **dict.fromkeys(files, -1)})),
-    )
+    unfinished = replace(state, digest="", files={**old, **dict.fromkeys(files, -1)})
+    publish(folder / STATE, _state_text(unfinished), durable=False)
     for name in set(old) - set(files):
         if Path(name).name == name:  # the file could have been edited to name others
             (folder / name).unlink(missing_ok=True)
     for name, content in files.items():
-        _put(folder, name, content)
-    _put(
-        folder,
-        STATE,
-        _state_text(replace(state, files={name: len(content) for name, content in files.items()})),
-    )
+        publish(folder / name, content, durable=False)
+    finished = replace(state, files={name: len(content) for name, content in files.items()})
+    publish(folder / STATE, _state_text(finished), durable=False)
 
 
 def _state_text(state: _State) -> bytes:
@@ -257,9 +262,3 @@ def _state_text(state: _State) -> bytes:
 
 def _numbered(name: str, index: int) -> str:
     return f"{name}-{index + 1}" if index else name
-
-
-def _put(folder: Path, name: str, content: bytes) -> None:
-    part = folder / f".{name}.part"
-    part.write_bytes(content)
-    os.replace(part, folder / name)

@@ -1,4 +1,4 @@
-"""What a record says of the machine, the packages and the code that made it."""
+"""Describe the machine, the packages and the code that make a record."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import platform
 import resource
 import subprocess
-from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from benchmark.catalogue.registry import ROOT
+from benchmark.running.hardware import cpuinfo
 from benchmark.running.scheduler.outcome import Machine
 
 
@@ -34,36 +34,29 @@ def environment(machine: Machine) -> dict[str, Any]:
     return {"python": platform.python_version(), **packages, **where, "git": _git()}
 
 
-@cache
-def _cpuinfo() -> Mapping[str, str]:
-    """What Linux tells of the first processor; empty elsewhere."""
-    try:
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
-    except OSError:
-        return {}
-    return {
-        name.strip(): value.strip()
-        for name, _, value in (line.partition(":") for line in first.splitlines())
-    }
-
-
 def _cpu_name() -> str:
-    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+    return cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
 def _cpu_kind() -> str:
-    """What decides which vector code runs; virtual machines give processors of several generations one name."""
+    """What decides which vector code runs.
+
+    The name does not: virtual machines give processors of several generations one name.
+    """
     parts = [
-        f"{name} {_cpuinfo()[name]}"
+        f"{name} {cpuinfo()[name]}"
         for name in ("cpu family", "model", "stepping")
-        if name in _cpuinfo()
+        if name in cpuinfo()
     ]
     return ", ".join([platform.machine(), *parts, torch.backends.cpu.get_cpu_capability()])
 
 
 @cache
 def _git() -> str:
-    """The commit of the checkout, with ``+changes`` if files differ from it; empty outside a checkout."""
+    """The commit of the checkout, with ``+changes`` if files differ from it.
+
+    Empty outside a checkout.
+    """
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"],
@@ -96,7 +89,9 @@ def _reset_peak_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """The highest resident memory of this process since the stage began (where the system can tell, else since its start)."""
+    """The highest resident memory of this process since the stage began (where the system can tell,
+    else since its start).
+    """
     try:
         for line in Path(f"/proc/{os.getpid()}/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM"):

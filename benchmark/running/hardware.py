@@ -1,15 +1,15 @@
-"""What this machine has, found without importing torch unless a GPU may be there."""
+"""Find what this machine has, without importing torch unless a GPU may be there."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
-BF16_CPU_FLAGS = (
-    "avx512_bf16",
-    "amx_bf16",
-)  # native bf16 arithmetic; without it bf16 is emulated and slow
+# Flags of native bf16 arithmetic; without it bf16 is emulated and slow.
+BF16_CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 def choose_device(wanted: str) -> str:
@@ -29,7 +29,8 @@ def choose_device(wanted: str) -> str:
         count = torch.cuda.device_count()
         if count <= int(match[1] or 0):
             raise ValueError(
-                f'device "{wanted}" was asked for but torch sees {count} GPUs; use --device cpu, or check with nvidia-smi'
+                f'device "{wanted}" was asked for but torch sees {count} GPUs; '
+                "use --device cpu, or check with nvidia-smi"
             )
     return wanted
 
@@ -44,19 +45,29 @@ def detect_device() -> str:
 
 
 def native_precision(device: str) -> str:
-    """``bf16`` where the hardware has it natively, else ``fp32``: what the precision ``auto`` means on this machine."""
+    """``bf16`` where the hardware has it natively, else ``fp32``: what the precision ``auto`` means
+    on this machine.
+    """
     if device.startswith("cuda"):
         import torch
 
         return "bf16" if torch.cuda.get_device_capability(torch.device(device))[0] >= 8 else "fp32"
+    flags = cpuinfo().get("flags", "").split()
+    return "bf16" if set(flags).intersection(BF16_CPU_FLAGS) else "fp32"
+
+
+@cache
+def cpuinfo() -> Mapping[str, str]:
+    """What Linux says of the first processor: ``model name``, ``flags`` and so on.
+
+    Empty on other systems.
+    """
     try:
-        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # not Linux
-        return "fp32"
-    flags = next(
-        (set(line.split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set()
-    )
-    return "bf16" if flags.intersection(BF16_CPU_FLAGS) else "fp32"
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def default_data_root() -> Path:

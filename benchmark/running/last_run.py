@@ -1,7 +1,8 @@
-"""Which cells the last run of a suite had, written beside its report so that reporting needs records alone; and their records.
+"""Which cells the last run of a suite had, written beside its report so that reporting needs
+records alone; and their records.
 
-A record keeps the spelling of the run that made it, such as ``dvae[kd=3.0]``; a suite may call the same cell ``dvae``. So a selection
-holds the suite's own labels, under which its results are shown.
+A record keeps the spelling of the run that made it, such as ``dvae[kd=3.0]``; a suite may call the
+same cell ``dvae``. So a selection holds the suite's own labels, under which its results are shown.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def selection_of(plan: Plan) -> Selection:
 
 
 def save_selection(folder: Path, selection: Selection) -> None:
-    """Writes a selection into the suite's folder of results; where the same stands there already, nothing is written.
+    """Writes a selection into the suite's folder of results.
+
+    Where the same stands there already, nothing is written.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -71,7 +74,9 @@ def last_selection(folder: Path) -> Selection | None:
 
 
 def records_of(store: Store, selection: Selection) -> list[Record]:
-    """The records of these cells under the selection's labels, of failed ones too. One that failed only in a later, forced attempt
+    """The records of these cells under the selection's labels, of failed ones too.
+
+    One that failed only in a later, forced attempt
     keeps its result.
 
     Raises:
@@ -87,7 +92,8 @@ def records_of(store: Store, selection: Selection) -> list[Record]:
 
 
 def every_record(store: Store) -> list[Record]:
-    """All records of the store under their own labels, also those of failed cells that have no result.
+    """All records of the store under their own labels, also those of failed cells that have no
+    result.
 
     Raises:
         ValueError: as ``records_of`` does.

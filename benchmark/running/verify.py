@@ -1,4 +1,7 @@
-"""Checks what a method returned before anything is built on it. Nothing is repaired: clipping in silence would change the method."""
+"""Checks what a method returned before anything is built on it.
+
+Nothing is repaired: clipping in silence would change the method.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,12 @@ SHOWN = {"linf": "L-inf", "l2": "L2", "l0": "L0"}
 
 @contextmanager
 def unchanged(data: ImageSet, who: str) -> Iterator[None]:
-    """Refuses a method that changes its input in place: what it returned would then be compared with itself.
+    """Refuses a method that changes its input in place: what it returned would then be compared
+    with itself.
 
     Raises:
-        ValueError: if the images or labels of ``data`` are not what they were; the message names ``who``.
+        ValueError: if the images or labels of ``data`` are not what they were; the message names
+            ``who``.
     """
     before = data.fingerprint
     yield
@@ -35,30 +40,36 @@ def unchanged(data: ImageSet, who: str) -> Iterator[None]:
         data.with_x(data.x).fingerprint != before
     ):  # another object, since a set remembers its fingerprint
         raise ValueError(
-            f"{who} changed its input in place; leave the images it is given as they are and return others"
+            f"{who} changed its input in place; leave the images it is given as they are and "
+            "return others"
         )
 
 
 def verify_poison(clean: ImageSet, poisoned: object, attack: Attack) -> Facts:
-    """Checks that a poison has the clean set's images in their order, its labels, and changes within the attack's budget.
+    """Checks that a poison has the clean set's images in their order, its labels, and changes
+    within the attack's budget.
 
-    After rounding, L-inf may exceed the budget by half a level (0.5/255) and L2 by 1 %; L0 counts changed pixels and is exact.
+    After rounding, L-inf may exceed the budget by half a level (0.5/255) and L2 by 1 %; L0 counts
+    changed pixels and is exact.
 
     Returns:
-        ``linf`` (largest), ``l2_max``, ``l2_mean`` in [0, 1] units; ``l0_max`` in pixels; ``psnr_mean`` in dB over the changed
-        images, None if there are none; ``changed``, the share of changed images; ``probe``, the accuracy in [0, 1] with which a
-        linear model tells the classes by the change alone (see ``linear_probe``).
+        ``linf`` (largest), ``l2_max``, ``l2_mean`` in [0, 1] units; ``l0_max`` in pixels;
+        ``psnr_mean`` in dB over the changed images, None if there are none; ``changed``, the share
+        of changed images; ``probe``, the accuracy in [0, 1] with which a linear model tells the
+        classes by the change alone (see ``linear_probe``).
 
     Raises:
         TypeError: if ``poisoned`` is no ImageSet.
-        ValueError: if count, labels, order or budget do not hold; the message names the worst image and both norms. Also if no image
-            is changed: its record would show clean accuracy under an attack's name.
+        ValueError: if count, labels, order or budget do not hold; the message names the worst image
+            and both norms. Also if no image is changed: its record would show clean accuracy under
+            an attack's name.
     """
     who = f'attack "{attack.name}"'
     result = _image_set(clean, poisoned, who)
     if len(result) != len(clean):
         raise ValueError(
-            f"{who} returned {len(result)} images for {len(clean)}; return every image, at its place"
+            f"{who} returned {len(result)} images for {len(clean)}; return every image, at its "
+            "place"
         )
     if not torch.equal(result.y.cpu(), clean.y.cpu()):
         raise ValueError(_label_message(clean, result, who))
@@ -66,13 +77,16 @@ def verify_poison(clean: ImageSet, poisoned: object, attack: Attack) -> Facts:
     _check_budget(clean, result, norms, attack)
     if attack.name != ANCHOR and not bool((norms["linf"] > 0).any()):
         raise ValueError(
-            f"{who} changed no image: what it adds is less than half a level of a pixel, 0.5/255; raise its budget or its step"
+            f"{who} changed no image: what it adds is less than half a level of a pixel, 0.5/255; "
+            "raise its budget or its step"
         )
     return _measured(clean, result, norms)
 
 
 def measure(clean: ImageSet, poisoned: ImageSet) -> Facts:
-    """How far a poison is from the clean images, as ``verify_poison`` returns it, without judging it."""
+    """How far a poison is from the clean images, as ``verify_poison`` returns it, without judging
+    it.
+    """
     return _measured(clean, poisoned, _change_norms(clean.x, poisoned.x))
 
 
@@ -90,11 +104,13 @@ def _measured(clean: ImageSet, result: ImageSet, norms: dict[str, Tensor]) -> Fa
 def verify_purified(before: ImageSet, after: object, defense: Defense) -> Facts:
     """Checks that a purified set is uint8 and has the labels and order of the set it came from.
 
-    A defense that declares ``filters`` may leave images out; the labels of the others must keep their order.
+    A defense that declares ``filters`` may leave images out; the labels of the others must keep
+    their order.
 
     Returns:
-        ``kept``, the share of images kept; and where all are, ``psnr_mean`` in dB against ``before`` over the changed images
-        (None if there are none) and ``changed``, the share of changed images.
+        ``kept``, the share of images kept; and where all are, ``psnr_mean`` in dB against
+        ``before`` over the changed images (None if there are none) and ``changed``, the share of
+        changed images.
 
     Raises:
         TypeError: if ``after`` is no ImageSet, for example floats.
@@ -116,7 +132,8 @@ def verify_purified(before: ImageSet, after: object, defense: Defense) -> Facts:
             raise ValueError(f"{who} dropped all {len(before)} images; nothing is left to train on")
         if not _is_subsequence(result.y.tolist(), before.y.tolist()):
             raise ValueError(
-                f"{who} keeps {len(result)} images whose labels or order changed; keep the others as they stood"
+                f"{who} keeps {len(result)} images whose labels or order changed; keep the others "
+                "as they stood"
             )
         return {"kept": len(result) / len(before)}
     if not torch.equal(result.y.cpu(), before.y.cpu()):
@@ -127,20 +144,24 @@ def verify_purified(before: ImageSet, after: object, defense: Defense) -> Facts:
 def _image_set(given: ImageSet, returned: object, who: str) -> ImageSet:
     if isinstance(returned, Tensor):
         raise TypeError(
-            f"{who} returned a tensor of {returned.dtype} {tuple(returned.shape)}, expected an ImageSet of uint8; "
+            f"{who} returned a tensor of {returned.dtype} {tuple(returned.shape)}, expected an "
+            "ImageSet of uint8; "
             "return data.perturb(delta) or data.map(fn), which clip and round"
         )
     if not isinstance(returned, ImageSet):
         raise TypeError(
-            f"{who} returned {type(returned).__name__}, expected an ImageSet; return data.perturb(delta) or data.map(fn)"
+            f"{who} returned {type(returned).__name__}, expected an ImageSet; return "
+            "data.perturb(delta) or data.map(fn)"
         )
     if returned.x.dtype != torch.uint8:
         raise TypeError(
-            f"{who} returned images of {returned.x.dtype}, expected uint8; convert with data.perturb or data.map"
+            f"{who} returned images of {returned.x.dtype}, expected uint8; convert with "
+            "data.perturb or data.map"
         )
     if returned.info != given.info:
         raise ValueError(
-            f"{who} returned images of another data set: {returned.info}, expected {given.info}; use data.with_x"
+            f"{who} returned images of another data set: {returned.info}, expected {given.info}; "
+            "use data.with_x"
         )
     if len(given) == 0:
         raise ValueError(f"{who} was given no images")
@@ -150,14 +171,22 @@ def _image_set(given: ImageSet, returned: object, who: str) -> ImageSet:
 def _label_message(given: ImageSet, returned: ImageSet, who: str) -> str:
     wrong = (returned.y.cpu() != given.y.cpu()).nonzero().flatten()
     first = int(wrong[0])
-    text = f"{who} changed {len(wrong)} of {len(given)} labels (image {first}: {int(given.y[first])} became {int(returned.y[first])})"
+    text = (
+        f"{who} changed {len(wrong)} of {len(given)} labels (image {first}: "
+        f"{int(given.y[first])} became {int(returned.y[first])})"
+    )
     if torch.equal(returned.y.cpu().bincount(), given.y.cpu().bincount()):
-        return f"{text}; each class has as many images as before, so the images look reordered; put image i at position i"
+        return (
+            f"{text}; each class has as many images as before, so the images look reordered; "
+            "put image i at position i"
+        )
     return f"{text}; labels must stay as they are"
 
 
 def _change_norms(clean: Tensor, changed: Tensor) -> dict[str, Tensor]:
-    """Norms of each image's change, float64 (N,): ``linf`` and ``l2`` in levels 0..255, ``l0`` in pixels."""
+    """Norms of each image's change, float64 (N,): ``linf`` and ``l2`` in levels 0..255, ``l0`` in
+    pixels.
+    """
     norms = {name: torch.empty(len(clean), dtype=torch.float64) for name in SHOWN}
     for part in chunks(len(clean), at_once(clean)):
         for name, value in _norms(clean[part].cpu().float() - changed[part].cpu().float()).items():
@@ -193,7 +222,8 @@ def _check_budget(
     budget = attack.budget(clean.info)
     if not math.isfinite(budget) or budget < 0 or (attack.norm == "linf" and budget > 1):
         raise ValueError(
-            f"{who} has a budget of {budget:g} in {SHOWN[attack.norm]}, expected [0, 1] units, for example 8/255"
+            f"{who} has a budget of {budget:g} in {SHOWN[attack.norm]}, expected [0, 1] units, "
+            "for example 8/255"
         )
     limit = _limit(attack.norm, budget)
     over = (norms[attack.norm] > limit).nonzero().flatten()
@@ -201,7 +231,8 @@ def _check_budget(
         return
     worst = int(norms[attack.norm].argmax())
     text = (
-        f"{who} breaks its budget: image {worst} changed by {_shown(attack.norm, float(norms[attack.norm][worst]))}, "
+        f"{who} breaks its budget: image {worst} changed by "
+        f"{_shown(attack.norm, float(norms[attack.norm][worst]))}, "
         f"allowed {_shown(attack.norm, limit)}; {len(over)} of {len(clean)} images are over"
     )
     raise ValueError(text + _reordered(clean, poisoned, over, attack.norm, limit))
@@ -221,7 +252,9 @@ def _shown(norm: str, value: float) -> str:
 
 
 def _reordered(clean: ImageSet, poisoned: ImageSet, over: Tensor, norm: str, limit: float) -> str:
-    """Says so if most of a sample of the images over the budget lie within it of another clean image."""
+    """Says so if most of a sample of the images over the budget lie within it of another clean
+    image.
+    """
     sample = over[torch.linspace(0, len(over) - 1, min(SAMPLE, len(over))).long()]
     images = poisoned.x[sample].cpu().float()
     best = torch.full((len(sample),), torch.inf)
@@ -237,8 +270,10 @@ def _reordered(clean: ImageSet, poisoned: ImageSet, over: Tensor, norm: str, lim
         return "; check the step that projects or rounds the change"
     i = int(fits.nonzero()[0])
     return (
-        f"; the images look reordered: {int(fits.sum())} of {len(sample)} looked at are within the budget of another clean image "
-        f"(image {int(sample[i])} resembles clean image {int(nearest[i])}); put image i at position i"
+        f"; the images look reordered: {int(fits.sum())} of {len(sample)} looked at are within "
+        "the budget of another clean image "
+        f"(image {int(sample[i])} resembles clean image {int(nearest[i])}); put image i at "
+        "position i"
     )
 
 

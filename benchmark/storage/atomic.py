@@ -1,4 +1,6 @@
-"""Writing files whole or not at all, and reading JSON back, with errors that name the file or folder and say what to do."""
+"""Writing files whole or not at all, and reading JSON back, with errors that name the file or
+folder and say what to do.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,14 @@ Content = (
 _serial = count()  # two writes of one process never share a temporary name
 
 
-def publish(path: Path, content: Content) -> None:
-    """Writes ``content`` to ``path`` so that ``path`` is either as before or whole."""
-    temporary = write_temporary(path, content)
+def publish(path: Path, content: Content, durable: bool = True) -> None:
+    """Writes ``content`` to ``path`` so that ``path`` is either as before or whole.
+
+    A file that is not ``durable`` may be lost in a power cut. Writing it is faster.
+    """
+    temporary = write_temporary(path, content, durable)
     try:
-        rename(temporary, path)
+        rename(temporary, path, durable)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -53,6 +58,51 @@ def read_object(path: Path, advice: str) -> dict[str, Any]:
             f"{path} is damaged (it holds a {type(value).__name__}, expected an object); {advice}"
         )
     return value
+
+
+def json_bytes(value: object, path: Path) -> bytes:
+    """The content of the JSON file ``path``; NumPy and torch scalars become plain numbers.
+
+    Raises:
+        ValueError: for NaN, infinities, and what JSON does not have.
+    """
+    try:
+        return (
+            json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain).encode()
+            + b"\n"
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"cannot write {path.name}: {error}; results hold plain JSON with finite numbers only"
+        ) from error
+
+
+def _plain(value: object) -> object:
+    """numpy and torch scalars as Python numbers; anything else is refused."""
+    item = getattr(value, "item", None)
+    if item is None:
+        raise TypeError(f"{type(value).__name__} is not a JSON type")
+    return item()
+
+
+def check_schema(content: Mapping[str, Any], newest: int, what: str, advice: str) -> None:
+    """Refuses the content of a file whose ``schema`` this version cannot read.
+
+    Raises:
+        ValueError: if the schema is no number from 1 to ``newest``; the message begins with
+            ``what`` and, where the file is damaged, ends with ``advice``.
+    """
+    schema = content.get("schema")
+    if not isinstance(schema, int) or schema < 1:
+        raise ValueError(
+            f"{what} is damaged: its schema is {schema!r}, "
+            f"expected a number from 1 to {newest}; {advice}"
+        )
+    if schema > newest:
+        raise ValueError(
+            f"{what} has schema {schema}, but this uebench reads up to {newest}; "
+            "update uebench to read it"
+        )
 
 
 def tensor_file(tensors: Mapping[str, Tensor]) -> Content:
@@ -79,12 +129,18 @@ def tensor_file(tensors: Mapping[str, Tensor]) -> Content:
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside ``path`` for a file that is not whole yet; ``is_abandoned`` knows it once this process is gone."""
+    """A name beside ``path`` for a file that is not whole yet.
+
+    ``is_abandoned`` knows it once this process is gone.
+    """
     return path.with_name(f".{path.name}~{_host()}~{os.getpid()}~{next(_serial)}.tmp")
 
 
-def write_temporary(path: Path, content: Content) -> Path:
-    """Writes and syncs a temporary file in the folder of ``path``; leaves none if that fails."""
+def write_temporary(path: Path, content: Content, durable: bool = True) -> Path:
+    """Writes a temporary file in the folder of ``path``, synced to the disk if it is ``durable``.
+
+    Leaves none if that fails.
+    """
     temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,8 +149,8 @@ def write_temporary(path: Path, content: Content) -> Path:
                 content(temporary)
             else:
                 temporary.write_bytes(content)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            if durable:
+                _sync(temporary)
         except BaseException:  # also Ctrl-C: whatever stopped the write, half a file must not stay
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -104,17 +160,26 @@ def write_temporary(path: Path, content: Content) -> Path:
     return temporary
 
 
-def rename(temporary: Path, path: Path) -> None:
-    """Puts a synced file in its place and syncs the folder, so that the name survives a power cut too."""
+def rename(temporary: Path, path: Path, durable: bool = True) -> None:
+    """Puts a written file in its place.
+
+    If it is ``durable`` the folder is synced, so that the name survives a power cut too.
+    """
     try:
         os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if durable:
+            _sync(path.parent)
     except OSError as error:
         raise explained(error, path.parent) from error
+
+
+def _sync(path: Path) -> None:
+    """Has the system write a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def explained(error: OSError, folder: Path) -> OSError:
@@ -137,7 +202,9 @@ def _host() -> str:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Was the temporary file left by a process of this machine that is gone, or is it older than a day?"""
+    """Was the temporary file left by a process of this machine that is gone, or is it older than a
+    day?
+    """
     match = _TEMPORARY.fullmatch(path.name)
     if match is None:
         return False

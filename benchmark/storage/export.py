@@ -1,4 +1,6 @@
-"""Writing a poisoned or purified training set for use elsewhere: a folder of PNG files, ``.npz``, or ``perturbation.pt``."""
+"""Writing a poisoned or purified training set for use elsewhere: a folder of PNG files, ``.npz``,
+or ``perturbation.pt``.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +30,27 @@ def export(
     facts: Mapping[str, Any],
     on_progress: Callable[[float, str], None] | None = None,
 ) -> None:
-    """Writes a set into the new folder ``out``, whole or not at all, with ``manifest.json`` beside it.
+    """Writes a set into the new folder ``out``, whole or not at all, with ``manifest.json`` beside
+    it.
 
-    - ``png``: ``train/<class>/<position>.png``, and ``test/`` with the test images as they are, so that ``folder[path=...]``
-      reads the folder again.
-    - ``npz``: ``images.npz`` with ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,) and, where no image was left out,
-      ``perturbation`` int16 (N, H, W, C), the change in levels.
-    - ``pt``: ``perturbation.pt``, the change as float32 (N, C, H, W) in [0, 1] units, signed, in the order of the training set: the
-      form in which EM and others publish theirs. ``torch.load(..., weights_only=True)`` reads it.
+    - ``png``: ``train/<class>/<position>.png``, and ``test/`` with the test images as they are, so
+      that ``folder[path=...]`` reads the folder again.
+    - ``npz``: ``images.npz`` with ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,) and, where
+      no image was left out, ``perturbation`` int16 (N, H, W, C), the change in levels.
+    - ``pt``: ``perturbation.pt``, the change as float32 (N, C, H, W) in [0, 1] units, signed, in
+      the order of the training set: the form in which EM and others publish theirs.
+      ``torch.load(..., weights_only=True)`` reads it.
 
     Args:
         images: what the method made of ``source.train``.
         source: the data set it was made from.
-        facts: plain JSON that the manifest holds beside the form, the count and the sha256 of the images.
+        facts: plain JSON that the manifest holds beside the form, the count and the sha256 of the
+            images.
 
     Raises:
         FileExistsError: if ``out`` is there and not empty.
-        ValueError: for an unknown form, a class name that cannot be a folder, or ``pt`` of a set with images left out.
+        ValueError: for an unknown form, a class name that cannot be a folder, or ``pt`` of a set
+            with images left out.
         OSError: if ``out`` cannot be written.
     """
     if form not in FORMATS:
@@ -53,7 +59,8 @@ def export(
     whole = len(images) == len(source.train)
     if form == "pt" and not whole:
         raise ValueError(
-            f"{len(images)} of {len(source.train)} images were kept, so there is no perturbation for each; take png or npz"
+            f"{len(images)} of {len(source.train)} images were kept, so there is no perturbation "
+            "for each; take png or npz"
         )
     part = out.with_name(f".{out.name}.{uuid4().hex}")
     part.mkdir()
@@ -131,7 +138,8 @@ def _write_pngs(
     for name, count in zip(names, train.y.bincount(minlength=len(names)).tolist(), strict=True):
         if count == 0:
             raise ValueError(
-                f'no image of class "{name}" is left, so the folder would not be a data set; take npz'
+                f'no image of class "{name}" is left, so the folder would not be a data set; take '
+                "npz"
             )
         for split in ("train", "test"):
             (top / split / name).mkdir(parents=True)

@@ -20,7 +20,8 @@ class Merged:
         records, artifacts: how many were copied.
         there: how many were here already, with the same numbers or files.
         conflicts: of one key and with other numbers; what was here stays. One sentence each.
-        refused: what could not be read, or leads out of the store; nothing of it was copied. One sentence each.
+        refused: what could not be read, or leads out of the store; nothing of it was copied. One
+            sentence each.
     """
 
     records: int = 0
@@ -31,10 +32,12 @@ class Merged:
 
 
 def merge_store(into: Store, source: Store, artifacts: bool = False) -> Merged:
-    """Copies the records of ``source``, and its artifacts if these are wanted, that are not in ``into``. ``source`` stays as it is.
+    """Copies the records of ``source``, and its artifacts if these are wanted, that are not in
+    ``into``. ``source`` stays as it is.
 
-    A key stands for all that decides a result. Two records of one key agree if accuracies, losses and curves are the same to the last
-    digit; machine, date and seconds may differ. Failures are not copied: a failed cell runs again where it is missing.
+    A key stands for all that decides a result. Two records of one key agree if accuracies, losses
+    and curves are the same to the last digit; machine, date and seconds may differ. Failures are
+    not copied: a failed cell runs again where it is missing.
 
     Raises:
         ValueError: if the two are one store, or ``source`` holds nothing.
@@ -46,7 +49,8 @@ def merge_store(into: Store, source: Store, artifacts: bool = False) -> Merged:
         )
     if not any((source.root / name).is_dir() for name in ("records", "artifacts")):
         raise ValueError(
-            f"{source.root} holds no records; expected a folder of results, in which a run has made store/records"
+            f"{source.root} holds no records; expected a folder of results, in which a run has "
+            "made store/records"
         )
     merged = Merged()
     for key in _keys(source, "records/*/*.json", merged):
@@ -72,7 +76,8 @@ def _keys(store: Store, pattern: str, merged: Merged) -> Iterator[str]:
         folder = path.parent.parent if path.name == MANIFEST else path.parent
         if not KEY.fullmatch(key) or folder.name != key[:2]:
             merged.refused.append(
-                f"{path} does not lie under a key; expected 64 hex digits, in a folder of the first two"
+                f"{path} does not lie under a key; expected 64 hex digits, in a folder of the "
+                "first two"
             )
         elif any(
             not file.resolve().is_relative_to(root)
@@ -93,9 +98,13 @@ def _merge_record(record: Record, into: Store, source: Store, merged: Merged) ->
     if _numbers(here) == _numbers(record):
         merged.there += 1
         return
-    what = f"{record.dataset} / {record.attack} / {record.defense} / {record.victim} / {record.protocol} / seed {record.seed}"
+    what = (
+        f"{record.dataset} / {record.attack} / {record.defense} / {record.victim} / "
+        f"{record.protocol} / seed {record.seed}"
+    )
     merged.conflicts.append(
-        f"{what} ({record.key[:12]}): {_accuracy(here)} here, {_accuracy(record)} in {source.root}; the one here stays. "
+        f"{what} ({record.key[:12]}): {_accuracy(here)} here, {_accuracy(record)} in "
+        f"{source.root}; the one here stays. "
         "The same settings gave two results: see the environments of the two records"
     )
 

@@ -1,10 +1,15 @@
-"""The record of one cell: what was run, where, and what came out. Written once, whole, and never edited."""
+"""The record of one cell: what was run, where, and what came out.
+
+Written once, whole, and never edited.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from benchmark.storage.atomic import check_schema
 
 SCHEMA = 1
 
@@ -13,11 +18,12 @@ SCHEMA = 1
 class Record:
     """One cell's result. Accuracies are in [0, 1]; seconds are wall time.
 
-    ``attack``, ``defense`` and ``dataset`` are the labels of tables; the ``*_spec`` dicts hold ``name``, ``version`` and every
-    parameter. That of the data set says which images they are, by their fingerprint, and ``dataset_params`` how they were read.
-    ``test_acc`` is the accuracy after the last epoch; ``curve`` holds one value an epoch. ``status`` is ``ok`` or ``failed``; a
-    failed record has no accuracy and says why in ``error``. ``identity`` is what decides the result, the mapping whose digest is the
-    key; records from before there was this field have none.
+    ``attack``, ``defense`` and ``dataset`` are the labels of tables; the ``*_spec`` dicts hold
+    ``name``, ``version`` and every parameter. That of the data set says which images they are, by
+    their fingerprint, and ``dataset_params`` how they were read. ``test_acc`` is the accuracy after
+    the last epoch; ``curve`` holds one value an epoch. ``status`` is ``ok`` or ``failed``; a failed
+    record has no accuracy and says why in ``error``. ``identity`` is what decides the result, the
+    mapping whose digest is the key; records from before there was this field have none.
     """
 
     schema: int = SCHEMA
@@ -72,15 +78,7 @@ class Record:
         Raises:
             ValueError: if the record was written by a newer uebench, or lacks a field.
         """
-        schema = data.get("schema")
-        if not isinstance(schema, int) or schema < 1:
-            raise ValueError(
-                f"not a uebench record: schema is {schema!r}, expected a number from 1 to {SCHEMA}"
-            )
-        if schema > SCHEMA:
-            raise ValueError(
-                f"record of schema {schema}, but this uebench reads up to {SCHEMA}; update uebench to read it"
-            )
+        check_schema(data, SCHEMA, "the record", "delete it and run the cell again")
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in data.items()

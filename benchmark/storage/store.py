@@ -1,4 +1,4 @@
-"""The content-addressed store: images, records and failures by key, published atomically.
+"""Store images, records and failures by key, published atomically.
 
 Layout under the root::
 
@@ -7,13 +7,13 @@ Layout under the root::
     failures/<key>.json
     scratch/<key>/
 
-A file appears under its name only when it is whole: it is written beside its place, synced, then renamed. A manifest
-comes last, so that its existence means done. Images are safetensors and the rest is JSON; nothing is ever unpickled.
+A file appears under its name only when it is whole: it is written beside its place, synced, then
+renamed. A manifest comes last, so that its existence means done. Images are safetensors and the
+rest is JSON; nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import time
@@ -26,15 +26,17 @@ from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from benchmark.storage.atomic import (
+    check_schema,
     explained,
     is_abandoned,
+    json_bytes,
     publish,
     read_object,
     rename,
     tensor_file,
     write_temporary,
 )
-from benchmark.storage.files import sha256_of
+from benchmark.storage.files import check_file, sha256_of
 from benchmark.storage.record import Record
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Store:
     # What is there
 
     def is_done(self, stage: Stage) -> bool:
-        """Is the result of ``stage`` there? Looks at names and sizes only; ``verify`` reads the content."""
+        """Is the result of ``stage`` there? Looks at names and sizes only."""
         if stage.kind == "train":
             return self.has_record(stage.key)
         try:
@@ -80,19 +82,6 @@ class Store:
         """Is there a record of the cell ``key``?"""
         return self._record_file(key).is_file()
 
-    def verify(self, key: str) -> None:
-        """Reads the artifact or the record of ``key`` whole and checks it.
-
-        Raises:
-            FileNotFoundError: if the store holds neither.
-            ValueError: if a file is damaged; the message names it and says what to do.
-        """
-        if self.has_record(key):
-            self.record(key)
-            return
-        for name in self.manifest(key)["files"]:
-            self._checked(key, name)
-
     # Artifacts
 
     def publish_images(
@@ -102,7 +91,10 @@ class Store:
         manifest: Mapping[str, Any],
         kept: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> None:
-        """Publishes the images of a stage and the tensors it kept, as ``publish`` does; ``info`` is added to the manifest."""
+        """Publishes the images of a stage and the tensors it kept, as ``publish`` does.
+
+        ``info`` is added to the manifest.
+        """
         if "images" in (kept or {}):
             raise ValueError('cannot keep tensors as "images"; expected a plain name such as model')
         self.publish(
@@ -116,17 +108,20 @@ class Store:
     ) -> None:
         """Publishes the tensors of a stage under ``key``, a file for each name.
 
-        ``manifest`` is plain JSON; ``schema``, ``key`` and ``files`` (size and sha256 of each) are added. The same content
-        gives the same bytes. What an earlier run published under the key is replaced at the end, or stays if this fails.
+        ``manifest`` is plain JSON; ``schema``, ``key`` and ``files`` (size and sha256 of each) are
+        added. The same content gives the same bytes. What an earlier run published under the key is
+        replaced at the end, or stays if this fails.
 
         Raises:
             OSError: if the store cannot be written; nothing half-written is left.
-            ValueError: if a name is no plain file name, or the manifest holds NaN or what JSON cannot.
+            ValueError: if a name is no plain file name, or the manifest holds NaN or what JSON
+                cannot.
         """
         for name in tensors:
             if not _NAME.fullmatch(name) or name == "manifest":
                 raise ValueError(
-                    f'cannot keep tensors as "{name}"; expected a plain name such as model, and not images or manifest'
+                    f'cannot keep tensors as "{name}"; expected a plain name such as model, and '
+                    "not images or manifest"
                 )
         folder = self._folder(key)
         waiting: dict[str, Path] = {}
@@ -141,7 +136,7 @@ class Store:
                 }
             full = {**manifest, "schema": SCHEMA, "key": key, "files": files}
             waiting[MANIFEST] = write_temporary(
-                folder / MANIFEST, _json_bytes(full, folder / MANIFEST)
+                folder / MANIFEST, json_bytes(full, folder / MANIFEST)
             )
             self._replace_artifact(folder, waiting)
         finally:
@@ -149,7 +144,10 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def _replace_artifact(self, folder: Path, waiting: Mapping[str, Path]) -> None:
-        """Renames the written files to their names. The old manifest goes first, so that it never describes new files."""
+        """Renames the written files to their names.
+
+        The old manifest goes first, so that it never describes new files.
+        """
         (folder / MANIFEST).unlink(missing_ok=True)
         for name, path in waiting.items():  # the manifest is the last of them
             rename(path, folder / name)
@@ -158,11 +156,14 @@ class Store:
                 other.unlink(missing_ok=True)
 
     def take_artifact(self, key: str, source: Store) -> None:
-        """Copies the artifact ``key`` of another store, each file of it checked, in place of one that is here.
+        """Copies the artifact ``key`` of another store, each file of it checked, in place of one
+        that is here.
 
         Raises:
-            FileNotFoundError, OSError: as ``load_images`` and ``publish`` do; nothing half-written is left.
-            ValueError: if a file is damaged, or its name in the manifest is none that ``publish`` gives.
+            FileNotFoundError, OSError: as ``load_images`` and ``publish`` do; nothing half-written
+                is left.
+            ValueError: if a file is damaged, or its name in the manifest is none that ``publish``
+                gives.
         """
         manifest, folder = source.manifest(key), self._folder(key)
         waiting: dict[str, Path] = {}
@@ -170,13 +171,14 @@ class Store:
             for name in manifest["files"]:
                 if not _NAME.fullmatch(name) or not name.endswith(".safetensors"):
                     raise ValueError(
-                        f'the manifest of {key} in {source.root} lists the file "{name}", expected a plain name.safetensors'
+                        f'the manifest of {key} in {source.root} lists the file "{name}", '
+                        "expected a plain name.safetensors"
                     )
                 waiting[name] = write_temporary(
                     folder / name, partial(copyfile, source._checked(key, name, manifest))
                 )
             waiting[MANIFEST] = write_temporary(
-                folder / MANIFEST, _json_bytes(manifest, folder / MANIFEST)
+                folder / MANIFEST, json_bytes(manifest, folder / MANIFEST)
             )
             self._replace_artifact(folder, waiting)
         finally:
@@ -188,7 +190,8 @@ class Store:
 
         Raises:
             FileNotFoundError: if there are none.
-            ValueError: if the file is truncated, corrupt, or not a safetensors file; it is never unpickled.
+            ValueError: if the file is truncated, corrupt, or not a safetensors file; it is never
+                unpickled.
         """
         from safetensors.torch import load_file
 
@@ -199,7 +202,10 @@ class Store:
         return ImageSet(tensors["x"], tensors["y"], DatasetInfo.from_json(manifest["info"]))
 
     def image_keys(self) -> dict[str, str]:
-        """sha256 of the images -> the key they are published under, for all images that are there. Reads manifests only."""
+        """sha256 of the images -> the key they are published under, for all images that are there.
+
+        Reads manifests only.
+        """
         found = {}
         for path in sorted((self.root / "artifacts").glob(f"*/*/{MANIFEST}")):
             try:
@@ -211,9 +217,11 @@ class Store:
         return found
 
     def sample_images(self, key: str, count: int) -> NDArray[np.uint8]:
-        """``count`` of the images published under ``key``, evenly spaced, (count, C, H, W): to be looked at.
+        """``count`` of the images published under ``key``, evenly spaced, (count, C, H, W): to be
+        looked at.
 
-        Reads these alone, without torch, and so checks no sha256. The same places are read of any two sets of the same length.
+        Reads these alone, without torch, and so checks no sha256. The same places are read of any
+        two sets of the same length.
 
         Raises:
             FileNotFoundError: if there are none.
@@ -248,10 +256,11 @@ class Store:
         """
         path = self._folder(key) / MANIFEST
         manifest = _read_json(path, "manifest")
-        _check_schema(manifest, path)
+        check_schema(manifest, SCHEMA, str(path), "delete it and run again")
         if not isinstance(manifest.get("files"), dict):
             raise ValueError(
-                f'{path} is damaged: it lists no "files"; delete the folder {path.parent} and run again'
+                f'{path} is damaged: it lists no "files"; delete the folder {path.parent} and run '
+                "again"
             )
         return manifest
 
@@ -269,26 +278,7 @@ class Store:
             raise FileNotFoundError(
                 f"the artifact {key} holds no {name}; it holds {', '.join(sorted(files))}"
             )
-        advice = f"delete the folder {path.parent} and run again"
-        try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                _refuse_pickle(file.read(8), path, advice)
-            found = sha256_of(path)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{path} is missing though its manifest lists it; {advice}"
-            ) from error
-        expected = files[name]
-        if size != expected["size"]:
-            what = "truncated" if size < expected["size"] else "damaged"
-            raise ValueError(
-                f"{path} is {what}: it has {size} bytes, expected {expected['size']}; {advice}"
-            )
-        if found != expected["sha256"]:
-            raise ValueError(
-                f"{path} is corrupt: its sha256 is {found}, expected {expected['sha256']}; {advice}"
-            )
+        check_file(path, files[name], f"delete the folder {path.parent} and run again")
         return path
 
     # Records
@@ -302,10 +292,11 @@ class Store:
         """
         if record.status != "ok":
             raise ValueError(
-                f'the record of {record.key} has status "{record.status}"; publish it with publish_failure'
+                f'the record of {record.key} has status "{record.status}"; publish it with '
+                "publish_failure"
             )
         path = self._record_file(record.key)
-        publish(path, _json_bytes(record.to_json(), path))
+        publish(path, json_bytes(record.to_json(), path))
 
     def record(self, key: str) -> Record:
         """The record of a cell.
@@ -326,7 +317,10 @@ class Store:
     def publish_failure(
         self, key: str, label: str, error: str, traceback: str, record: Record | None
     ) -> None:
-        """Keeps why a stage failed, with the failed record of its cell if it has one. It never counts as done."""
+        """Keeps why a stage failed, with the failed record of its cell if it has one.
+
+        It never counts as done.
+        """
         path = self.failure_file(key)
         content = {
             "schema": SCHEMA,
@@ -337,7 +331,7 @@ class Store:
             "record": None if record is None else record.to_json(),
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        publish(path, _json_bytes(content, path))
+        publish(path, json_bytes(content, path))
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """What ``publish_failure`` kept of ``key``, or None."""
@@ -346,7 +340,7 @@ class Store:
             content = _read_json(path, "failure")
         except FileNotFoundError:
             return None
-        _check_schema(content, path)
+        check_schema(content, SCHEMA, str(path), "delete it and run again")
         return content
 
     def failures(self) -> Iterator[dict[str, Any]]:
@@ -380,7 +374,8 @@ class Store:
         shutil.rmtree(self.root / "scratch" / _checked_key(key), ignore_errors=True)
 
     def check_writable(self) -> None:
-        """Writes and deletes one megabyte, so that a run stops before its first stage rather than after it.
+        """Writes and deletes one megabyte, so that a run stops before its first stage rather than
+        after it.
 
         Raises:
             OSError: if the store is read-only or full; the message names the folder and what to do.
@@ -422,26 +417,6 @@ def _read_record(path: Path) -> Record:
     return record
 
 
-def _json_bytes(value: object, path: Path) -> bytes:
-    try:
-        return (
-            json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain).encode()
-            + b"\n"
-        )
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"cannot write {path.name}: {error}; results hold plain JSON with finite numbers only"
-        ) from error
-
-
-def _plain(value: object) -> object:
-    """numpy and torch scalars as Python numbers; anything else is refused."""
-    item = getattr(value, "item", None)
-    if item is None:
-        raise TypeError(f"{type(value).__name__} is not a JSON type")
-    return item()
-
-
 def _read_json(path: Path, what: str) -> dict[str, Any]:
     try:
         return read_object(path, "delete it and run again")
@@ -449,27 +424,3 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no {what} {path}; run the stage first") from error
     except ValueError as error:
         raise ValueError(f"the {what} {error}") from error
-
-
-def _check_schema(content: Mapping[str, Any], path: Path) -> None:
-    schema = content.get("schema")
-    if not isinstance(schema, int) or schema < 1:
-        raise ValueError(
-            f"{path} is damaged: its schema is {schema!r}, expected a number from 1 to {SCHEMA}; delete it and run again"
-        )
-    if schema > SCHEMA:
-        raise ValueError(
-            f"{path} has schema {schema}, but this uebench reads up to {SCHEMA}; update uebench to read it"
-        )
-
-
-def _refuse_pickle(head: bytes, path: Path, advice: str) -> None:
-    """safetensors begins with the length of its JSON header; torch.save begins as a zip archive or a pickle."""
-    if (
-        head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
-        and int.from_bytes(head, "little") > 1 << 27
-    ):
-        kind = "a zip archive, as torch.save writes" if head.startswith(b"PK") else "a pickle"
-        raise ValueError(
-            f"{path} is {kind}, expected safetensors; it was not opened, since unpickling runs foreign code; {advice}"
-        )

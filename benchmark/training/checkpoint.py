@@ -1,4 +1,7 @@
-"""What a long method has done so far, kept in its scratch folder, so that a killed run goes on where it was."""
+"""Keep checkpoints of long-running methods in their scratch folder.
+
+A killed run goes on from its last one.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,10 @@ SAVE_EVERY = 30.0  # seconds; a killed run loses no more than this and the round
 class Checkpoint:
     """The state of one loop over rounds, as tensors.
 
-    A method asks for it before its loop, starts at ``done`` with ``tensors``, and calls ``save`` after each round. Draws must depend on the
-    round, as ``ctx.generator(f"round {number}")``, or on a generator whose state is saved, so that a resumed run gives the same result.
-    Without a scratch folder nothing is kept.
+    A method asks for it before its loop, starts at ``done`` with ``tensors``, and calls ``save``
+    after each round. Draws must depend on the round, as ``ctx.generator(f"round {number}")``, or on
+    a generator whose state is saved, so that a resumed run gives the same result. Without a scratch
+    folder nothing is kept.
 
     Attributes:
         done: rounds that were finished when the run was stopped; 0 in a fresh run.
@@ -53,7 +57,9 @@ class Checkpoint:
         ctx.log(f"going on after round {self.done}")
 
     def save(self, done: int, tensors: Mapping[str, Tensor], now: bool = False) -> None:
-        """Keeps the state after ``done`` rounds, if the last one is old enough; with ``now`` in any case.
+        """Keeps the state after ``done`` rounds, if the last one is old enough.
+
+        With ``now`` in any case.
 
         Raises:
             OSError: if the disk is full.
@@ -64,7 +70,9 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names begin with ``prefix`` and a dot, without it: for example a network's state."""
+        """The tensors whose names begin with ``prefix`` and a dot, without it: for example a
+        network's state.
+        """
         return {
             name.removeprefix(f"{prefix}."): value
             for name, value in self.tensors.items()
@@ -73,10 +81,11 @@ class Checkpoint:
 
 
 def kept(ctx: Context, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """One piece of a long method's result: from the scratch folder if it is there, else made now and kept there.
+    """One piece of a long method's result: from the scratch folder if it is there, else made now
+    and kept there.
 
-    A method that asks for a piece again later must be ready to make it again: another run of the same stage may have ended meanwhile and
-    emptied the folder.
+    A method that asks for a piece again later must be ready to make it again: another run of the
+    same stage may have ended meanwhile and emptied the folder.
     """
     found = Checkpoint(replace(ctx, on_log=None), name)  # a line for each piece would fill the log
     if not found.done:
@@ -93,7 +102,9 @@ def forget(ctx: Context, name: str) -> None:
 
 @contextmanager
 def with_scratch(ctx: Context) -> Iterator[Context]:
-    """``ctx`` with a scratch folder, which goes away afterwards if it had none: for pieces that together may be too large for memory."""
+    """``ctx`` with a scratch folder, which goes away afterwards if it had none: for pieces that
+    together may be too large for memory.
+    """
     if ctx.scratch is not None:
         yield ctx
         return

@@ -1,4 +1,7 @@
-"""Tensors with a row for each image of a set, kept in a file: at 224 pixels the noise of 10,000 images takes 2.8 GiB."""
+"""Keep tensors with a row for each image in a file.
+
+At 224 pixels the noise of 10,000 images takes 2.8 GiB.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ from torch import Tensor
 from benchmark.storage.atomic import explained, rename, temporary_name
 
 
-class Rows:
+class DiskTensor:
     """A tensor in a file, read and written by rows.
 
     Memory holds only what a read returns; the system keeps in its cache what it has room for.
 
     Args:
-        path: of a file that is there; None makes one without a name, of zeros, which goes away with the object.
+        path: of a file that is there; None makes one without a name, of zeros, which goes away with
+            the object.
         shape: of the tensor, rows first.
         dtype: of the tensor.
 
@@ -32,15 +36,21 @@ class Rows:
         self.path, self.shape, self.dtype = path, shape, dtype
         self._row_size = math.prod(shape[1:]) * dtype.itemsize
         size = shape[0] * self._row_size
-        self._file = TemporaryFile(buffering=0) if path is None else path.open("r+b", buffering=0)  # noqa: SIM115  as long as this object
+        # Open as long as this object lives.
+        if path is None:
+            self._file = TemporaryFile(buffering=0)  # noqa: SIM115
+        else:
+            self._file = path.open("r+b", buffering=0)
         if path is None:
             self._file.truncate(size)
         elif (found := path.stat().st_size) != size:
             raise OSError(f"{path} has {found:,} bytes, expected {size:,}")
 
     @classmethod
-    def zeros(cls, folder: Path | None, shape: tuple[int, ...], dtype: torch.dtype) -> Rows:
-        """A tensor of zeros, which take no space, in a temporary file in ``folder``; None means a file without a name.
+    def zeros(cls, folder: Path | None, shape: tuple[int, ...], dtype: torch.dtype) -> DiskTensor:
+        """A tensor of zeros, which take no space, in a temporary file in ``folder``.
+
+        None means a file without a name.
 
         Raises:
             OSError: if the file cannot be made; the message names the folder.
@@ -100,7 +110,10 @@ class Rows:
             raise (error if self.path is None else explained(error, self.path.parent)) from error
 
     def keep(self) -> None:
-        """Gives a temporary file a lasting name of its own. What was written outlasts a power cut."""
+        """Gives a temporary file a lasting name of its own.
+
+        What was written outlasts a power cut.
+        """
         os.fsync(self._file.fileno())
         if self.path is not None:
             lasting = self.path.with_name(f"{uuid4().hex}.rows")

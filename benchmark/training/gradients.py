@@ -14,10 +14,12 @@ from benchmark.api import Context
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no weight gradients inside; modes and ``requires_grad`` flags are as before afterwards.
+    """Eval mode and no weight gradients inside.
 
-    Eval mode keeps BatchNorm's buffers still and makes the images of a batch independent of each other; frozen weights
-    save the weight half of the backward pass.
+    Modes and ``requires_grad`` flags are as before afterwards.
+
+    Eval mode keeps BatchNorm's buffers still and makes the images of a batch independent of each
+    other; frozen weights save the weight half of the backward pass.
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(weight, weight.requires_grad) for weight in model.parameters()]

@@ -1,4 +1,6 @@
-"""Batches of a device-resident uint8 set: shuffled, cropped and mirrored without a loop over images."""
+"""Batches of a device-resident uint8 set: shuffled, cropped and mirrored without a loop over
+images.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,17 @@ from benchmark.training.crop import cropped
 
 
 class Batches:
-    """Yields ``(x, y, index)``: float32 [0, 1] (B, C, H, W) in channels-last memory, int64 (B,), int64 (B,).
+    """Yields ``(x, y, index)``: float32 [0, 1] (B, C, H, W) in channels-last memory, int64 (B,),
+    int64 (B,).
 
-    ``index`` is the position in the set, never the position in the loader. Each pass draws a new order from
-    ``generator``; without one the order is the set's own.
+    ``index`` is the position in the set, never the position in the loader. Each pass draws a new
+    order from ``generator``; without one the order is the set's own.
 
     Args:
         data: the images.
         batch_size: images a batch.
-        device: where the set lives for as long as this object does. If it is there already, nothing is copied: do not change it meanwhile.
+        device: where the set lives for as long as this object does. If it is there already, nothing
+            is copied: do not change it meanwhile.
         generator: source of order, crops and flips; on the CPU.
         crop: zero padding of the random crop in pixels.
         flip: mirror each image with probability 1/2.

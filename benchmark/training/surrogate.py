@@ -1,4 +1,6 @@
-"""Trained surrogates: the networks that an attack looks through, which are victims trained on the clean images by ``fit``.
+"""Train surrogates: the networks that an attack looks through.
+
+They are victims trained on the clean images by ``fit``.
 
 An attack asks for one with ``trained_surrogate`` in its decorator, which names those of its
 parameters that decide the training. The planner makes a stage of it, which attacks with the same
@@ -15,7 +17,8 @@ from benchmark.catalogue.protocol import Protocol, get_protocol
 from benchmark.data import ImageSet
 from benchmark.training.train import build_victim, fit
 
-LEARNED = 0.1  # of the way from chance to knowing all; a surrogate below it has learned nothing to look for
+# Of the way from chance to knowing all; a surrogate below it has learned nothing to look for.
+LEARNED = 0.1
 
 
 class _Augmented(Defense):
@@ -32,8 +35,8 @@ def train_surrogate(attack: Attack, data: ImageSet, ctx: Context) -> list[dict[s
     """Trains the surrogate of ``attack`` on clean images.
 
     Returns:
-        The state of the network at ``checkpoints`` equally spaced epochs, the last epoch among them; one for attacks without
-        that parameter.
+        The state of the network at ``checkpoints`` equally spaced epochs, the last epoch among
+        them; one for attacks without that parameter.
 
     Raises:
         ValueError: if the network has learned nothing, or there are more checkpoints than epochs.
@@ -65,7 +68,8 @@ def train_surrogate(attack: Attack, data: ImageSet, ctx: Context) -> list[dict[s
     check_learned(
         victim,
         (reached - chance) / (1 - chance),
-        f"{reached:.1%} of its training images after {protocol.epochs} epochs of {protocol.name}, where chance is {chance:.1%}",
+        f"{reached:.1%} of its training images after {protocol.epochs} epochs of {protocol.name}, "
+        f"where chance is {chance:.1%}",
         "raise surrogate_epochs, or choose another surrogate or surrogate_protocol",
     )
     ctx.note(surrogate_train_acc=reached)
@@ -84,7 +88,8 @@ def training_of(attack: Attack) -> tuple[Protocol, int]:
     count = int(getattr(attack, "checkpoints", 1))
     if not 1 <= count <= protocol.epochs:
         raise ValueError(
-            f"checkpoints={count} of a surrogate that is trained for {protocol.epochs} epochs; raise surrogate_epochs"
+            f"checkpoints={count} of a surrogate that is trained for {protocol.epochs} epochs; "
+            "raise surrogate_epochs"
         )
     return protocol, count
 
@@ -101,7 +106,8 @@ def chance_loss(data: ImageSet) -> float:
 
 
 def check_learned(victim: str, way: float, found: str, advice: str) -> None:
-    """Refuses a surrogate that has learned nothing: noise that was made with its help would be noise alone.
+    """Refuses a surrogate that has learned nothing: noise that was made with its help would be
+    noise alone.
 
     Args:
         victim: its name.
@@ -117,14 +123,17 @@ def check_learned(victim: str, way: float, found: str, advice: str) -> None:
 
 
 def surrogates(attack: Attack, data: ImageSet, ctx: Context) -> list[nn.Module]:
-    """The trained networks of ``attack``, in the order of their epochs, on the device, in eval mode, with frozen weights.
+    """The trained networks of ``attack``, in the order of their epochs, on the device, in eval
+    mode, with frozen weights.
 
-    They come from the stage that the planner made; where there was none, as in a test, they are trained now.
+    They come from the stage that the planner made; where there was none, as in a test, they are
+    trained now.
     """
     states = train_surrogate(attack, data, ctx) if ctx.surrogates is None else ctx.surrogates
     models = []
     for state in states:
-        model = build_victim(str(getattr(attack, "surrogate")), data.info, 0, ctx.registry)  # noqa: B009
+        network = str(getattr(attack, "surrogate"))  # noqa: B009
+        model = build_victim(network, data.info, 0, ctx.registry)
         model.load_state_dict(dict(state))
         models.append(model.to(ctx.device).eval().requires_grad_(False))
     return models
@@ -142,7 +151,8 @@ def features(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     )
     if last is None:
         raise ValueError(
-            f"{type(model).__name__} has no linear layer, before which features could be taken; choose another surrogate"
+            f"{type(model).__name__} has no linear layer, before which features could be taken; "
+            "choose another surrogate"
         )
     seen: list[Tensor] = []
     handle = last.register_forward_pre_hook(lambda module, args: seen.append(args[0]))

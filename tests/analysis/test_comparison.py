@@ -15,7 +15,13 @@ from benchmark.analysis.comparison import COVERAGE, comparisons
 from benchmark.analysis.statistics import paired
 from benchmark.analysis.statistics.paired import DRAWS, SignFlip, bca_interval, sign_flip
 from benchmark.analysis.table import to_table
-from benchmark.report.comparison import html, latex, markdown, statements, verdict
+from benchmark.report.comparison import (
+    comparison_html,
+    comparison_latex,
+    comparison_markdown,
+    statements,
+    verdict,
+)
 from benchmark.storage.record import Record
 from support.made_up_records import (
     BY_HAND,
@@ -311,7 +317,7 @@ def test_outcomes(points: Sequence[float], outcome: str, remark: str) -> None:
 )
 def test_findings(points: dict[str, Sequence[float]], finding: str, said: str) -> None:
     c = with_differences(**points)
-    assert c.finding == finding
+    assert c.conclusion == finding
     assert said in verdict(c)
     assert verdict(c).startswith("On made-up (net, quick), ")
 
@@ -320,7 +326,7 @@ def test_a_better_one_that_loses_somewhere_is_said_to() -> None:
     c = with_differences(
         a=[9 * d for d in SIX], b=[9 * d for d in SIX], c=[8 * d for d in SIX], d=[-d for d in SIX]
     )
-    assert c.finding == "better"
+    assert c.conclusion == "better"
     assert "with 3 wins, 0 ties, 1 loss. It is worse on d." in verdict(c)
 
 
@@ -330,13 +336,13 @@ def test_luck_that_the_attacks_of_a_seed_share_is_no_evidence() -> None:
         **{attack: [d + i / 10 for d in by_seed] for i, attack in enumerate("abcd")}
     )
     assert c.by_pair.p < 0.05 < c.by_seed.p
-    assert c.finding == "not shown"
+    assert c.conclusion == "not shown"
     assert f"by whole seeds p = {c.by_seed.p:.3f})" in verdict(c)
 
 
 def test_few_seeds_are_told() -> None:
     one = with_differences(**dict.fromkeys("abcdefgh", (2.0,)))
-    assert one.finding == "ahead"
+    assert one.conclusion == "ahead"
     assert one.of("undecided") == list("abcdefgh")
     said = verdict(one)
     assert (
@@ -362,7 +368,7 @@ def test_below_six_seeds_nothing_is_better_or_worse(seeds: int) -> None:
     }
     ahead = with_differences(**rows)
     behind = with_differences(**{attack: [-d for d in row] for attack, row in rows.items()})
-    assert (ahead.finding, behind.finding) == ("ahead", "behind")
+    assert (ahead.conclusion, behind.conclusion) == ("ahead", "behind")
     assert "mine is behind other in these runs, by " in verdict(behind)
     assert (
         (" It is behind on f." in verdict(ahead))
@@ -397,7 +403,7 @@ def test_results_of_different_seeds_are_no_pairs_and_said_to_be() -> None:
         record("ops", "mine", 0.6),
     ]
     c = compared(made)
-    assert c.finding == "nothing"
+    assert c.conclusion == "nothing"
     assert verdict(c).endswith(
         "nothing can be compared: on em, lsp, both mine and other have results, but none of the same victim seed and craft seed."
     )
@@ -447,12 +453,17 @@ def test_failed_and_absent_cells_are_named_and_the_mean_counts_the_rest() -> Non
 )
 def test_nothing_to_compare_is_said(made: list[Record]) -> None:
     c = compared(made)
-    assert c.finding == "nothing"
+    assert c.conclusion == "nothing"
     assert verdict(c).endswith(
         "nothing can be compared: there is no attack on which both mine and other have a result."
     )
     assert "not known" in dict(statements(c))["Cost"]
-    for text in (markdown([c], "t", {}), latex([c]), html([c], "t", {}), printed(c)):
+    for text in (
+        comparison_markdown([c], "t", {}),
+        comparison_latex([c]),
+        comparison_html([c], "t", {}),
+        printed(c),
+    ):
         assert "nothing can be compared" in " ".join(text.split())
 
 

@@ -6,18 +6,17 @@ from typing import Any
 
 import pytest
 
-from benchmark.analysis.counterparts import Beside, beside
+from benchmark.analysis.counterparts import Counterparts, find_counterparts
 from benchmark.analysis.naming import shown_value
-from benchmark.analysis.table import to_table
 from benchmark.catalogue.registry import Registry
 from benchmark.catalogue.spec import parse_spec
 from benchmark.report.published import agreement
 from support.published_numbers import ROWS, measured, only, published, records
-from support.reports import record
+from support.reports import record, summarized
 
 
 def test_pairs_are_of_the_same_methods_and_nothing_is_averaged() -> None:
-    found = only(beside(to_table(records()), ROWS, "src2020"))
+    found = only(find_counterparts(summarized(records()), ROWS, "src2020"))
     pairs = [
         (pair.attack, pair.defense, pair.published.mean, pair.n, pair.failed)
         for pair in found.pairs
@@ -51,7 +50,9 @@ def test_differences_of_protocol_are_told_in_words(registry: Registry) -> None:
     rows = [published("em", "dvae", 0.9, epochs=None), published("em", "dvae", 0.5, victim="rare")]
     rows.append(published("em", "none", 0.3))  # so that "net" is the victim with the most numbers
     found = only(
-        beside(to_table([record("em", "dvae", 0.5, **other)]), rows, "src2020[dataset=toy]", cards)
+        find_counterparts(
+            summarized([record("em", "dvae", 0.5, **other)]), rows, "src2020[dataset=toy]", cards
+        )
     )
     assert [pair.published.victim for pair in found.pairs] == ["net"]
     assert found.pairs[0].differs == (
@@ -85,10 +86,10 @@ def test_adversarial_training_in_l2_is_compared_with_the_defaults_of_l2(
     cards = {kind: registry.cards(kind) for kind in ("attack", "defense")}
     rows = [published("em", "at_l2_0.5", 0.5), published("em", "at_l2_0.75", 0.6)]
 
-    def found(text: str) -> Beside:
+    def found(text: str) -> Counterparts:
         params = dict(registry.resolve("defense", parse_spec(text)).params)
         runs = measured("em", text, 0.4, defense_spec={"name": "at", "params": params})
-        return only(beside(to_table(runs), rows, "src2020", cards))
+        return only(find_counterparts(summarized(runs), rows, "src2020", cards))
 
     same = found("at[norm=l2]")
     assert [pair.published.defense for pair in same.pairs] == ["at_l2_0.5"]
@@ -102,9 +103,13 @@ def test_adversarial_training_in_l2_is_compared_with_the_defaults_of_l2(
 
 
 def test_our_victim_and_ratio_are_taken_where_the_source_has_them() -> None:
-    big = only(beside(to_table(measured("em", "none", 0.1, victim="big")), ROWS, "src2020"))
+    big = only(
+        find_counterparts(summarized(measured("em", "none", 0.1, victim="big")), ROWS, "src2020")
+    )
     assert [pair.published.mean for pair in big.pairs] == [0.6]
-    half = only(beside(to_table(measured("em", "none", 0.1, ratio=0.5)), ROWS, "src2020"))
+    half = only(
+        find_counterparts(summarized(measured("em", "none", 0.1, ratio=0.5)), ROWS, "src2020")
+    )
     assert [(pair.published.mean, pair.differs) for pair in half.pairs] == [(0.5, ())]
 
 
@@ -118,21 +123,21 @@ def test_our_victim_and_ratio_are_taken_where_the_source_has_them() -> None:
 )
 def test_an_unknown_source_is_told_what_there_is(wanted: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        beside(to_table(records()), ROWS, wanted)
+        find_counterparts(summarized(records()), ROWS, wanted)
 
 
 def test_nothing_in_common_is_an_error_that_says_what_to_do() -> None:
-    table = to_table(measured("em", "none", 0.1, dataset_spec={"name": "folder"}))
+    table = summarized(measured("em", "none", 0.1, dataset_spec={"name": "folder"}))
     with pytest.raises(
         ValueError,
         match=r"has the data sets toy and the attacks em, em_classwise, none, rem; src2020\[dataset=NAME\]",
     ):
-        beside(table, ROWS, "src2020")
+        find_counterparts(table, ROWS, "src2020")
 
 
 def order(
     defenses: tuple[str, ...], attacks: int, ours: dict[str, float], theirs: dict[str, float]
-) -> Beside:
+) -> Counterparts:
     """The same accuracies on every attack; attacks are one method whose identifiers the source has."""
     names = ["em", "rem", "sem", "tap", "ntga"][:attacks]
     specs = {
@@ -151,7 +156,7 @@ def order(
             }
             made.append(record(attack, method, ours[name], dataset_spec={"name": "toy"}, **spec))
             rows.append(published(attack, name, theirs[name]))
-    return only(beside(to_table(made), rows, "src2020"))
+    return only(find_counterparts(summarized(made), rows, "src2020"))
 
 
 def test_agreement_of_orders() -> None:

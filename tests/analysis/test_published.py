@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.analysis.published import ATTACKS, COLUMNS, DEFENSES, FILE, Published, load_published
+from benchmark.analysis.published import (
+    COLUMNS,
+    FILE,
+    Published,
+    load_names,
+    load_published,
+)
 from benchmark.catalogue.registry import Registry
 from benchmark.catalogue.spec import parse_spec
 
@@ -65,8 +71,15 @@ def write(file: Path, **changes: str) -> Path:
 def test_a_line_is_read(tmp_path: Path) -> None:
     (row,) = load_published(write(tmp_path / "p.csv"))
     assert row == Published(
-        "src2020", "toy", "net", "em", "linf", "8/255", 1.0, "none", 0.205, 0.005, 60, "Table 1"
+        *("src2020", "toy", "net", "em", "linf", "8/255", 1.0, "none", 0.205, 0.005, 60, "Table 1"),
+        our_attack=parse_spec("em[granularity=sample]"),
+        our_defense=parse_spec("none"),
     )
+
+
+def test_a_method_that_has_no_counterpart_here_is_read_too(tmp_path: Path) -> None:
+    (row,) = load_published(write(tmp_path / "p.csv", attack="unheard_of"))
+    assert row.our_attack is None
 
 
 @pytest.mark.parametrize(
@@ -102,16 +115,32 @@ def test_a_wrong_or_missing_file_is_named(tmp_path: Path) -> None:
         load_published(tmp_path / "absent.csv")
 
 
-@pytest.mark.parametrize(("kind", "names"), [("attack", ATTACKS), ("defense", DEFENSES)])
-def test_identifiers_stand_for_methods_that_there_are(
-    kind: str, names: dict[str, str], registry: Registry
-) -> None:
-    for text in names.values():
-        for part in parse_spec(text).parts():
-            assert registry.card(kind, part.name).unknown(part.params) == [], text
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("attacks: [", "n.yaml is not YAML"),
+        ("attacks: {}", "expected the two mappings attacks and defenses"),
+        ("- 1", "expected the two mappings attacks and defenses"),
+        ("attacks: {}\ndefenses: 3", "n.yaml, defenses: 3, expected a mapping"),
+        ("attacks: {em: null}\ndefenses: {}", "n.yaml, attacks: 'em' stands for None, expected"),
+        ("attacks:\n  em: em[\ndefenses: {}", "n.yaml, attacks, em: "),
+    ],
+)
+def test_a_wrong_file_of_names_is_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "n.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        load_names(tmp_path / "n.yaml")
+
+
+@pytest.mark.parametrize("kind", ["attack", "defense"])
+def test_identifiers_stand_for_methods_that_there_are(kind: str, registry: Registry) -> None:
+    names = load_names().attacks if kind == "attack" else load_names().defenses
+    for spec in names.values():
+        for part in spec.parts():
+            assert registry.card(kind, part.name).unknown(part.params) == [], str(spec)
     known = {row.attack if kind == "attack" else row.defense for row in load_published()}
     assert set(names) - known == set()
     unmapped = {name for name in known & set(registry.cards(kind)) if name not in names}
     assert unmapped <= {"jpeg"}, (
-        "add them to the table of benchmark/analysis/published.py, with the parameters that say which setting is meant"
+        "add them to results/published_names.yaml, with the parameters that say which is meant"
     )

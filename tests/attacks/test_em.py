@@ -19,7 +19,7 @@ from benchmark.catalogue.spec import Spec
 from benchmark.running.verify import verify_poison
 from benchmark.training import checkpoint as resume
 from benchmark.training import surrogate
-from benchmark.training.disk_tensor import Rows
+from benchmark.training.disk_tensor import DiskTensor
 
 SMALL = EM(
     surrogate="resnet10_w16", max_rounds=3, model_steps=4, noise_steps=4, batch_size=20, lr=0.05
@@ -209,16 +209,16 @@ def test_a_full_disk_leaves_no_half_written_noise(
 ) -> None:
     attack, calls = replace(SMALL, model_steps=2, noise_steps=1), list[None]()
     expected = attack.poison(toy, Context()).fingerprint
-    write = Rows.__setitem__
+    write = DiskTensor.__setitem__
     monkeypatch.setattr(em, "NOISE_BATCH", 20)
 
-    def full(rows: Rows, where: slice | Tensor, values: Tensor) -> None:
+    def full(rows: DiskTensor, where: slice | Tensor, values: Tensor) -> None:
         calls.append(None)
         if len(calls) == 5:  # in the second round
             raise OSError(28, "No space left on device")
         write(rows, where, values)
 
-    monkeypatch.setattr(Rows, "__setitem__", full)
+    monkeypatch.setattr(DiskTensor, "__setitem__", full)
     with pytest.raises(OSError, match="No space left"):
         attack.poison(toy, Context(scratch=tmp_path))
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".rows", ".safetensors"]

@@ -124,11 +124,11 @@ def good_record() -> dict[str, Any]:
     [
         (
             {"schema": SCHEMA + 1},
-            rf"record of schema {SCHEMA + 1}, but this uebench reads up to {SCHEMA}; update uebench to read it",
+            rf"the record has schema {SCHEMA + 1}, but this uebench reads up to {SCHEMA}; update uebench to read it",
         ),
-        ({"schema": None}, r"not a uebench record: schema is None, expected a number from 1"),
-        ({"schema": "1"}, r"not a uebench record: schema is '1'"),
-        ({"schema": 0}, "not a uebench record: schema is 0"),
+        ({"schema": None}, r"the record is damaged: its schema is None, expected a number from 1"),
+        ({"schema": "1"}, r"the record is damaged: its schema is '1'"),
+        ({"schema": 0}, "the record is damaged: its schema is 0"),
     ],
 )
 def test_records_of_another_schema(change: dict[str, Any], message: str) -> None:

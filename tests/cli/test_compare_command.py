@@ -16,7 +16,12 @@ from rich.console import Console
 from benchmark.analysis.comparison import Comparison
 from benchmark.catalogue.registry import ROOT
 from benchmark.cli import compare
-from benchmark.report.comparison import html, latex, markdown, print_comparison
+from benchmark.report.comparison import (
+    comparison_html,
+    comparison_latex,
+    comparison_markdown,
+    print_comparison,
+)
 from benchmark.running.last_run import last_selection, records_of
 from benchmark.storage.store import Store
 from support.command_line import DIM, FAILING, Call, plugin, watch
@@ -38,8 +43,8 @@ def test_texts_equal_the_golden_files() -> None:
     """``UEBENCH_REGENERATE=1 pytest tests/cli/test_compare_command.py`` writes them anew; look at the difference before committing it."""
     c = compared(example())
     for name, text in (
-        ("comparison.md", markdown([c], "mine against other", {"command": "compare"})),
-        ("comparison.tex", latex([c])),
+        ("comparison.md", comparison_markdown([c], "mine against other", {"command": "compare"})),
+        ("comparison.tex", comparison_latex([c])),
     ):
         if os.environ.get("UEBENCH_REGENERATE") == "1":
             (GOLDEN / name).write_text(text, encoding="utf-8")
@@ -90,7 +95,7 @@ class Page(HTMLParser):
 
 def test_the_page_loads_nothing_and_draws_each_row() -> None:
     page = Page(
-        html(
+        comparison_html(
             [compared(example()), compared(records(BY_HAND))],
             "mine against other",
             {"command": "compare"},
@@ -100,7 +105,7 @@ def test_the_page_loads_nothing_and_draws_each_row() -> None:
     assert "script" not in page.tags
     assert page.tags.count("section") == 4
     assert page.tags.count("tr") == (1 + 5) + (1 + 4)
-    text = html([compared(records(BY_HAND))], "t", {})
+    text = comparison_html([compared(records(BY_HAND))], "t", {})
     dots = [float(place) for place in re.findall(r'class="dot" style="left:([\d.]+)%"', text)]
     assert dots == pytest.approx(
         [50 + 45 * d / 6 for d in (4, 0, 2, 3)], abs=0.01
@@ -120,10 +125,10 @@ def nasty() -> Comparison:
 
 def test_names_are_only_text_in_every_form() -> None:
     c = nasty()
-    page = html([c], NASTY, {NASTY: NASTY})
+    page = comparison_html([c], NASTY, {NASTY: NASTY})
     assert "<b>" not in page
     assert f"[{NASTY}" in Page(page).texts
-    shown = markdown([c], NASTY, {NASTY: NASTY})
+    shown = comparison_markdown([c], NASTY, {NASTY: NASTY})
     assert "<b>" not in shown
     assert all(
         len(re.findall(r"(?<!\\)\|", line)) == 8
@@ -149,7 +154,7 @@ def test_a_file_gets_whole_lines_and_a_narrow_terminal_loses_no_number() -> None
 
 
 def test_the_latex_compiles(compile_latex: Callable[[str], bytes]) -> None:
-    assert compile_latex(latex([compared(example()), nasty()])).startswith(b"%PDF")
+    assert compile_latex(comparison_latex([compared(example()), nasty()])).startswith(b"%PDF")
 
 
 # The command

@@ -14,7 +14,7 @@ import torch
 from benchmark.catalogue.registry import Registry
 from benchmark.catalogue.spec import Spec, parse_spec
 from benchmark.data import ImageSet
-from benchmark.datasets._open import fingerprint, known, open_dataset
+from benchmark.datasets._open import cached_facts, fingerprint, open_dataset
 
 TOY = '''
 from pathlib import Path
@@ -73,10 +73,10 @@ def test_other_parameters_are_another_copy(tmp_path: Path, toys: Registry) -> No
 
 
 def test_asking_what_is_known_builds_nothing(tmp_path: Path, toys: Registry) -> None:
-    assert known(Spec("toy"), tmp_path, toys) is None
+    assert cached_facts(Spec("toy"), tmp_path, toys) is None
     assert loads(tmp_path) == 0
     built = fingerprint(Spec("toy"), tmp_path, toys)
-    cached = known(Spec("toy"), tmp_path, toys)
+    cached = cached_facts(Spec("toy"), tmp_path, toys)
     assert cached is not None
     assert (cached.fingerprint, cached.notes) == (built, {})
 
@@ -208,15 +208,15 @@ def test_subset_larger_than_a_class_is_refused(tmp_path: Path, toys: Registry) -
 
 
 def test_a_plan_knows_the_sizes_of_classes(tmp_path: Path, toys: Registry) -> None:
-    assert known(Spec("toy"), tmp_path, toys) is None
+    assert cached_facts(Spec("toy"), tmp_path, toys) is None
     open_dataset(Spec("toy"), tmp_path, toys)
-    facts = known(parse_spec("toy[train_per_class=4]"), tmp_path, toys)
+    facts = cached_facts(parse_spec("toy[train_per_class=4]"), tmp_path, toys)
     assert facts is not None
     assert facts.class_counts["test"] == {"a": 4, "b": 5, "c": 6, "d": 7, "e": 8, "f": 9}
     with pytest.raises(
         ValueError, match='test_per_class=6, but class "a" of toy has 4 test images'
     ):
-        known(parse_spec("toy[test_per_class=6]"), tmp_path, toys)
+        cached_facts(parse_spec("toy[test_per_class=6]"), tmp_path, toys)
 
 
 def test_damaged_class_counts_are_told(tmp_path: Path, toys: Registry) -> None:
@@ -225,7 +225,7 @@ def test_damaged_class_counts_are_told(tmp_path: Path, toys: Registry) -> None:
     facts = json.loads(file.read_text())
     file.write_text(json.dumps({**facts, "class_counts": {"train": 5}}))
     with pytest.raises(ValueError, match="is damaged"):
-        known(Spec("toy"), tmp_path, toys)
+        cached_facts(Spec("toy"), tmp_path, toys)
 
 
 def test_negative_subset_is_refused(tmp_path: Path, toys: Registry) -> None:

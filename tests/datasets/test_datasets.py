@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +12,9 @@ import pytest
 import torch
 import torchvision
 
-from benchmark.api import Context
+from benchmark.api import Context, Dataset
 from benchmark.catalogue.registry import Registry
-from benchmark.catalogue.spec import Spec, parse_spec
+from benchmark.catalogue.spec import SUBSET_PARAMS, Spec, parse_spec
 from benchmark.data import Splits
 from benchmark.datasets._open import open_dataset
 from benchmark.datasets._torchvision import image_set
@@ -154,3 +155,7 @@ def test_arrays_that_are_no_colour_images() -> None:
         ValueError, match=r"images of odd have shape \(2, 8, 8\), expected \(N, 3, H, W\)"
     ):
         image_set(np.zeros((2, 8, 8), np.uint8), [0, 1], "odd", ["a", "b"], True)
+
+
+def test_the_parameters_of_a_subset_are_those_that_every_data_set_has() -> None:
+    assert tuple(field.name for field in fields(Dataset)) == SUBSET_PARAMS

@@ -19,7 +19,7 @@ from benchmark.catalogue.registry import Registry
 from benchmark.catalogue.spec import Spec
 from benchmark.data import Splits
 from benchmark.datasets._listing import list_folder, listing_digest
-from benchmark.datasets._open import fingerprint, known, open_dataset
+from benchmark.datasets._open import cached_facts, fingerprint, open_dataset
 from benchmark.datasets.folder import decode
 
 REGISTRY = Registry()
@@ -94,7 +94,7 @@ def test_changed_folder_is_noticed(tmp_path: Path, images: Path) -> None:
 def test_folder_may_hold_its_own_cache(images: Path) -> None:
     first = open_dataset(folder(images), images, REGISTRY)
     assert (images / "cache").is_dir()
-    assert known(folder(images), images, REGISTRY) is not None
+    assert cached_facts(folder(images), images, REGISTRY) is not None
     assert len(first.train) == 5
 
 

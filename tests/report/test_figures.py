@@ -12,8 +12,11 @@ from matplotlib import rc_context
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from benchmark.analysis.table import to_table
-from benchmark.report import figures, plots
+from benchmark.report.figures import draw, style
+from benchmark.report.figures.bars import draw_bars
+from benchmark.report.figures.cost import draw_cost
+from benchmark.report.figures.ranks import draw_ranks
+from benchmark.report.figures.sweeps import by_ratio, sweeps
 from benchmark.report.sections import Row, sections
 from benchmark.report.svg import pareto
 from benchmark.report.write import write_report
@@ -21,11 +24,11 @@ from benchmark.storage.record import Record
 from benchmark.storage.store import Store
 from support.command_line import Call
 from support.made_up_records import NASTY
-from support.reports import cell, record
+from support.reports import cell, is_rewritten, record, summarized
 
 
 def section(records: list[Record]) -> Any:
-    return sections(to_table(records))[0]
+    return sections(summarized(records))[0]
 
 
 def texts(figure: Figure) -> list[str]:
@@ -36,7 +39,7 @@ def texts(figure: Figure) -> list[str]:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "files", lambda figure, pdf=True: {"png": b"-", "pdf": b"-"})
+    monkeypatch.setattr(style, "files", lambda figure, pdf=True: {"png": b"-", "pdf": b"-"})
 
 
 def swept(values: list[float], attacks: tuple[str, ...] = ("em",)) -> list[Record]:
@@ -58,8 +61,8 @@ def swept(values: list[float], attacks: tuple[str, ...] = ("em",)) -> list[Recor
 
 
 def test_each_is_drawn_only_where_its_data_are(undrawn: None) -> None:
-    one = to_table(cell("em", "soft", 0.5))
-    drawn, left_out = figures.figures(one, sections(one))
+    one = summarized(cell("em", "soft", 0.5))
+    drawn, left_out = draw.figures(one, sections(one))
     assert list(drawn) == ["bars"]
     assert [reason.partition(":")[0] for reason in left_out] == ["cost", "ranks", "sweep", "ratios"]
     assert (
@@ -74,8 +77,8 @@ def test_each_is_drawn_only_where_its_data_are(undrawn: None) -> None:
     for attack in "abcde":
         for name, acc in (("x", 0.5), ("y", 0.6), ("z", 0.7)):
             made += cell(attack, name, acc, victim="other")
-    table = to_table(made)
-    drawn, left_out = figures.figures(table, sections(table))
+    table = summarized(made)
+    drawn, left_out = draw.figures(table, sections(table))
     expected = {
         "bars",
         "bars-2",
@@ -103,8 +106,8 @@ def test_bars_show_spread_failures_and_gaps() -> None:
         *cell("em", "bad", None),
         *cell("lsp", "none", 0.3),
     ]
-    with rc_context(plots.STYLE):
-        figure = figures.draw_bars(section(made))
+    with rc_context(style.STYLE):
+        figure = draw_bars(section(made))
     shown = texts(figure)
     assert {"15.0 ± 7.1", "60.0*", "failed", "-", "* some seeds failed"} <= set(shown)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["em", "lsp"]
@@ -145,13 +148,13 @@ def test_cost_marks_the_front_and_leaves_out_what_has_no_mean() -> None:
         record("em", "rich", 0.9, needs=("clean:5",), seconds={"train": 10.0}),
         record("em", "bad", None),
     ]
-    with rc_context(plots.STYLE):
-        figure = figures.draw_cost(section(made))
+    with rc_context(style.STYLE):
+        figure = draw_cost(section(made))
     assert isinstance(figure, Figure)
     assert {"none (undefended)", "soft", "rich †"} <= set(texts(figure))
     assert "bad" not in texts(figure)
     assert (
-        figures.draw_cost(section([record("em", "soft", 0.5)]))
+        draw_cost(section([record("em", "soft", 0.5)]))
         == "0 defenses with a mean over attacks and a cost, at least 2 are needed"
     )
 
@@ -162,8 +165,8 @@ def test_names_of_points_do_not_cover_each_other() -> None:
         for i in range(6)
     ]
     made += [record("em", "none", 0.5, seconds={"train": 10.0})]
-    with rc_context(plots.STYLE):
-        figure = figures.draw_cost(section(made))
+    with rc_context(style.STYLE):
+        figure = draw_cost(section(made))
         assert isinstance(figure, Figure)
         figure.savefig("/dev/null", format="png")
     axes = figure.axes[0]
@@ -184,8 +187,8 @@ def test_ranks_are_of_the_defenses_that_cover_all_attacks() -> None:
         *cell("a", "partial", 0.99),
         *[one for attack in "abcdef" for one in cell(attack, "rich", 0.9, needs=("clean:5",))],
     ]
-    with rc_context(plots.STYLE):
-        figure = figures.draw_ranks(section(made))
+    with rc_context(style.STYLE):
+        figure = draw_ranks(section(made))
     assert isinstance(figure, Figure)
     shown = texts(figure)
     assert {"z  1.00", "y  2.00", "3.00  x"} <= set(shown)
@@ -201,26 +204,26 @@ def test_ratios_begin_with_clean_data_and_have_gaps() -> None:
         *cell("em", "soft", 0.5),
     ]
     made += cell("lsp", "soft", 0.4)  # at one ratio only: no curve
-    ((title, panels, anchors),) = figures.by_ratio(to_table(made))
+    ((title, panels, anchors),) = by_ratio(summarized(made))
     assert (title, anchors) == ("toy · net · quick", set())
     (panel,) = panels
     (line,) = panel.lines
     assert list(line.x) == [0.0, 0.2, 0.5, 1.0]
     assert line.mean == pytest.approx([90, 70, math.nan, 50], nan_ok=True)
     assert line.std[1] == pytest.approx(100 * math.sqrt(0.02))
-    assert list(figures.by_ratio(to_table(cell("em", "soft", 0.5)))) == []
+    assert list(by_ratio(summarized(cell("em", "soft", 0.5)))) == []
 
 
 def test_a_sweep_is_of_one_numeric_parameter_alone() -> None:
-    ((panel,),) = figures.sweeps(
-        to_table([*swept([1.0, 4.0, 16.0], ("none", "em")), *cell("em", "soft", 0.5)])
+    ((panel,),) = sweeps(
+        summarized([*swept([1.0, 4.0, 16.0], ("none", "em")), *cell("em", "soft", 0.5)])
     )
     assert panel.title == "rate: kd"
     assert panel.log
     assert [line.name for line in panel.lines] == ["clean data", "em"]
     assert panel.lines[1].mean == pytest.approx([51, 54, 66])
     assert list(panel.lines[1].x) == [1, 4, 16]
-    assert figures.sweeps(to_table(swept([1.0, 4.0]))) == [[]]
+    assert sweeps(summarized(swept([1.0, 4.0]))) == [[]]
     two = swept([1.0, 2.0, 3.0])
     two[2] = Record(
         **{
@@ -232,8 +235,8 @@ def test_a_sweep_is_of_one_numeric_parameter_alone() -> None:
             },
         }
     )
-    assert figures.sweeps(to_table(two)) == [[]]  # two parameters differ
-    ((linear,),) = figures.sweeps(to_table(swept([0.0, 1.0, 2.0])))
+    assert sweeps(summarized(two)) == [[]]  # two parameters differ
+    ((linear,),) = sweeps(summarized(swept([0.0, 1.0, 2.0])))
     assert not linear.log
 
 
@@ -243,12 +246,12 @@ def test_hostile_names_are_drawn_as_they_are() -> None:
         for attack in ("none", NASTY)
         for name in ("none", NASTY, "$\\frac{")
     ]
-    with rc_context(plots.STYLE):
-        figure = figures.draw_bars(section(made))
-        assert plots.files(figure)["png"].startswith(b"\x89PNG")
-        cost = figures.draw_cost(section(made))
+    with rc_context(style.STYLE):
+        figure = draw_bars(section(made))
+        assert style.files(figure)["png"].startswith(b"\x89PNG")
+        cost = draw_cost(section(made))
         assert isinstance(cost, Figure)
-        assert plots.files(cost)["pdf"].startswith(b"%PDF")
+        assert style.files(cost)["pdf"].startswith(b"%PDF")
 
 
 # Of many cells
@@ -283,8 +286,8 @@ def test_of_many_cells_there_is_an_overview_that_says_what_is_missing(
         drawn.append(figure)
         return {"png": b"-"} | ({"pdf": b"-"} if pdf else {})
 
-    monkeypatch.setattr(plots, "files", keep)
-    table = to_table(many())
+    monkeypatch.setattr(style, "files", keep)
+    table = summarized(many())
     report = write_report(table, tmp_path, "t")
     names = {file.name for file in report.files if file.suffix in (".png", ".pdf")}
     assert names == {f"{name}.png" for name in ("heatmap", "bars", "cost", "ranks")}
@@ -307,24 +310,24 @@ def test_of_many_cells_there_is_an_overview_that_says_what_is_missing(
     assert [axes.get_title(loc="left") for axes in bars.axes] == ["mean over attacks", "clean data"]
     assert texts(bars)[0] == "59.4"  # defense14 over attacks 1 to 7
 
-    again = write_report(table, tmp_path, "t")
-    assert (again.rewritten, again.overview) == (False, report.overview)
+    assert not is_rewritten(table, tmp_path)
+    assert write_report(table, tmp_path, "t").overview == report.overview
     every = write_report(table, tmp_path, "t", every_figure=True)
     assert every.overview == ""
     assert {"curves-3.pdf", "heatmap-3.pdf", "bars.pdf"} <= {file.name for file in every.files}
 
 
 def test_an_overview_of_many_attacks_shows_some_and_says_how_many() -> None:
-    wide = figures._best(section(many(3, 40, ("a",))))
-    assert len(wide.columns) == len(wide.rows[0].cells) == figures.COLUMNS
+    wide = draw._best(section(many(3, 40, ("a",))))
+    assert len(wide.columns) == len(wide.rows[0].cells) == draw.COLUMNS
     assert wide.title == "toy · a · quick · 23 of 39 attacks"
     small = section(many(3, 4, ("a",)))
-    assert figures._best(small).title == small.title
+    assert draw._best(small).title == small.title
 
 
 def test_ranks_among_all_defenses_where_the_best_are_drawn() -> None:
     made = section(many(9, 8, ("a",)))
-    whole, part = figures.draw_ranks(made), figures.draw_ranks(made, 3)
+    whole, part = draw_ranks(made), draw_ranks(made, 3)
     assert isinstance(whole, Figure)
     assert isinstance(part, Figure)
     assert "toy · a · quick · best 3 of 8" in texts(part)
@@ -337,8 +340,8 @@ def test_ranks_among_all_defenses_where_the_best_are_drawn() -> None:
 def test_the_choice_to_draw_everything_is_remembered(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "FULL", 1)
-    monkeypatch.setattr(plots, "files", lambda figure, pdf=True: {"png": b"-"})
+    monkeypatch.setattr(draw, "FULL", 1)
+    monkeypatch.setattr(style, "files", lambda figure, pdf=True: {"png": b"-"})
     store = Store(tmp_path / "results" / "store")
     for index, one in enumerate(many(2, 2, ("a",))):
         store.publish_record(replace(one, key=f"{index:064x}"))
@@ -352,7 +355,7 @@ def test_the_choice_to_draw_everything_is_remembered(
 
 
 def test_names_without_room_are_left_out_and_counted() -> None:
-    crowded = figures.draw_cost(section(many(25, 3, ("a",), 0.004)))  # of equal cost
+    crowded = draw_cost(section(many(25, 3, ("a",), 0.004)))  # of equal cost
     assert isinstance(crowded, Figure)
     shown = texts(crowded)
     named = [text for text in shown if text.startswith("defense") or "undefended" in text]

@@ -17,19 +17,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark import ImageSet, report
-from benchmark.analysis.table import to_table
-from benchmark.report import figures, plots
+from benchmark.report.figures import draw
 from benchmark.report.page import page
+from benchmark.report.pictures import GAP, PictureKey, Pictures
 from benchmark.report.runs import cell_runs
 from benchmark.report.sections import Section, sections
-from benchmark.report.strips import GAP, Key, Strips
 from benchmark.report.svg import curve, pareto, scatter
-from benchmark.report.write import write_report
 from benchmark.storage.record import Record
 from benchmark.storage.store import Store
 from support.command_line import Call, run_tiny
 from support.made_up_records import NASTY
-from support.reports import Page, record, records
+from support.reports import Page, is_rewritten, record, records, summarized
 from support.sets import random_set
 
 PNG = (
@@ -37,14 +35,14 @@ PNG = (
 )  # as much of one as is read
 
 
-def rendered(made: Sequence[Record], pictures: Mapping[Key, bytes] | None = None) -> str:
-    table = to_table(made)
+def rendered(made: Sequence[Record], pictures: Mapping[PictureKey, bytes] | None = None) -> str:
+    table = summarized(made)
     groups = sections(table)
     return page(table, groups, "t", {}, [{"heatmap": PNG} for _ in groups], pictures or {})
 
 
 def section(made: Sequence[Record] | None = None) -> Section:
-    return sections(to_table(made or records()))[0]
+    return sections(summarized(made or records()))[0]
 
 
 # Cells
@@ -66,7 +64,7 @@ def test_a_cell_lists_its_runs_and_one_command_for_all_its_seeds() -> None:
         for seed in (2, 0)
     ]
     made.append(record("em", "soft", None, seed=4, **full))
-    (cell,) = cell_runs(to_table(made)).values()
+    (cell,) = cell_runs(summarized(made).runs).values()
     assert [run.title for run in cell.runs] == [
         "seed 0",
         "seed 2",
@@ -94,7 +92,7 @@ def test_a_cell_lists_its_runs_and_one_command_for_all_its_seeds() -> None:
 def test_every_cell_stands_on_the_page() -> None:
     text = rendered(records())
     assert text.count('<article class="cell card"') == sum(
-        len(group.rows) * len(group.columns) for group in sections(to_table(records()))
+        len(group.rows) * len(group.columns) for group in sections(summarized(records()))
     )
     shown = Page(text).text
     assert "there is no command" in shown  # these records hold no specs
@@ -268,8 +266,8 @@ class Shown:
     sets: Mapping[str, ImageSet]
     records: list[Record]
 
-    def __iter__(self) -> Iterator[Key]:
-        return iter(Strips(to_table(self.records), self.store))
+    def __iter__(self) -> Iterator[PictureKey]:
+        return iter(Pictures(summarized(self.records), self.store))
 
 
 @pytest.fixture
@@ -305,7 +303,7 @@ def shown(store: Store) -> Shown:
 
 
 def test_strips_show_the_images_of_the_store(shown: Shown) -> None:
-    strips = Strips(to_table(shown.records), shown.store)
+    strips = Pictures(summarized(shown.records), shown.store)
     assert (
         list(strips)
         == list(shown)
@@ -334,7 +332,7 @@ def test_strips_show_the_images_of_the_store(shown: Shown) -> None:
 def test_large_images_are_shown_small(store: Store) -> None:
     store.publish_images("key", random_set(3, 2, height=130, width=100), {})
     sha = store.manifest("key")["files"]["images.safetensors"]["sha256"]
-    strips = Strips(to_table([record("none", "none", 0.5, artifacts={"poison": sha})]), store)
+    strips = Pictures(summarized([record("none", "none", 0.5, artifacts={"poison": sha})]), store)
     assert pixels(strips["toy", "none", ""]).shape == (
         2 * 44 + GAP,
         3 * 34 + 2 * GAP,
@@ -344,10 +342,10 @@ def test_large_images_are_shown_small(store: Store) -> None:
 
 def test_where_images_are_missing_there_are_no_strips(shown: Shown) -> None:
     attacked = [item for item in shown.records if item.attack == "em"]
-    assert list(Strips(to_table(attacked), shown.store)) == []  # the clean images are not known
+    assert list(Pictures(summarized(attacked), shown.store)) == []  # the clean images are not known
     assert list(
-        Strips(
-            to_table([replace(item, ratio=0.5) for item in attacked] + shown.records[:2]),
+        Pictures(
+            summarized([replace(item, ratio=0.5) for item in attacked] + shown.records[:2]),
             shown.store,
         )
     ) == [
@@ -357,7 +355,7 @@ def test_where_images_are_missing_there_are_no_strips(shown: Shown) -> None:
     filtering = [
         replace(item, facts={"purify": {"kept": 0.9}}) for item in shown.records
     ]  # then image i is not image i
-    assert {defense for _, _, defense in Strips(to_table(filtering), shown.store)} == {""}
+    assert {defense for _, _, defense in Pictures(summarized(filtering), shown.store)} == {""}
     file = shown.store.root / "artifacts" / "ke" / "key-em" / "images.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     assert list(shown) == [("toy", "none", ""), ("toy", "none", "soft")]
@@ -366,7 +364,7 @@ def test_where_images_are_missing_there_are_no_strips(shown: Shown) -> None:
 
 
 def test_damaged_images_are_told(shown: Shown) -> None:
-    strips = Strips(to_table(shown.records), shown.store)
+    strips = Pictures(summarized(shown.records), shown.store)
     for file in shown.store.root.glob("artifacts/*/*/images.safetensors"):
         file.write_bytes(b"\xff" * file.stat().st_size)
     with pytest.raises(ValueError, match=r"images\.safetensors is damaged: .*; delete the folder"):
@@ -391,10 +389,10 @@ def test_run_and_report_show_pictures_while_the_images_are_there(
     assert pictures() == 0
 
 
-class Undrawn(dict[Key, bytes]):
+class Undrawn(dict[PictureKey, bytes]):
     """Pictures that must not be looked at."""
 
-    def __getitem__(self, key: Key) -> bytes:
+    def __getitem__(self, key: PictureKey) -> bytes:
         raise AssertionError("drawn for a report that stands")
 
 
@@ -402,12 +400,12 @@ def test_pictures_are_drawn_only_for_a_report_that_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for plot in ("heatmap", "curves"):
-        monkeypatch.setattr(plots, plot, lambda section: {"png": PNG})
-    monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
-    table, places = to_table(records()), [("toy", "em", ""), ("toy", "em", "slow")]
-    assert write_report(table, tmp_path, "t", pictures=dict.fromkeys(places, PNG)).rewritten
-    assert not write_report(table, tmp_path, "t", pictures=Undrawn.fromkeys(places, b"")).rewritten
-    assert write_report(table, tmp_path, "t").rewritten  # there are none any more
+        monkeypatch.setattr(f"benchmark.report.figures.{plot}.{plot}", lambda section: {"png": PNG})
+    monkeypatch.setattr(draw, "figures", lambda table, sections: ({}, []))
+    table, places = summarized(records()), [("toy", "em", ""), ("toy", "em", "slow")]
+    assert is_rewritten(table, tmp_path, pictures=dict.fromkeys(places, PNG))
+    assert not is_rewritten(table, tmp_path, pictures=Undrawn.fromkeys(places, b""))
+    assert is_rewritten(table, tmp_path)  # there are none any more
 
 
 def test_a_picture_is_in_the_page_once_and_used_by_its_cells() -> None:
@@ -418,7 +416,7 @@ def test_a_picture_is_in_the_page_once_and_used_by_its_cells() -> None:
     used = re.findall(r'<use href="#(picture-\d)"(?: x="(\d+)")?/>', text)
     em = [
         row
-        for group in sections(to_table(records()))
+        for group in sections(summarized(records()))
         for row in group.rows
         for cell in row.cells
         if cell.column == "em" and cell.n

@@ -17,15 +17,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmark.analysis.counterparts import beside
-from benchmark.analysis.table import to_table
+from benchmark.analysis.counterparts import find_counterparts
 from benchmark.report.page import page as html
 from benchmark.report.sections import sections
 from benchmark.storage.record import Record
 from support.published_numbers import ROWS as PUBLISHED
 from support.published_numbers import published
 from support.published_numbers import records as measured_records
-from support.reports import record, records
+from support.reports import record, records, summarized
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
@@ -64,7 +63,7 @@ def png(width: int) -> bytes:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("page") / "leaderboard.html"
-    table = to_table(made())
+    table = summarized(made())
     groups = sections(table)
     pictures = {("toy", "em", ""): png(100), ("toy", "em", "slow"): png(32)}
     file.write_text(
@@ -387,12 +386,14 @@ def test_without_scripts_all_cells_are_open(open_page: Any) -> None:
 def test_published_numbers_are_read_in_the_cells(
     width: int, open_page: Any, tmp_path: Path
 ) -> None:
-    table = to_table(measured_records())
+    table = summarized(measured_records())
     groups = sections(table)
     file = tmp_path / "published.html"
-    besides = beside(table, [*PUBLISHED, published("em", "jpeg10", 0.7, epochs=None)], "src2020")
+    counterparts = find_counterparts(
+        table, [*PUBLISHED, published("em", "jpeg10", 0.7, epochs=None)], "src2020"
+    )
     file.write_text(
-        html(table, groups, "t", {}, [{} for _ in groups], {}, besides), encoding="utf-8"
+        html(table, groups, "t", {}, [{} for _ in groups], {}, counterparts), encoding="utf-8"
     )
     page = open_page(viewport={"width": width, "height": 900}, file=file.as_uri())
     cells = page.locator("table.cells")

@@ -9,34 +9,36 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.analysis.counterparts import beside
-from benchmark.analysis.table import to_table
-from benchmark.report import figures, plots
+from benchmark.analysis.counterparts import find_counterparts
+from benchmark.report.figures import draw
 from benchmark.report.page import page as html
 from benchmark.report.published import published_tables
 from benchmark.report.published_cells import difference
 from benchmark.report.sections import sections
 from benchmark.report.tables import paper_tables
-from benchmark.report.typeset import FORMS, PaperTable, latex
+from benchmark.report.typeset import FORMS, PaperTable, table_latex
 from benchmark.report.write import remembered, write_report
 from benchmark.storage.record import Record
 from benchmark.storage.store import Store
 from support.command_line import Call
 from support.published_numbers import ROWS, measured, only, published, records
+from support.reports import summarized
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def laid_beside() -> tuple[PaperTable, ...]:
     """The table of its own and the attacks by defenses, with two seeds and a failed cell, and a source that prints a cell twice."""
-    table = to_table(
+    table = summarized(
         [*records(), *measured("rem", "jpeg", 0.6, 0.62), *measured("rem", "none", 0.2, 0.22)]
     )
     longer = published("rem", "none", 0.3, epochs=120)
-    besides = beside(table, [longer if row.attack == "rem" else row for row in ROWS], "src2020")
-    return *published_tables(besides), paper_tables(table, {"em": "linf", "rem": "linf"}, besides)[
-        -1
-    ]
+    counterparts = find_counterparts(
+        table, [longer if row.attack == "rem" else row for row in ROWS], "src2020"
+    )
+    return *published_tables(counterparts), paper_tables(
+        table, {"em": "linf", "rem": "linf"}, counterparts
+    )[-1]
 
 
 @pytest.mark.parametrize("ending", FORMS)
@@ -53,7 +55,9 @@ def test_the_tables_equal_the_golden_files(index: int, ending: str) -> None:
 
 
 def test_their_latex_compiles(compile_latex: Callable[[str], bytes]) -> None:
-    assert compile_latex("\n\\clearpage\n".join(map(latex, laid_beside()))).startswith(b"%PDF")
+    assert compile_latex("\n\\clearpage\n".join(map(table_latex, laid_beside()))).startswith(
+        b"%PDF"
+    )
 
 
 def test_the_tables_of_a_paper_stand_once_more_with_published_numbers_and_their_means_are_ours() -> (
@@ -65,10 +69,13 @@ def test_the_tables_of_a_paper_stand_once_more_with_published_numbers_and_their_
         *measured("em", "none", 0.1, victim="big"),
     ]
     made += [*measured("em", "none", 0.3, ratio=0.5), *measured("em", "none", 0.4, ratio=0.25)]
-    table = to_table([*made, *measured("tap", "none", 0.2), *measured("tap", "jpeg", 0.7)])
+    table = summarized([*made, *measured("tap", "none", 0.2), *measured("tap", "jpeg", 0.7)])
     rows = [*ROWS, published("em", "none", 0.11, dataset="other")]
-    besides = [*beside(table, rows, "src2020"), *beside(table, rows, "src2020[dataset=other]")]
-    tables = {one.name: one for one in paper_tables(table, {}, besides)}
+    counterparts = [
+        *find_counterparts(table, rows, "src2020"),
+        *find_counterparts(table, rows, "src2020[dataset=other]"),
+    ]
+    tables = {one.name: one for one in paper_tables(table, {}, counterparts)}
     plain = [one.name for one in paper_tables(table, {})]
     assert [name for name in tables if name not in plain] == [
         *(f"attacks{number}-src2020-toy" for number in ("", "-2", "-3", "-4")),
@@ -108,13 +115,15 @@ def test_the_page_and_the_texts_show_them_in_the_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("heatmap", "curves"):
-        monkeypatch.setattr(plots, name, lambda section: {"png": b"-"})
-    monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
-    table = to_table(records())
-    besides = beside(table, ROWS, "src2020")
-    write_report(table, tmp_path, "t", besides=besides, sources=["src2020"])
+        monkeypatch.setattr(
+            f"benchmark.report.figures.{name}.{name}", lambda section: {"png": b"-"}
+        )
+    monkeypatch.setattr(draw, "figures", lambda table, sections: ({}, []))
+    table = summarized(records())
+    counterparts = find_counterparts(table, ROWS, "src2020")
+    write_report(table, tmp_path, "t", counterparts=counterparts, sources=["src2020"])
     page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
-    assert page.count('<span class="published"') == len(only(besides).pairs)
+    assert page.count('<span class="published"') == len(only(counterparts).pairs)
     assert "Published by src2020: 20.00 ± 1.00 %, ours −9.0 points." in page
     assert "Published by src2020: 90.00 %." in page  # ours failed: there is no difference
     assert "src2020</b>, 5 numbers for toy. Order of the defenses within an attack" in page
@@ -141,35 +150,37 @@ def test_the_page_and_the_texts_show_them_in_the_cells(
 
 
 def test_what_is_noted_on_published_numbers_stands_wherever_they_do() -> None:
-    table = to_table(measured("em", "none", 0.1))
+    table = summarized(measured("em", "none", 0.1))
     noted = "Table 1; 40k images; victim not printed (a default)"
-    besides = beside(table, [published("em", "none", 0.2, notes=noted, victim="big")], "src2020")
+    counterparts = find_counterparts(
+        table, [published("em", "none", 0.2, notes=noted, victim="big")], "src2020"
+    )
     said = f"On the published numbers: {noted}."
-    assert said in published_tables(besides)[0].notes
-    assert said in paper_tables(table, {}, besides)[-1].notes
-    assert f"<p>{said}</p>" in html(table, sections(table), "t", {}, [{}], {}, besides)
-    assert only(besides).differences == (
+    assert said in published_tables(counterparts)[0].notes
+    assert said in paper_tables(table, {}, counterparts)[-1].notes
+    assert f"<p>{said}</p>" in html(table, sections(table), "t", {}, [{}], {}, counterparts)
+    assert only(counterparts).differences == (
         "victim: published big (victim not printed (a default)), ours net",
     )
 
 
 def test_a_difference_has_no_negative_zero_and_none_stands_where_ours_failed() -> None:
-    table = to_table([*measured("em", "none", 0.2), *measured("em", "dvae", None)])
-    besides = beside(
+    table = summarized([*measured("em", "none", 0.2), *measured("em", "dvae", None)])
+    counterparts = find_counterparts(
         table, [published("em", "none", 0.2003), published("em", "dvae", 0.9)], "src2020"
     )
-    assert [difference(pair) for pair in only(besides).pairs] == ["+0.0", "-"]
-    text = html(table, sections(table), "t", {}, [{}], {}, besides)
+    assert [difference(pair) for pair in only(counterparts).pairs] == ["+0.0", "-"]
+    text = html(table, sections(table), "t", {}, [{}], {}, counterparts)
     assert "<b>+0.0</b></span>" in text
     assert "90.00<sup>a</sup></span>" in text
 
 
 def test_two_data_sets_of_a_source_are_told_apart() -> None:
-    table = to_table(measured("em", "none", 0.1))
+    table = summarized(measured("em", "none", 0.1))
     rows = [published("em", "none", 0.2), published("em", "none", 0.3, dataset="other")]
-    one = beside(table, rows, "src2020")
+    one = find_counterparts(table, rows, "src2020")
     assert "as published by src2020 and" in published_tables(one)[0].caption
-    both = [*one, *beside(table, rows, "src2020[dataset=other]")]
+    both = [*one, *find_counterparts(table, rows, "src2020[dataset=other]")]
     text = html(table, sections(table), "t", {}, [{}], {}, both)
     for name, printed in (("src2020 (toy)", "20.00"), ("src2020 (other)", "30.00")):
         assert any(f"as published by {name} and" in made.caption for made in published_tables(both))
@@ -178,8 +189,8 @@ def test_two_data_sets_of_a_source_are_told_apart() -> None:
 
 
 def test_the_note_on_numbers_printed_twice_names_files_of_any_group() -> None:
-    table = to_table([*records(), *measured("em", "none", 0.1, victim="big")])
-    for one in paper_tables(table, {}, beside(table, ROWS, "src2020")):
+    table = summarized([*records(), *measured("em", "none", 0.1, victim="big")])
+    for one in paper_tables(table, {}, find_counterparts(table, ROWS, "src2020")):
         if "src2020" in one.name:
             assert "the tables of published numbers (table-published-…) have all" in " ".join(
                 one.notes
@@ -188,7 +199,10 @@ def test_the_note_on_numbers_printed_twice_names_files_of_any_group() -> None:
 
 def test_several_tables_of_a_source_have_names_of_their_own() -> None:
     made = [*measured("em", "none", 0.1), *measured("em", "none", 0.1, victim="big")]
-    assert [table.name for table in published_tables(beside(to_table(made), ROWS, "src2020"))] == [
+    assert [
+        table.name
+        for table in published_tables(find_counterparts(summarized(made), ROWS, "src2020"))
+    ] == [
         "published-src2020",
         "published-src2020-2",
     ]

@@ -12,10 +12,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmark.analysis.baseline import Night
-from benchmark.analysis.cells import Cell, cell_of
-from benchmark.analysis.regression import Kind, Verdict, compare
+from benchmark.analysis.cells import CellId, cell_of
+from benchmark.analysis.findings import Kind, Verdict
+from benchmark.analysis.regression import compare
 from benchmark.report import history as history_figure
-from benchmark.report.regression import headline, junit, markdown
+from benchmark.report.regression import headline, junit, night_markdown
 from support.made_up_nights import GOLDEN, STEADY, THERE, lower, night, record
 
 # Reports
@@ -51,7 +52,7 @@ def test_markdown_equals_the_golden_file() -> None:
         Kind.stale,
         Kind.untested,
     }
-    text = markdown(verdict, "toy", {"command": "run_benchmark.py regress toy"})
+    text = night_markdown(verdict, "toy", {"command": "run_benchmark.py regress toy"})
     if "UEBENCH_REGENERATE" in os.environ:
         (GOLDEN / "regress.md").write_text(text, encoding="utf-8")
     assert text == (GOLDEN / "regress.md").read_text(encoding="utf-8")
@@ -92,7 +93,7 @@ def test_hostile_names_stay_texts() -> None:
     verdict = compare([record(nasty, 0.5)], [record(nasty, 0.4), record("b", None, error=nasty)])
     case = ElementTree.fromstring(junit(verdict, nasty, "")).findall("testsuite/testcase")
     assert case[1].get("name", "").startswith('<b>"x" & $y$ | `z`�[31m�</b>')
-    lines = markdown(verdict, nasty, {}).splitlines()
+    lines = night_markdown(verdict, nasty, {}).splitlines()
     assert not [line for line in lines if "<b>" in line]
     assert [line.count(" | ") for line in lines if line.startswith("| drift")] == [2]
 
@@ -133,7 +134,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 def falling(
     names: Sequence[str], nights: int = 12
-) -> tuple[list[Cell], dict[Cell, Sequence[float]], list[Night]]:
+) -> tuple[list[CellId], dict[CellId, Sequence[float]], list[Night]]:
     """Cells, their accepted runs, and nights from 2026-11-10 on, in which the first cell loses a point each."""
     cells = [cell_of(record(name, 0.5)) for name in names]
     runs = [0.5, 0.504, 0.508]

@@ -15,14 +15,14 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from benchmark.analysis.table import to_table
-from benchmark.report import figures, plots
-from benchmark.report.sections import number, percent, sections, shade, times
+from benchmark.report.figures import curves, draw, style
+from benchmark.report.numbers import number, percent, shade, times
+from benchmark.report.sections import sections
 from benchmark.report.terminal import print_leaderboard
 from benchmark.report.write import is_current, write_report
 from benchmark.storage.record import Record
 from support.made_up_records import NASTY
-from support.reports import Page, record, records
+from support.reports import Page, is_rewritten, record, records, summarized
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -36,15 +36,15 @@ def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
         figure.savefig(png, format="png", dpi=30)
         return {"png": png.getvalue()}
 
-    monkeypatch.setattr(plots, "files", coarse)
-    monkeypatch.setattr(figures, "figures", lambda table, sections: ({}, []))
+    monkeypatch.setattr(style, "files", coarse)
+    monkeypatch.setattr(draw, "figures", lambda table, sections: ({}, []))
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     write_report(
-        to_table(records()), folder, "toy report", context={"command": "run_benchmark.py run toy"}
+        summarized(records()), folder, "toy report", context={"command": "run_benchmark.py run toy"}
     )
     return folder
 
@@ -108,7 +108,7 @@ def test_names_are_escaped_everywhere(tmp_path: Path, quick_plots: None) -> None
         for name in ("none", NASTY)
     ]
     made.append(record("lsp", NASTY, None, dataset=NASTY, error=NASTY))
-    write_report(to_table(made), tmp_path, NASTY, context={NASTY: NASTY})
+    write_report(summarized(made), tmp_path, NASTY, context={NASTY: NASTY})
     html = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
     assert NASTY not in html
     assert "<b>&#34;" not in html
@@ -126,7 +126,7 @@ def test_names_are_escaped_everywhere(tmp_path: Path, quick_plots: None) -> None
 
 def test_the_same_table_gives_the_same_bytes(written: Path, tmp_path: Path) -> None:
     write_report(
-        to_table(reversed(records())),
+        summarized(reversed(records())),
         tmp_path,
         "toy report",
         context={"command": "run_benchmark.py run toy"},
@@ -139,19 +139,14 @@ def test_a_current_report_is_left_alone_and_a_stale_one_written_anew(
     tmp_path: Path, quick_plots: None
 ) -> None:
     made = [record("em", "none", 0.1), record("em", "soft", 0.5, victim="other")]
-    report = write_report(to_table(made), tmp_path, "t")
-    assert report.rewritten
+    report = write_report(summarized(made), tmp_path, "t")
     assert report.html in report.files
-    again = write_report(to_table(reversed(made)), tmp_path, "t")
-    assert not again.rewritten
-    assert again.files == report.files
+    assert not is_rewritten(summarized(reversed(made)), tmp_path)
+    assert write_report(summarized(made), tmp_path, "t") == report
     (tmp_path / "heatmap-2.png").write_bytes(b"cut")
-    assert write_report(to_table(made), tmp_path, "t").rewritten
-    assert write_report(to_table(made), tmp_path, "another title").rewritten
-    fewer = write_report(
-        to_table(made[:1]), tmp_path, "t"
-    )  # one group: the second one's plots are gone
-    assert fewer.rewritten
+    assert is_rewritten(summarized(made), tmp_path)
+    assert is_rewritten(summarized(made), tmp_path, "another title")
+    assert is_rewritten(summarized(made[:1]), tmp_path)  # without the second group's plots
     assert sorted(path.name for path in tmp_path.glob("*-2.*")) == []
 
 
@@ -164,13 +159,11 @@ def test_labels_that_are_not_those_of_the_records_make_a_report_stale(
         for spec in specs
     ]
     made.append(record("em", "x", 0.6, defense_spec={"name": "x", "params": {"width": 4}}))
-    assert write_report(to_table(made), tmp_path, "t").rewritten
-    assert write_report(
-        to_table(made, mixed=True), tmp_path, "t"
-    ).rewritten  # now it is x (width=4)
+    assert is_rewritten(summarized(made), tmp_path)
+    assert is_rewritten(summarized(made, mixed=True), tmp_path)  # now it is x (width=4)
     assert "x (width=4)" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
-    presets = to_table(made, mixed=True, without_presets=["em"])
-    assert [write_report(presets, tmp_path, "t").rewritten for _ in range(2)] == [True, False]
+    presets = summarized(made, mixed=True, without_presets=["em"])
+    assert [is_rewritten(presets, tmp_path) for _ in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +179,7 @@ def test_a_state_file_cannot_remove_what_lies_elsewhere(tmp_path: Path, quick_pl
     folder = tmp_path / "report"
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps({"digest": "x", "files": {"../keep.txt": 4}}))
-    write_report(to_table([record("em", "none", 0.1, curve=())]), folder, "t")
+    write_report(summarized([record("em", "none", 0.1, curve=())]), folder, "t")
     assert (tmp_path / "keep.txt").exists()
     assert not (folder / "curves.png").exists()  # no record holds a curve
 
@@ -202,9 +195,9 @@ def test_asking_whether_a_report_is_current_loads_no_pandas_or_matplotlib() -> N
 
 def test_no_records_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no records to report; run a suite first"):
-        write_report(to_table([]), tmp_path, "t")
+        write_report(summarized([]), tmp_path, "t")
     with pytest.raises(ValueError, match="no records to report"):
-        print_leaderboard(to_table([]), Console(file=io.StringIO()))
+        print_leaderboard(summarized([]), Console(file=io.StringIO()))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +220,7 @@ def test_no_records_says_what_to_do(tmp_path: Path) -> None:
 def test_small_and_odd_tables_are_reported(
     made: list[Record], tmp_path: Path, quick_plots: None
 ) -> None:
-    table = to_table(made)
+    table = summarized(made)
     write_report(table, tmp_path, "t")
     assert (
         Page((tmp_path / "leaderboard.html").read_text(encoding="utf-8")).rows[0] == len(made) + 1
@@ -236,7 +229,7 @@ def test_small_and_odd_tables_are_reported(
 
 
 def test_the_summary_names_the_leader_and_the_anchors() -> None:
-    section = sections(to_table(records()))[0]
+    section = sections(summarized(records()))[0]
     assert (
         section.summary
         == "Best mean over 2 attacks: slow, 71.0 %; undefended 21.0 %; undefended on clean data 91.0 %."
@@ -245,7 +238,7 @@ def test_the_summary_names_the_leader_and_the_anchors() -> None:
         section.seeds
         == "1 to 2 seeds a cell, which share poisons and purified sets: mean ± standard deviation over seeds where there are two or more"
     )
-    assert sections(to_table([record("em", "soft", 0.5)]))[0].seeds == "one seed: no interval"
+    assert sections(summarized([record("em", "soft", 0.5)]))[0].seeds == "one seed: no interval"
     assert "partial: no rank; lacks lsp[a=1] (absent)" in section.notes
     assert section.failures[0].where == "em + broken, seed 0"
 
@@ -253,7 +246,7 @@ def test_the_summary_names_the_leader_and_the_anchors() -> None:
 def printed(width: int | None, terminal: bool = True) -> str:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
-    print_leaderboard(to_table(records()), console)
+    print_leaderboard(summarized(records()), console)
     return file.getvalue()
 
 
@@ -302,7 +295,7 @@ def test_a_file_gets_every_column_whatever_its_width() -> None:
 def test_a_terminal_without_unicode_gets_ascii() -> None:
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
-    print_leaderboard(to_table(records()), Console(file=file, width=200))
+    print_leaderboard(summarized(records()), Console(file=file, width=200))
     assert b"71.0 +- 1.4" in raw.getvalue()
     assert b"1.50x" in raw.getvalue()
 
@@ -310,7 +303,7 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 def test_the_best_ranked_value_of_a_column_is_bold() -> None:
     file = io.StringIO()
     print_leaderboard(
-        to_table(records()),
+        summarized(records()),
         Console(file=file, width=200, force_terminal=True, color_system="standard"),
     )
     slow = next(line for line in file.getvalue().splitlines() if " slow " in line)
@@ -345,7 +338,7 @@ def test_cell_texts_have_enough_contrast() -> None:
 
 def test_labels_at_line_ends_do_not_overlap() -> None:
     made = [record("em", f"d{i}", 0.98 + 0.001 * i) for i in range(12)]
-    figure = plots._draw_curves(sections(to_table(made))[0])
+    figure = curves.draw_curves(sections(summarized(made))[0])
     heights = sorted(text.get_position()[1] for text in figure.axes[0].texts)
     gaps = [above - below for below, above in itertools.pairwise(heights)]
     assert min(gaps) > 5

@@ -12,22 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.analysis.table import to_table
 from benchmark.report.tables import norm_of, paper_tables
 from benchmark.report.typeset import (
     FORMS,
     Block,
     Entry,
     PaperTable,
-    as_csv,
     best_two,
-    latex,
-    markdown,
+    table_csv,
+    table_latex,
+    table_markdown,
     tex,
 )
 from benchmark.storage.record import Record
 from support.made_up_records import NASTY
-from support.reports import cell, record
+from support.reports import cell, record, summarized
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NORMS = {"em": "linf", "tap": "linf", "lsp": "l2", "ops": "l0"}
@@ -85,7 +84,7 @@ def records() -> list[Record]:
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, PaperTable]:
-    return {table.name: table for table in paper_tables(to_table(records()), NORMS)}
+    return {table.name: table for table in paper_tables(summarized(records()), NORMS)}
 
 
 @pytest.mark.parametrize("ending", FORMS)
@@ -104,7 +103,7 @@ def test_there_is_a_table_for_each_group_and_axis_and_no_other(
     tables: dict[str, PaperTable],
 ) -> None:
     assert list(tables) == ["attacks", "attacks-2", "attacks-3", "attacks-4", "victims", "ratios"]
-    assert [table.name for table in paper_tables(to_table(cell("em", "soft", 0.5)), {})] == [
+    assert [table.name for table in paper_tables(summarized(cell("em", "soft", 0.5)), {})] == [
         "attacks"
     ]
 
@@ -154,8 +153,10 @@ def test_best_and_second_are_those_without_privileges(tables: dict[str, PaperTab
     marks = {column: shown["L∞", "em", column].mark for column in tables["attacks-3"].columns}
     assert marks == {"none": "", "soft": "best", "weak": "second", "rich †": ""}
     assert shown["L∞", "tap", "soft"].mark == shown["L∞", "tap", "weak"].mark == "best"  # both 51.0
-    assert "\\textbf{61.0~$\\pm$~1.4} & \\underline{41.0~$\\pm$~1.4}" in latex(tables["attacks-3"])
-    assert "**61.0 ± 1.4**" in markdown(tables["attacks-3"])
+    assert "\\textbf{61.0~$\\pm$~1.4} & \\underline{41.0~$\\pm$~1.4}" in table_latex(
+        tables["attacks-3"]
+    )
+    assert "**61.0 ± 1.4**" in table_markdown(tables["attacks-3"])
 
 
 def test_a_mean_is_not_shown_beside_one_over_other_attacks(tables: dict[str, PaperTable]) -> None:
@@ -179,10 +180,10 @@ def test_ratio_zero_is_clean_data(tables: dict[str, PaperTable]) -> None:
 
 
 def test_one_seed_and_one_attack_are_said(tables: dict[str, PaperTable]) -> None:
-    (table,) = paper_tables(to_table(cell("em", "soft", 0.5)), {})
+    (table,) = paper_tables(summarized(cell("em", "soft", 0.5)), {})
     assert table.caption == "Test accuracy in % on toy, victim net, protocol quick; one seed."
     assert [[label for label, _ in block.lines] for block in table.blocks] == [["em"]]
-    (failed,) = paper_tables(to_table(cell("em", "soft", None)), NORMS)
+    (failed,) = paper_tables(summarized(cell("em", "soft", None)), NORMS)
     assert "nothing has finished" in failed.caption
     assert "mean ± standard deviation over 1 to 2 seeds" in tables["attacks-3"].caption
 
@@ -228,7 +229,7 @@ def hostile() -> list[PaperTable]:
         for name in HOSTILE
         for attack in ("none", *HOSTILE)
     ]
-    return paper_tables(to_table(made), dict.fromkeys(HOSTILE, "linf"))
+    return paper_tables(summarized(made), dict.fromkeys(HOSTILE, "linf"))
 
 
 def check_structure(text: str) -> None:
@@ -251,7 +252,7 @@ def check_structure(text: str) -> None:
 
 def test_latex_is_whole_whatever_the_names(tables: dict[str, PaperTable]) -> None:
     for table in [*tables.values(), *hostile()]:
-        check_structure(latex(table))
+        check_structure(table_latex(table))
 
 
 def test_names_are_escaped_in_latex() -> None:
@@ -268,12 +269,12 @@ def test_names_are_escaped_in_latex() -> None:
     ]
     assert tex("51.0 ± 1.4") == r"51.0~$\pm$~1.4"
     assert tex("漢 😀 a\nb\x07") == "{[}U+6F22] [U+1F600] a b[U+0007]"
-    assert "\\input" not in "".join(latex(table) for table in hostile())
+    assert "\\input" not in "".join(table_latex(table) for table in hostile())
 
 
 def test_names_are_escaped_in_markdown() -> None:
     for table in hostile():
-        text = markdown(table)
+        text = table_markdown(table)
         assert "<b>" not in text
         assert (
             len(
@@ -293,11 +294,11 @@ def test_names_are_escaped_in_markdown() -> None:
         ("b",),
         (Block("", (("l", (Entry("t", ("t",)),)),)),),
     )
-    assert "](" not in markdown(linked).replace("\\](", "")
+    assert "](" not in table_markdown(linked).replace("\\](", "")
 
 
 def test_csv_has_numbers_and_names_as_they_are(tables: dict[str, PaperTable]) -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(tables["attacks-3"]))))
+    rows = list(csv.DictReader(io.StringIO(table_csv(tables["attacks-3"]))))
     em = next(row for row in rows if row["attack"] == "em")
     assert (em["norm"], em["soft mean"], em["soft n"], em["soft failed"]) == (
         "L∞",
@@ -308,7 +309,7 @@ def test_csv_has_numbers_and_names_as_they_are(tables: dict[str, PaperTable]) ->
     assert (
         next(row for row in rows if row["attack"] == "tap")["norm"] == "L∞"
     )  # repeated, so that each row stands alone
-    odd = list(csv.reader(io.StringIO(as_csv(hostile()[0]))))
+    odd = list(csv.reader(io.StringIO(table_csv(hostile()[0]))))
     assert len({len(row) for row in odd}) == 1
 
 
@@ -316,5 +317,5 @@ def test_latex_compiles(
     tables: dict[str, PaperTable], compile_latex: Callable[[str], bytes]
 ) -> None:
     """Where there is a TeX; elsewhere the structure is all that is checked."""
-    body = "\n\\clearpage\n".join(latex(table) for table in [*tables.values(), *hostile()])
+    body = "\n\\clearpage\n".join(table_latex(table) for table in [*tables.values(), *hostile()])
     assert compile_latex(body).startswith(b"%PDF")

@@ -97,7 +97,7 @@ def test_a_damaged_record_costs_itself_only(tmp_path: Path) -> None:
     assert merged.records == 1
     assert len(merged.refused) == 2
     assert any("is damaged" in sentence for sentence in merged.refused)
-    assert any(f"record of schema {SCHEMA + 1}" in sentence for sentence in merged.refused)
+    assert any(f"the record has schema {SCHEMA + 1}" in sentence for sentence in merged.refused)
 
 
 def test_a_record_of_another_key_is_refused(tmp_path: Path) -> None:

@@ -73,7 +73,6 @@ def test_images_come_back_as_they_were(store: Store) -> None:
     assert store.is_done(stage())
     assert store.is_done(stage("purify"))
     assert not store.is_done(stage("train"))
-    store.verify(KEY)
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -123,8 +122,6 @@ def test_a_truncated_artifact_is_named_and_not_done(store: Store) -> None:
         match=r"images\.safetensors is truncated: it has \d+ bytes, expected \d+; delete the folder",
     ):
         store.load_images(KEY)
-    with pytest.raises(ValueError, match="truncated"):
-        store.verify(KEY)
 
 
 def test_a_flipped_byte_is_found(store: Store) -> None:
@@ -204,8 +201,6 @@ def test_what_is_absent_is_said_to_be_absent(store: Store) -> None:
         store.load_images(KEY)
     with pytest.raises(FileNotFoundError, match="there is no record"):
         store.record(KEY)
-    with pytest.raises(FileNotFoundError, match="there is no manifest"):
-        store.verify(KEY)
     assert store.failure(KEY) is None
     assert list(store.records()) == []
     assert not store.root.exists(), "looking must not make folders"
@@ -229,7 +224,6 @@ def test_records_come_back_sorted(store: Store) -> None:
     assert store.record(second) == record(second, curve=(0.1, 0.5))
     assert store.is_done(stage("train"))
     assert not store.is_done(stage("poison"))
-    store.verify(KEY)
 
 
 def test_a_newer_or_damaged_record_is_named(store: Store) -> None:
@@ -239,7 +233,7 @@ def test_a_newer_or_damaged_record_is_named(store: Store) -> None:
     for content, message in [
         (
             {**good, "schema": SCHEMA + 1},
-            f"cannot read .*{KEY}.json: record of schema {SCHEMA + 1}.*update uebench",
+            f"cannot read .*{KEY}.json: the record has schema {SCHEMA + 1}.*update uebench",
         ),
         ({"schema": SCHEMA, "key": KEY}, "incomplete record"),
         ({**good, "key": "cd" * 32}, "holds the record of cdcd"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.analysis.regression import Verdict
+from benchmark.analysis.findings import Verdict
 from benchmark.storage.record import Record
 
 GOLDEN = Path(__file__).parents[1] / "golden"

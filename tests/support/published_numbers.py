@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from benchmark.analysis.counterparts import Beside
-from benchmark.analysis.published import Published
+from benchmark.analysis.counterparts import Counterparts
+from benchmark.analysis.published import Published, load_names
 from benchmark.storage.record import Record
 from support.reports import record
 
 
 def published(attack: str, defense: str, acc: float, **values: Any) -> Published:
+    names = load_names()
     fields: dict[str, Any] = {
         "source": "src2020",
         "dataset": "toy",
@@ -25,6 +26,8 @@ def published(attack: str, defense: str, acc: float, **values: Any) -> Published
         "std": math.nan,
         "epochs": 60,
         "notes": "",
+        "our_attack": names.attacks.get(attack),
+        "our_defense": names.defenses.get(defense),
     }
     return Published(**fields | values)
 
@@ -71,6 +74,6 @@ def records() -> list[Record]:
     return [*made, *measured("em", "jpeg[quality=30]", 0.4), *measured("em", "dvae", None)]
 
 
-def only(besides: list[Beside]) -> Beside:
-    assert len(besides) == 1
-    return besides[0]
+def only(counterparts: list[Counterparts]) -> Counterparts:
+    assert len(counterparts) == 1
+    return counterparts[0]

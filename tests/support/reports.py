@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
+from benchmark.analysis.leaderboard import Summary
+from benchmark.analysis.table import to_table
+from benchmark.report.write import write_report
 from benchmark.storage.record import Record
 from support.made_up_records import plain
 
@@ -18,6 +23,19 @@ def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **val
         "date": "2025-11-22T12:00:00+00:00",
     }
     return plain(attack, defense, acc, seed, values, **own)
+
+
+def summarized(records: Iterable[Record], **options: Any) -> Summary:
+    """The summary of the records' long table; ``options`` are those of ``to_table``."""
+    return Summary(to_table(records, **options))
+
+
+def is_rewritten(summary: Summary, folder: Path, title: str = "t", **options: Any) -> bool:
+    """Writes a report and says whether its page was written anew."""
+    page = folder / "leaderboard.html"
+    before = page.stat().st_ino if page.exists() else None
+    write_report(summary, folder, title, **options)
+    return page.stat().st_ino != before
 
 
 def records() -> list[Record]:

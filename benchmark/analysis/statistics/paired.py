@@ -30,7 +30,10 @@ TINY = 1e-9  # points; differences of shares that are equal on paper differ by l
 
 @dataclass(frozen=True)
 class SignFlip:
-    """A two-sided sign-flip test. ``p`` is NaN below ``FEWEST_FOR_TEST`` units; ``error`` is its standard error, 0 if exact."""
+    """A two-sided sign-flip test.
+
+    ``p`` is NaN below ``FEWEST_FOR_TEST`` units; ``error`` is its standard error, 0 if exact.
+    """
 
     units: int
     p: float
@@ -42,7 +45,9 @@ class SignFlip:
 
 
 def bca_interval(points: Sequence[float]) -> tuple[float, float]:
-    """The 95 % BCa bootstrap interval of the mean (Efron, Better Bootstrap Confidence Intervals, JASA 1987), with a fixed seed.
+    """The 95 % BCa bootstrap interval of the mean, with a fixed seed.
+
+    Source: Efron, Better Bootstrap Confidence Intervals, JASA 1987.
 
     Args:
         points: at least two values, not all equal.
@@ -64,10 +69,11 @@ def bca_interval(points: Sequence[float]) -> tuple[float, float]:
 def sign_flip(values: Sequence[float]) -> SignFlip:
     """Two-sided sign-flip test of a sum (Fisher, The Design of Experiments, 1935, chapter III).
 
-    If two defenses do equally well, each value is as likely as its negative. ``p`` is the share of all sign patterns whose
-    absolute sum is at least the one found. Up to ``EXACT_UP_TO`` values every pattern counts: those of either half are
-    enumerated, and the sums of the halves that reach the observed one are counted by bisection (Horowitz and Sahni, JACM
-    1974). Beyond, ``DRAWS`` patterns are drawn with a fixed seed and ``p`` is (hits + 1) / (draws + 1) (Phipson and Smyth,
+    If two defenses do equally well, each value is as likely as its negative. ``p`` is the share of
+    all sign patterns whose absolute sum is at least the one found. Up to ``EXACT_UP_TO`` values
+    every pattern counts: those of either half are enumerated, and the sums of the halves that reach
+    the observed one are counted by bisection (Horowitz and Sahni, JACM 1974). Beyond, ``DRAWS``
+    patterns are drawn with a fixed seed and ``p`` is (hits + 1) / (draws + 1) (Phipson and Smyth,
     SAGMB 2010).
     """
     import numpy as np

@@ -1,8 +1,11 @@
-"""Statistics of ranks: do defenses differ over attacks, and do two tables put them in the same order? Pure.
+"""Test whether defenses differ over attacks, and whether two tables order them alike.
 
-Sources: Friedman 1937 and Iman and Davenport 1980 (do several differ?), Nemenyi 1963 (which ones?), both as Demsar puts them to use
-in "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 2006, with attacks in place of data sets; Kendall 1945
-(tau-b); Efron and Tibshirani 1993 (percentile bootstrap).
+Nothing is read or written here.
+
+Sources: Friedman 1937 and Iman and Davenport 1980 (do several differ?), Nemenyi 1963 (which ones?),
+both as Demsar puts them to use in "Statistical Comparisons of Classifiers over Multiple Data Sets",
+JMLR 2006, with attacks in place of data sets; Kendall 1945 (tau-b); Efron and Tibshirani 1993
+(percentile bootstrap).
 """
 
 from __future__ import annotations
@@ -51,7 +54,10 @@ class RankTest:
 
     @property
     def alike(self) -> tuple[tuple[int, int], ...]:
-        """First and last of each longest run of names that are not told apart; all of them if the test decides nothing."""
+        """First and last of each longest run of names that are not told apart.
+
+        All of them if the test decides nothing.
+        """
         if not self.decided:
             return ((0, len(self.names) - 1),)
         runs: list[tuple[int, int]] = []
@@ -63,20 +69,26 @@ class RankTest:
 
 
 def rank_test(scores: Mapping[str, Sequence[float]]) -> RankTest:
-    """Ranks the names within each block (an attack), higher scores first; equal scores share the mean of their ranks.
+    """Ranks the names within each block (an attack), higher scores first, and tests the ranks.
+
+    Equal scores share the mean of their ranks.
+
+    Equal scores share the mean of their ranks.
 
     Args:
         scores: name -> one finite score a block.
 
     Raises:
-        ValueError: for fewer than ``FEWEST_NAMES`` names or ``FEWEST_BLOCKS`` blocks; the message is fit to be shown.
+        ValueError: for fewer than ``FEWEST_NAMES`` names or ``FEWEST_BLOCKS`` blocks; the message
+            is fit to be shown.
     """
     from scipy.special import fdtrc
 
     k, n = len(scores), min((len(values) for values in scores.values()), default=0)
     if k < FEWEST_NAMES or n < FEWEST_BLOCKS:
         raise ValueError(
-            f"{n} attacks and {k} defenses that cover them, at least {FEWEST_BLOCKS} and {FEWEST_NAMES} are needed"
+            f"{n} attacks and {k} defenses that cover them, at least {FEWEST_BLOCKS} and "
+            f"{FEWEST_NAMES} are needed"
         )
     table: Floats = np.array(list(scores.values()), dtype=float).round(
         9
@@ -151,7 +163,8 @@ Cells = Mapping[tuple[str, str], float]  # (attack, defense) -> accuracy
 def tau_within(first: Cells, second: Cells, seed: int = 0) -> Tau:
     """Tau-b of the defenses' order within each attack, mean over attacks.
 
-    Attacks with fewer than ``FEWEST_NAMES`` defenses in both tables, or on which one table has them all equal, take no part.
+    Attacks with fewer than ``FEWEST_NAMES`` defenses in both tables, or on which one table has them
+    all equal, take no part.
     """
     columns = {
         attack: names
@@ -180,9 +193,12 @@ def tau_within(first: Cells, second: Cells, seed: int = 0) -> Tau:
 
 
 def tau_over(first: Cells, second: Cells, seed: int = 0) -> Tau:
-    """Tau-b of the order of the defenses' means over attacks, of the attacks and defenses that both tables cover without a gap.
+    """Tau-b of the order of the defenses' means over attacks.
 
-    Attacks are those with ``FEWEST_NAMES`` defenses in both tables, defenses those that have each of these attacks.
+    Only attacks and defenses that both tables cover without a gap take part.
+
+    Attacks are those with ``FEWEST_NAMES`` defenses in both tables, defenses those that have each
+    of these attacks.
     """
     columns = {
         attack: names
@@ -211,7 +227,10 @@ def tau_over(first: Cells, second: Cells, seed: int = 0) -> Tau:
 
 
 def tau_b(x: Floats, y: Floats) -> Any:
-    """Kendall's tau-b along the last axis; NaN where one of the two has all values equal. Differences under 1e-9 are ties."""
+    """Kendall's tau-b along the last axis; NaN where one of the two has all values equal.
+
+    Differences under 1e-9 are ties.
+    """
     x, y = np.round(x, 9), np.round(y, 9)
     a, b = (
         np.sign(values[..., :, None] - values[..., None, :]) for values in (x, y)

@@ -1,4 +1,6 @@
-"""Has the level of a number moved? The statistics of ``regression``, on plain numbers: spread, differences, cumulative sums.
+"""Test whether the level of a number has moved: spread, differences, cumulative sums.
+
+These are the statistics of ``regression``, on plain numbers.
 
 A *run* is one number, such as the accuracy of one seed; a *cell* has several runs.
 """
@@ -41,15 +43,17 @@ class Shift(NamedTuple):
 
 
 def spreads(samples: Mapping[K, Sequence[Sequence[float]]]) -> dict[K, Spread]:
-    """How much the runs of each cell scatter around the mean of their sample, learning from all cells.
+    """Estimates how much the runs of each cell scatter, learning from all cells.
 
-    Variances are pooled over cells as far as the cells agree: each is drawn towards their common value, the more so the less they
-    differ beyond chance (empirical Bayes; Smyth, 2004, Stat. Appl. Genet. Mol. Biol. 3:3). Cells that scatter alike thus get the
-    pooled variance with all its degrees of freedom, and one restless cell neither hides the others' drops nor cries wolf.
-    No standard deviation is below ``MIN_STD``, since a few runs may agree by chance.
+    Variances are pooled over cells as far as the cells agree: each is drawn towards their common
+    value, the more so the less they differ beyond chance (empirical Bayes; Smyth, 2004, Stat. Appl.
+    Genet. Mol. Biol. 3:3). Cells that scatter alike thus get the pooled variance with all its
+    degrees of freedom, and one restless cell neither hides the others' drops nor cries wolf. No
+    standard deviation is below ``MIN_STD``, since a few runs may agree by chance.
 
     Args:
-        samples: for each cell, samples that may have different means, such as the accepted runs and tonight's.
+        samples: for each cell, samples that may have different means, such as the accepted runs and
+            tonight's.
 
     Returns:
         Empty if no sample has two runs.
@@ -77,10 +81,11 @@ def spreads(samples: Mapping[K, Sequence[Sequence[float]]]) -> dict[K, Spread]:
 
 
 def _prior(cells: Sequence[tuple[float, int]]) -> tuple[float, float]:
-    """The common variance of cells and how many degrees of freedom it is worth, from each one's sum of squares and degrees of freedom.
+    """The common variance of cells and how many degrees of freedom it is worth, from each one's sum
+    of squares and degrees of freedom.
 
-    Smyth (2004), section 6.2: mean and variance of the log sample variances, less what chance explains. If chance explains all
-    of it, the worth is infinite.
+    Smyth (2004), section 6.2: mean and variance of the log sample variances, less what chance
+    explains. If chance explains all of it, the worth is infinite.
     """
     least = (MIN_STD / 10) ** 2  # a variance of zero has no logarithm
     half = np.array([n / 2 for _, n in cells])
@@ -95,7 +100,7 @@ def _prior(cells: Sequence[tuple[float, int]]) -> tuple[float, float]:
 
 
 def shift(new: Sequence[float], old: Sequence[float], spread: Spread) -> Shift:
-    """Difference of the means of two samples that scatter as ``spread`` says, by Student's t-test."""
+    """Tests the difference of two samples' means by Student's t-test, with the given spread."""
     difference = fmean(new) - fmean(old)
     error = spread.std * math.sqrt(1 / len(new) + 1 / len(old))
     return Shift(difference, float(2 * stdtr(spread.dof, -abs(difference) / error)))
@@ -106,15 +111,18 @@ def common_shift(
     old: Mapping[K, Mapping[R, float]],
     spread: Mapping[K, Spread],
 ) -> Shift | None:
-    """Did all cells of ``new`` move together? The difference is a mean over cells, restless cells counting less (by 1 / std).
+    """Tests whether all cells of ``new`` moved together.
 
-    Each run's distance from its cell's old mean is averaged over cells for each repetition, and these averages are compared by
-    Student's t-test. What repeats is the seed and not the cell: one draw of a victim's first weights serves many cells, so
-    that these are not independent. Where the averages scatter less than those of independent cells would, which is luck, the
-    latter is taken.
+    The difference is a mean over cells, in which restless cells count less (by 1 / std).
+
+    Each run's distance from its cell's old mean is averaged over cells for each repetition, and
+    these averages are compared by Student's t-test. What repeats is the seed and not the cell: one
+    draw of a victim's first weights serves many cells, so that these are not independent. Where the
+    averages scatter less than those of independent cells would, which is luck, the latter is taken.
 
     Args:
-        new, old: for each cell, its runs by repetition, for example by seed. ``old`` and ``spread`` hold each cell of ``new``.
+        new, old: for each cell, its runs by repetition, for example by seed. ``old`` and ``spread``
+            hold each cell of ``new``.
 
     Returns:
         None if there are fewer than two cells, or one repetition of each.
@@ -150,7 +158,10 @@ def _averages(
 
 
 def adjusted(p: Mapping[K, float]) -> dict[K, float]:
-    """p-values adjusted by Benjamini and Hochberg (1995): of the cells with at most q, a share q is false, on average and at most."""
+    """Adjusts p-values by Benjamini and Hochberg (1995).
+
+    Of the cells with at most q, a share q is false, on average and at most.
+    """
     return (
         dict(zip(p, map(float, false_discovery_control(list(p.values()))), strict=True))
         if p
@@ -161,14 +172,20 @@ def adjusted(p: Mapping[K, float]) -> dict[K, float]:
 def cusum(
     nights: Sequence[Sequence[float]], std: float, slack: float = 0.5
 ) -> tuple[list[float], list[float]]:
-    """Cumulative sums of one cell, upward (>= 0) and downward (<= 0), in standard errors; one value a night.
+    """Cumulative sums of one cell, upward (>= 0) and downward (<= 0), in standard errors.
 
-    Each night's mean is compared with all runs before it, so that no true mean need be known (self-starting; Hawkins, 1987,
-    The Statistician 36), and what exceeds ``slack`` is summed (Page, 1954, Biometrika 41). Beyond 5 the level has moved:
-    where it has not, one of the two sums gets there about once in 465 nights (Montgomery, Statistical Quality Control).
+    There is one value a night.
+
+    One value a night.
+
+    Each night's mean is compared with all runs before it, so that no true mean need be known
+    (self-starting; Hawkins, 1987, The Statistician 36), and what exceeds ``slack`` is summed (Page,
+    1954, Biometrika 41). Beyond 5 the level has moved: where it has not, one of the two sums gets
+    there about once in 465 nights (Montgomery, Statistical Quality Control).
 
     Args:
-        nights: the runs of each night, the first ones being those to compare with; a night without runs changes nothing.
+        nights: the runs of each night, the first ones being those to compare with; a night without
+            runs changes nothing.
         std: standard deviation of one run.
     """
     up, down = [0.0], [0.0]

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from benchmark.analysis.leaderboard import Summary
     from benchmark.storage.store import Store
 
 SIDE = 64  # pixels; of larger images every second, third, ... pixel is shown
@@ -20,25 +19,30 @@ PIXELS = 3 * 32 * 32  # of one kind in a strip: three images of 32 pixels, or on
 GAP = 2  # pixels between images
 GAIN = 10  # of the perturbation
 
-Key = tuple[str, str, str]  # data set, attack, defense, as the table labels them
+PictureKey = tuple[str, str, str]  # data set, attack, defense, as the table labels them
 
 
-class Strips(Mapping[Key, bytes]):
-    """(data set, attack, defense) -> PNG; a picture is drawn when it is asked for, so that a report that stands costs nothing.
+class Pictures(Mapping[PictureKey, bytes]):
+    """(data set, attack, defense) -> PNG.
 
-    With the defense ``""`` it is the attack's: clean, poisoned, and ten times the perturbation on grey, side by side, one row an image.
-    With a defense it is the same images purified; a defense that does not purify has none.
+    A picture is drawn when it is asked for, so that a report that stands costs nothing.
 
-    There are pictures where the store has the images: those of attack or defense, and the clean ones, which are the poison of the anchor
-    ``none``. What is shown is poisoned whole, so records of other poison ratios take no part. Of several craft seeds it is the first.
+    With the defense ``""`` it is the attack's: clean, poisoned, and ten times the perturbation on
+    grey, side by side, one row an image. With a defense it is the same images purified; a defense
+    that does not purify has none.
+
+    There are pictures where the store has the images: those of attack or defense, and the clean
+    ones, which are the poison of the anchor ``none``. What is shown is poisoned whole, so records
+    of other poison ratios take no part. Of several craft seeds it is the first.
 
     Args:
-        table: what ``to_table`` returns.
+        summary: of the long table.
         store: where the images are, found by the sha256 in the records.
     """
 
-    def __init__(self, table: pd.DataFrame, store: Store) -> None:
-        self._store, self._found = store, dict[Key, tuple[str, ...]]()
+    def __init__(self, summary: Summary, store: Store) -> None:
+        self._store, self._found = store, dict[PictureKey, tuple[str, ...]]()
+        table = summary.table
         shown = table[
             ~table["superseded"] & (table["status"] == "ok") & (table["ratio"] == 1)
         ].sort_values(["craft_seed", "key"])
@@ -71,13 +75,13 @@ class Strips(Mapping[Key, bytes]):
             if "purify" in images and not drops_images:
                 self._found.setdefault((row.dataset, row.attack, row.defense), (images["purify"],))
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[PictureKey]:
         return iter(sorted(self._found))
 
     def __len__(self) -> int:
         return len(self._found)
 
-    def __getitem__(self, key: Key) -> bytes:
+    def __getitem__(self, key: PictureKey) -> bytes:
         """The PNG.
 
         Raises:
@@ -104,7 +108,9 @@ def _sample(store: Store, artifact: str) -> NDArray[np.uint8]:
 
 
 def _column(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The images one below the other, transparent gaps above and to the left, uint8 (height, width, RGBA)."""
+    """The images one below the other, transparent gaps above and to the left, uint8 (height, width,
+    RGBA).
+    """
     opaque = np.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=255)
     framed = np.pad(opaque, ((0, 0), (GAP, 0), (GAP, 0), (0, 0)))
     return framed.reshape(-1, *framed.shape[2:])[GAP:]

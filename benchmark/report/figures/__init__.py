@@ -1,0 +1,1 @@
+"""Draw the report's figures with matplotlib. ``draw.py`` draws all of them."""

@@ -1,0 +1,123 @@
+"""Draw the bars of each attack: the accuracy of every defense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmark.report.figures import style
+from benchmark.report.figures.style import INK, MUTED, PALETTE, RULE, short
+from benchmark.report.sections import Section, TableCell
+
+BAR = 0.19  # inches
+
+
+def draw_bars(section: Section) -> Figure:
+    """Draws a panel an attack, with a bar a defense in the order of the leaderboard.
+
+    Bars of several seeds have one standard deviation.
+    """
+    across = min(3, len(section.columns))
+    down = math.ceil(len(section.columns) / across)
+    panel_w, panel_h, gap_x, gap_y, head, foot = (
+        2.5,
+        BAR * len(section.rows) + 0.05,
+        0.2,
+        0.42,
+        0.66,
+        0.42,
+    )
+    names = [short(row.name, 28) + (" †" if row.needs else "") for row in section.rows]
+    left = 0.2 + 0.064 * max(map(len, names))
+    width = left + across * panel_w + (across - 1) * gap_x + 0.15
+    height = head + down * panel_h + (down - 1) * gap_y + foot
+    figure = Figure(figsize=(width, height), facecolor="white")
+    figure.text(
+        0.12 / width,
+        1 - 0.2 / height,
+        style.fitting(section.title, width),
+        fontsize=9.5,
+        fontweight="bold",
+        va="center",
+    )
+    for index, column in enumerate(section.columns):
+        x = left + index % across * (panel_w + gap_x)
+        y = height - head - (index // across) * (panel_h + gap_y) - panel_h
+        axes = figure.add_axes((x / width, y / height, panel_w / width, panel_h / height))
+        _frame_bars(
+            axes,
+            short(column.title, 34),
+            names if index % across == 0 else [""] * len(names),
+            index + across >= len(section.columns),
+        )
+        _draw_bars(
+            axes,
+            [(row.cells[index], INK if row.is_undefended else PALETTE[0]) for row in section.rows],
+        )
+    if any(cell.n and cell.failed for row in section.rows for cell in row.cells):
+        figure.text(
+            1 - 0.12 / width,
+            0.1 / height,
+            "* some seeds failed",
+            fontsize=7,
+            color=MUTED,
+            ha="right",
+        )
+    return figure
+
+
+def _frame_bars(axes: Axes, title: str, names: Sequence[str], last: bool) -> None:
+    axes.set_title(title, fontsize=8.5, loc="left", pad=4, fontweight="bold")
+    axes.set_xlim(0, 132)  # room for the number behind a bar of 100 %
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks([0, 25, 50, 75, 100])
+    axes.grid(axis="x", color=RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=7, labelcolor=MUTED, labelbottom=last)
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.spines["left"].set_color("#9aa2ac")
+    if last:
+        axes.set_xlabel("test accuracy, %", fontsize=7.5, color=MUTED, x=0.38)
+
+
+def _draw_bars(axes: Axes, bars: Sequence[tuple[TableCell, str]]) -> None:
+    """A bar a cell, from top to bottom, in its colour."""
+    there = [(place, cell, colour) for place, (cell, colour) in enumerate(bars) if cell.n]
+    places, values = [place for place, _, _ in there], [100 * cell.mean for _, cell, _ in there]
+    spreads = [0.0 if math.isnan(cell.std) else 100 * cell.std for _, cell, _ in there]
+    axes.barh(places, values, height=0.66, color=[colour for _, _, colour in there], alpha=0.85)
+    for (place, cell, _), value, spread in zip(there, values, spreads, strict=True):
+        if spread:  # a cap at the end of a bar of one seed would say that there is no spread
+            axes.errorbar(
+                value,
+                place,
+                xerr=spread,
+                fmt="none",
+                ecolor="#8b949e",
+                elinewidth=1.1,
+                capsize=2,
+                capthick=1.1,
+            )
+        axes.text(
+            value + spread + 2,
+            place,
+            cell.text + ("*" if cell.failed else ""),
+            va="center",
+            fontsize=7,
+            color=INK,
+        )
+    for place, (cell, _) in enumerate(bars):
+        if not cell.n:
+            axes.text(
+                1.5,
+                place,
+                cell.text,
+                va="center",
+                fontsize=7,
+                color="#a1232b" if cell.failed else MUTED,
+            )

@@ -1,0 +1,78 @@
+"""What all figures share: colours and fonts, the files they are written to, and a panel's frame.
+
+Only ``report/figures`` and ``report/history.py`` import matplotlib. They draw on Figure objects:
+there is no pyplot, no global state, no display.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+DPI = 144
+INK, MUTED, RULE = "#1b1f24", "#5f6873", "#d9dde2"
+# Okabe and Ito's palette for any colour vision, without its yellow, which is too pale for a line
+# on white.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6f4e9c")
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "text.color": INK,
+    "text.hinting": "none",  # at this size hinting makes some glyphs look bold
+    "text.parse_math": False,  # a name may hold a dollar sign
+    "pdf.fonttype": 42,
+    "hatch.linewidth": 0.6,
+    "hatch.color": "#b4bac2",
+}
+
+
+def files(figure: Figure, pdf: bool = True) -> dict[str, bytes]:
+    """The figure's bytes in each format.
+
+    They hold no dates or program versions, so that the same table gives the same files.
+    """
+    written: dict[str, bytes] = {}
+    without: dict[str, Any] = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    }
+    for form in ("png", "pdf") if pdf else ("png",):
+        content = io.BytesIO()
+        figure.savefig(content, format=form, dpi=DPI, metadata=without[form])
+        written[form] = content.getvalue()
+    return written
+
+
+def fitting(title: str, width: float) -> str:
+    """The title, its middle left out where it would be wider than a figure of ``width`` inches."""
+    room = int(width * 11)  # letters of the title's size in an inch
+    return (
+        title
+        if len(title) <= room
+        else f"{title[: room // 3]} … {title[-(room - room // 3 - 3) :]}"
+    )
+
+
+def frame(axes: Axes, title: str, xlabel: str, first: bool) -> None:
+    """A panel of accuracies in %; ``first`` has the labels of the y axis."""
+    axes.set_title(title, fontsize=8.5, loc="left", pad=5, fontweight="bold")
+    axes.set_ylim(0, 100)
+    axes.margins(x=0)
+    axes.set_yticks([0, 25, 50, 75, 100])
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", length=0, labelsize=7, labelcolor=MUTED)
+    axes.tick_params(labelleft=first)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color("#9aa2ac")
+    if first:
+        axes.set_ylabel("test accuracy, %", fontsize=7.5, color=MUTED)
+    axes.set_xlabel(xlabel, fontsize=7.5, color=MUTED)
+
+
+def short(name: str, length: int) -> str:
+    """The name, with an ellipsis at its end if it is longer than ``length`` letters."""
+    return name if len(name) <= length else name[: length - 1] + "…"

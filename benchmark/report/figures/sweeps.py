@@ -1,0 +1,121 @@
+"""Find the lines over poison ratios and over the values of a defense's parameter."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmark.analysis.leaderboard import Summary
+from benchmark.analysis.table import FAMILY, GROUP
+from benchmark.report.figures.curves import Line, Panel
+
+FEWEST_VALUES = 3  # of a swept parameter: two make no curve
+
+
+def by_ratio(summary: Summary) -> Iterator[tuple[str, list[Panel], set[str]]]:
+    """Yields the panels over poison ratios: (title, a panel an attack, undefended names).
+
+    There is one for each data set, victim, protocol and preset with several poison ratios.
+
+    Ratio 0 is clean data.
+    """
+    for (dataset, victim, protocol, preset), cells in summary.cells.groupby([*FAMILY, "preset"]):
+        attacked, clean = (
+            cells[~cells["is_clean"]],
+            cells[cells["is_clean"]].drop_duplicates("defense"),
+        )
+        ratios = sorted(attacked["ratio"].unique())
+        panels = []
+        xs = [0.0, *ratios] if len(clean) else ratios
+        for attack, part in attacked.groupby("attack"):
+            part = part[part.groupby("defense")["mean"].transform("count") > 1]
+            found: dict[tuple[str, float], Any] = {
+                (name, ratio): row
+                for rows in (clean.assign(ratio=0.0), part)
+                for name, ratio, row in zip(
+                    rows["defense"], rows["ratio"], rows.itertuples(), strict=True
+                )
+            }
+            if lines := _lines(sorted(set(part["defense"])), xs, found):
+                panels.append(Panel(str(attack), lines))
+        if panels:
+            named = f" · preset {preset}" if preset else ""
+            title = f"{dataset} · {victim} · {protocol}{named}"
+            yield title, panels, set(cells.loc[cells["is_undefended"], "defense"])
+
+
+def sweeps(summary: Summary) -> list[list[Panel]]:
+    """Finds, for each group in its order, the numeric parameters of a defense varied alone.
+
+    Each is a panel.
+
+    That is: the same defense with ``FEWEST_VALUES`` or more values of it, all other parameters
+    equal. Lines are attacks.
+    """
+    cells = dict(iter(summary.cells.groupby(GROUP)))
+    panels: list[list[Panel]] = []
+    for group, runs in summary.runs.groupby(GROUP):
+        at = {(row.attack, row.defense): row for row in cells[group].itertuples()}
+        clean = set(cells[group].loc[cells[group]["is_clean"], "attack"])
+        attacks = sorted(set(cells[group]["attack"]), key=lambda name: (name not in clean, name))
+        specs = dict(zip(runs["defense"], runs["defense_spec"], strict=True))
+        panels.append([])
+        for title, labels in _varied(specs):
+            values = sorted(labels)
+            found = {
+                (attack, value): at[attack, labels[value]]
+                for attack in attacks
+                for value in values
+                if (attack, labels[value]) in at
+            }
+            if lines := _lines(attacks, values, found):
+                lines = [
+                    replace(line, name="clean data") if line.name in clean else line
+                    for line in lines
+                ]
+                panels[-1].append(
+                    Panel(title, lines, log=values[0] > 0 and values[-1] / values[0] >= 8)
+                )
+    return panels
+
+
+def _varied(specs: Mapping[str, str]) -> list[tuple[str, dict[float, str]]]:
+    """Finds each parameter that alone tells three or more of the specs (label -> JSON) apart.
+
+    Returns its title, such as ``dvae: width``, and value -> label.
+    """
+    families: dict[tuple[str, str], dict[float, str]] = {}
+    for label, text in specs.items():
+        spec = json.loads(text)
+        params = spec.get("params", {})
+        for name, value in params.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                others = json.dumps(
+                    {
+                        **spec,
+                        "params": {key: other for key, other in params.items() if key != name},
+                    },
+                    sort_keys=True,
+                )
+                families.setdefault((f"{spec['name']}: {name}", others), {})[float(value)] = label
+    return sorted(
+        (title, labels) for (title, _), labels in families.items() if len(labels) >= FEWEST_VALUES
+    )
+
+
+def _lines(
+    names: Sequence[str], xs: Sequence[float], found: Mapping[tuple[str, float], Any]
+) -> list[Line]:
+    """A line a name with two or more numbers; ``found`` has rows of the grid by name and x."""
+    lines = []
+    for name in names:
+        rows = [found.get((name, x)) for x in xs]
+        mean = [math.nan if row is None else 100 * row.mean for row in rows]
+        if sum(map(math.isfinite, mean)) > 1:
+            lines.append(
+                Line(name, xs, mean, [math.nan if row is None else 100 * row.std for row in rows])
+            )
+    return lines
