@@ -23,10 +23,15 @@ DEFENSES = ("none", "grayscale", "blur", "bdr", "jpeg", "jpeg[quality=30]", "vae
 DEFENSES += ("dvae[kd=5.0]", "at")
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    made.add_argument("--seeds", type=int, default=100, help="victim seeds, 100 cells each")
+    return made
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=100, help="victim seeds, 100 cells each")
-    options = parser.parse_args()
+    options = parser().parse_args()
 
     registry = Registry()
     suite = Suite(
