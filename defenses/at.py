@@ -21,12 +21,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import Context, Defense, defense
+from benchmark.training.ball import Ball
 from benchmark.training.gradients import frozen, input_gradient
 
 
@@ -81,46 +81,12 @@ class AT(Defense):
             x: float (B, C, H, W) in [0, 1].
             y: int64 (B,) or float (B, K).
         """
-        current = self._project(x + self._random_change(x, ctx), x)
+        ball, generator = Ball(self.norm, self.eps), ctx.stream("at start")
+        if self.start == "normal":
+            current = ball.normal_start(x, self.step, generator)
+        else:
+            current = ball.random_start(x, generator)
         for _ in range(self.steps):
             gradient, _ = input_gradient(model, current, y, ctx)
-            current = self._project(current + self.step * self._direction(gradient), x)
+            current = ball.project(current + self.step * ball.direction(gradient), x)
         return current.detach()
-
-    def _random_change(self, x: Tensor, ctx: Context) -> Tensor:
-        """Draw where the ascent starts from, on the CPU, so that every device gets the same."""
-        generator = ctx.stream("at start")
-        if self.start == "normal":
-            change = self.step * torch.randn(x.shape, generator=generator)
-        elif self.norm == "linf":
-            change = self.eps * (2 * torch.rand(x.shape, generator=generator) - 1)
-        else:
-            change = self._direction(torch.randn(x.shape, generator=generator))
-            share = torch.rand(len(x), 1, 1, 1, generator=generator)  # of the ball's volume
-            change *= self.eps * share ** (1 / x[0].numel())
-        return change.to(x.device, non_blocking=True)
-
-    def _direction(self, gradient: Tensor) -> Tensor:
-        """Return the steepest ascent of length 1: the sign (linf), or the gradient over its length.
-
-        An L2 gradient of 0 stays 0.
-        """
-        if self.norm == "linf":
-            return gradient.sign()
-        gradient = gradient.double()  # squares of small gradients would be lost in float32
-        return (gradient / _lengths(gradient).clamp_min(1e-300)).float()
-
-    def _project(self, moved: Tensor, x: Tensor) -> Tensor:
-        """Return the images of the ball around ``x`` nearest to ``moved``, clipped to [0, 1]."""
-        change = moved - x
-        if self.norm == "linf":
-            change = change.clamp(-self.eps, self.eps)
-        else:
-            change = change * (self.eps / _lengths(change)).clamp(max=1)
-        return (x + change).clamp(0, 1)
-
-
-def _lengths(change: Tensor) -> Tensor:
-    """Return the L2 length of each image's change, (B, 1, 1, 1)."""
-    found: Tensor = torch.linalg.vector_norm(change, dim=(1, 2, 3), keepdim=True)
-    return found

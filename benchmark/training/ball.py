@@ -47,9 +47,7 @@ class Ball:
         return (x + self.within(moved - x)).clamp_(0, 1)
 
     def random_change(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw a change for each image of ``x``.
-
-        It has uniform values (linf), or a uniform direction and a uniform length (l2).
+        """Draw a change for each image of ``x``, uniform in the ball.
 
         Args:
             x: gives the shape and the device.
@@ -60,7 +58,8 @@ class Ball:
         """
         if self.norm == "l2":
             drawn = self.direction(torch.randn(x.shape, generator=generator))
-            drawn *= self.eps * torch.rand(len(x), 1, 1, 1, generator=generator)
+            share = torch.rand(len(x), 1, 1, 1, generator=generator)  # of the ball's volume
+            drawn *= self.eps * share ** (1 / x[0].numel())
         else:
             drawn = torch.empty(x.shape).uniform_(-self.eps, self.eps, generator=generator)
         return drawn.to(x.device, memory_format=torch.channels_last, non_blocking=True)

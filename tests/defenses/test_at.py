@@ -10,6 +10,7 @@ import torch
 from benchmark import Context, DatasetInfo
 from benchmark.catalogue.registry import Registry
 from benchmark.catalogue.spec import Value, parse_spec
+from benchmark.training.ball import Ball
 from benchmark.training.gradients import frozen
 from benchmark.training.train import build_victim
 from defenses.at import AT
@@ -133,6 +134,11 @@ def margin_model(weight: torch.Tensor) -> torch.nn.Module:
     return model
 
 
+def at_start(at: AT, x: torch.Tensor) -> torch.Tensor:
+    """What ``craft`` adds to images before its first step, if it starts uniformly."""
+    return Ball(at.norm, at.eps).random_change(x, Context().stream("at start"))
+
+
 def middle_images() -> tuple[torch.Tensor, torch.Tensor]:
     """Images so far from black and white that the image range never binds, and a gradient."""
     generator = torch.Generator().manual_seed(3)
@@ -154,7 +160,7 @@ def test_seven_steps_by_hand_in_the_plane_of_start_and_gradient() -> None:
     x, weight = middle_images()
     at = AT(norm="l2")
     found = at.craft(margin_model(weight), x, torch.zeros(5, dtype=torch.long), Context())
-    start = at._random_change(x, Context())
+    start = at_start(at, x)
     toward = weight / weight.norm()
     along = (start * toward).flatten(1).sum(1)
     across = (start - along[:, None, None, None] * toward).flatten(1).norm(dim=1)
@@ -171,7 +177,7 @@ def test_seven_steps_by_hand_in_the_plane_of_start_and_gradient() -> None:
 def test_the_l2_start_is_uniform_in_the_ball(shape: tuple[int, int, int]) -> None:
     """The share of the ball's volume within a start's radius is uniform, in all directions."""
     count, dims = 20_000, math.prod(shape)
-    starts = AT(norm="l2")._random_change(torch.zeros(count, *shape), Context()).flatten(1)
+    starts = at_start(AT(norm="l2"), torch.zeros(count, *shape)).flatten(1)
     lengths = starts.norm(dim=1)
     assert lengths.max() <= 0.5 * (1 + 1e-6)
     share = ((lengths / 0.5) ** dims).sort().values
@@ -183,9 +189,7 @@ def test_the_l2_start_is_uniform_in_the_ball(shape: tuple[int, int, int]) -> Non
 
 
 def test_the_linf_start_is_uniform_in_the_box_if_asked_for() -> None:
-    change = AT(start="uniform", eps=0.1, step=0.1)._random_change(
-        torch.zeros(200, 3, 8, 8), Context()
-    )
+    change = at_start(AT(start="uniform", eps=0.1, step=0.1), torch.zeros(200, 3, 8, 8))
     assert change.abs().max() <= 0.1
     assert change.mean().item() == pytest.approx(0, abs=1e-3)
     assert change.std().item() == pytest.approx(0.2 / 12**0.5, rel=0.01)
@@ -194,14 +198,14 @@ def test_the_linf_start_is_uniform_in_the_box_if_asked_for() -> None:
 def test_the_l2_projection_is_the_nearest_point_of_the_ball() -> None:
     x = torch.full((2, 1, 1, 2), 0.5)
     moved = x + torch.tensor([[0.3, 0.4], [0.06, 0.08]]).reshape(2, 1, 1, 2)
-    found = AT(norm="l2", eps=0.25, step=0.25)._project(moved, x)
+    found = Ball("l2", 0.25).project(moved, x)
     wanted = x + torch.tensor([[0.15, 0.2], [0.06, 0.08]]).reshape(2, 1, 1, 2)
     assert torch.allclose(found, wanted, atol=1e-7)
 
 
 def test_tiny_gradients_keep_their_direction_and_none_has_none() -> None:
     gradient = torch.tensor([[3e-30, 4e-30], [0.0, 0.0]]).reshape(2, 1, 1, 2)
-    found = AT(norm="l2")._direction(gradient).flatten(1)
+    found = Ball("l2", 0.5).direction(gradient).flatten(1)
     assert found.tolist() == [pytest.approx([0.6, 0.8]), [0.0, 0.0]]
 
 
