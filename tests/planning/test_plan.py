@@ -425,6 +425,32 @@ def test_shared_stages_are_planned_once(methods: Registry) -> None:
     assert len({stage.key for stage in plan.stages}) == len(plan.stages)
 
 
+def test_each_name_is_resolved_once_whatever_the_number_of_cells(
+    methods: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    resolve = methods.resolve
+
+    def watched(kind: str, spec: Spec, defaults: Any = None) -> Spec:
+        asked.append(f"{kind} {spec}")
+        return resolve(kind, spec, defaults)
+
+    monkeypatch.setattr(methods, "resolve", watched)
+    plan = planned(
+        methods,
+        attacks=["none", "shift+lsp"],
+        seeds=list(range(20)),
+        victims=["resnet10_w16", "resnet18"],
+        ratios=[0.5, 1.0],
+    )
+    assert len(plan.cells) == (1 + 2) * 3 * 2 * 20
+    assert sorted(asked) == [
+        *("attack lsp", "attack none", "attack shift", "dataset embedded"),
+        *("defense none", "defense squeeze", "defense wiggle"),
+        *("victim resnet10_w16", "victim resnet18"),
+    ]
+
+
 def test_only_defenses_that_purify_have_a_purify_stage(methods: Registry) -> None:
     plan = planned(methods, defenses=["none", "squeeze", "wiggle", "both"])
     assert {cell.defense.name for cell in plan.cells if len(cell.stages) == 3} == {
