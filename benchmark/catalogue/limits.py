@@ -70,7 +70,7 @@ class Limits:
         )
 
     def shown(self, name: str) -> str:
-        """The limits for people: ``sample or class``, ``at least 1``, ``0 < eps <= 1``; or empty."""
+        """The limits as text: ``sample or class``, ``at least 1``, ``0 < eps <= 1``, or empty."""
         if self.choices:
             *others, last = (str(choice) for choice in self.choices)
             return f"{', '.join(others)} or {last}" if others else last
@@ -131,14 +131,15 @@ def read_annotation(
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         first, limits = read_annotation(node.left, names, where)
         second, more = read_annotation(node.right, names, where)
+        if {"None"} not in (set(first), set(second)) and (limits != more or limits.choices):
+            raise ValueError(f"{where}: choices and ranges go with None alone: {ast.unparse(node)}")
         return tuple(dict.fromkeys(first + second)), limits | more
     if isinstance(node, ast.Subscript):
         parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if qualified(node.value, names) == "typing.Literal":
             choices = tuple(literal(part, where) for part in parts)
-            return tuple(dict.fromkeys(type(choice).__name__ for choice in choices)), Limits(
-                choices
-            )
+            kinds = tuple(dict.fromkeys(type(choice).__name__ for choice in choices))
+            return kinds, Limits(choices)
         if qualified(node.value, names) == "typing.Annotated":
             kinds, limits = read_annotation(parts[0], names, where)
             if not {"int", "float"} & set(kinds):

@@ -77,6 +77,8 @@ def test_source_and_class_are_read_alike(
         ("Annotated[float, Ge(le=1)]", "has no bounds of the form"),
         ("Annotated[float, Ge('a')]", "has a bound that is no number"),
         ("Annotated[float, Ge(least)]", r"EM\.x = least is not a literal"),
+        ("Literal['auto'] | float", "choices and ranges go with None alone"),
+        ("int | Annotated[float, Ge(1)]", "choices and ranges go with None alone"),
         ("Annotated[str, Ge(1)]", "a range needs int or float, not str"),
         ("Literal[least]", r"EM\.x = least is not a literal"),
     ],

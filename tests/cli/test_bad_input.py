@@ -185,7 +185,8 @@ def test_a_pickle_in_place_of_an_artifact_fails_its_readers_alone(bench: Bench) 
         "tint",
         one_method(
             "attack",
-            "norm = 'none'\n\n    def poison(self, data, ctx):\n        return data.with_x(data.x // 2)",
+            "def poison(self, data, ctx):\n        return data.with_x(data.x // 2)",
+            norm="none",
         ),
     )
     bench.records(attacks=["none", "tint"])
