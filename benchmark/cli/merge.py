@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmark.cli.console import console, errors
-from benchmark.cli.options import Results
-from benchmark.cli.workspace import store_of
+from benchmark.cli.options import Place, Results, workspace_of
 
 
 def merge(
@@ -34,9 +33,11 @@ def merge(
     """
     from benchmark.storage.merge import merge_store
 
-    into, bad = store_of(results), 0
+    into, bad = workspace_of(Place(results=results)).store, 0
     for folder in sources:
-        merged = merge_store(into, store_of(folder), artifacts)
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is no folder; expected a folder of results")
+        merged = merge_store(into, workspace_of(Place(results=folder)).store, artifacts)
         copied = f"{merged.records} records" + (
             f" and {merged.artifacts} artifacts" if artifacts else ""
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -10,62 +9,25 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.cli.console import console, errors
-from benchmark.cli.options import (
-    Axis,
-    DataRoot,
-    Device,
-    Download,
-    Plugins,
-    Results,
-    Seeds,
-    Settings,
-    SuiteName,
-    axes_of,
-)
-from benchmark.cli.workspace import data_root_of, plan_of, registry_of, store_of
+from benchmark.cli.console import console
+from benchmark.cli.options import OPTIONS, Axes, Place, SuiteName, with_options, workspace_of
 
 if TYPE_CHECKING:
     from benchmark.planning.plan import Cell, Plan
     from benchmark.storage.store import Store
 
 
-def plan(
-    suite: SuiteName = "quick",
-    attacks: Axis = None,
-    defenses: Axis = None,
-    dataset: Axis = None,
-    victim: Axis = None,
-    protocol: Axis = None,
-    seeds: Seeds = None,
-    settings: Settings = None,
-    plugin: Plugins = None,
-    results: Results = Path("results"),
-    data_root: DataRoot = None,
-    download: Download = False,
-    device: Device = "auto",
-) -> None:
-    """Show a suite's cells: what is cached, what is skipped and why, and what the rest will cost. Runs nothing.
+@with_options()
+def plan(axes: Axes, place: Place, suite: SuiteName = "quick") -> None:
+    """Show a suite's cells: cached, skipped and why, and what the rest will cost. Runs nothing.
 
-    Values that a method refuses, such as eps=8, are told by run before it starts.
+    Values that a method refuses, such as eps=8, are reported by run before it starts.
     """
-    from benchmark.running.hardware import choose_device
     from benchmark.running.scheduler.outcome import default_slots
 
-    device = choose_device(device)
-    axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
-    made = plan_of(
-        suite,
-        axes,
-        settings,
-        registry_of(plugin),
-        data_root_of(data_root),
-        device,
-        download,
-        errors,
-    )
-    store = store_of(results)
-    print_plan(made, store, len(default_slots(device)), console)
+    workspace = workspace_of(place)
+    made = workspace.plan(workspace.suite(suite, axes.given(), axes.settings or (), OPTIONS))
+    print_plan(made, workspace.store, len(default_slots(workspace.device)), console)
 
 
 def print_plan(plan: Plan, store: Store, slots: int, console: Console) -> None:

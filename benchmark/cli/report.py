@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from benchmark.cli.console import console, errors
-from benchmark.cli.options import (
-    Axis,
-    DataRoot,
-    Device,
-    Every,
-    Figures,
-    Plugins,
-    Published,
-    Results,
-    Seeds,
-    Settings,
-    SuiteName,
-    axes_of,
-)
-from benchmark.cli.workspace import data_root_of, plan_of, registry_of, store_of
+from benchmark.cli.options import OPTIONS, Axes, Place, SuiteName, with_options, workspace_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,80 +18,79 @@ if TYPE_CHECKING:
     from benchmark.catalogue.registry import Registry
     from benchmark.running.last_run import Selection
     from benchmark.storage.record import Record
-    from benchmark.storage.store import Store
+    from benchmark.workspace.workspace import Workspace
 
 
+@with_options("download")
 def report(
+    context: typer.Context,
+    axes: Axes,
+    place: Place,
     suite: SuiteName = "quick",
-    attacks: Axis = None,
-    defenses: Axis = None,
-    dataset: Axis = None,
-    victim: Axis = None,
-    protocol: Axis = None,
-    seeds: Seeds = None,
-    settings: Settings = None,
-    plugin: Plugins = None,
-    results: Results = Path("results"),
-    data_root: DataRoot = None,
-    device: Device = "auto",
-    every: Every = False,
-    published: Published = None,
-    figures: Figures = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="all records of the store, whatever suite they belong to")
+    ] = False,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="a paper whose numbers to put beside ours: bridgepure2025, or "
+            "bridgepure2025\\[dataset=cifar10] if our data set has another name; an unknown name "
+            "lists those there are; may be given again. Later reports show them too, until none "
+            "is given",
+            show_default=False,
+        ),
+    ] = None,
+    figures: Annotated[
+        bool | None,
+        typer.Option(
+            "--figures/--no-figures",
+            help="draw every cell also of a large table, which takes minutes; later reports do "
+            "too, until --no-figures",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write leaderboard, tables and plots from the records that are there. Runs nothing.
 
     Without axes or settings it shows the cells of the suite's last run, and needs neither data nor plugins.
     """
     from benchmark.planning.suite import read_suite
-    from benchmark.running.hardware import choose_device
     from benchmark.running.last_run import every_record, last_selection, selection_of
 
-    store = store_of(results)
+    workspace = workspace_of(place)
     if every:
         shown = _show(
-            every_record(store),
-            store,
-            results / "all",
-            "all records",
-            registry_of(plugin),
+            workspace,
+            every_record(workspace.store),
+            "all",
+            context.obj,
             published,
             figures,
+            title="all records",
             mixed=True,
         )
         raise typer.Exit(0 if shown else 1)
-    axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
-    folder = results / str(read_suite(suite)[0]["name"])
-    selection = None if axes or settings else last_selection(folder)
+    given, name = axes.given(), str(read_suite(suite)[0]["name"])
+    selection = None if given or axes.settings else last_selection(workspace.folder(name))
     if selection is None:
-        made = plan_of(
-            suite,
-            axes,
-            settings,
-            registry_of(plugin),
-            data_root_of(data_root),
-            choose_device(device),
-            False,
-            errors,
-        )
-        selection = selection_of(made)
-    raise typer.Exit(
-        0
-        if show_selection(selection, store, folder, registry_of(plugin), published, figures)
-        else 1
-    )
+        checked = workspace.suite(suite, given, axes.settings or (), OPTIONS)
+        selection = selection_of(workspace.plan(checked))
+    shown = show_selection(workspace, selection, name, context.obj, published, figures)
+    raise typer.Exit(0 if shown else 1)
 
 
 def show_selection(
+    workspace: Workspace,
     selection: Selection,
-    store: Store,
-    folder: Path,
-    registry: Registry,
+    name: str,
+    command: str,
     published: Sequence[str] | None = None,
     figures: bool | None = None,
 ) -> bool:
-    """Shows the records of these cells, and says which of them are missing."""
+    """Shows the records of these cells of the suite ``name``, and says which of them are missing."""
     from benchmark.running.last_run import records_of
 
+    store = workspace.store
     records = records_of(store, selection)
     if absent := len(selection) - len(records):
         errors.print(f"{absent} of {len(selection)} cells have no result yet", highlight=False)
@@ -116,22 +98,25 @@ def show_selection(
         errors.print(
             f"[yellow]{again} cells failed when they were computed again;[/yellow] their earlier results are shown"
         )
-    return _show(records, store, folder, folder.name, registry, published, figures)
+    return _show(workspace, records, name, command, published, figures)
 
 
 def _show(
+    workspace: Workspace,
     records: list[Record],
-    store: Store,
-    folder: Path,
-    title: str,
-    registry: Registry,
+    name: str,
+    command: str,
     published: Sequence[str] | None,
     figures: bool | None,
+    title: str = "",
     mixed: bool = False,
 ) -> bool:
-    """Prints and writes the report. ``published`` and ``figures`` are None where the choice of the last report stands."""
-    from benchmark.analysis.table import to_table
-    from benchmark.planning.suite import without_presets
+    """Prints and writes the report of a suite, or of ``all``.
+
+    Args:
+        command: what the user typed; the report shows it.
+        published, figures: None where the choice of the last report stands.
+    """
     from benchmark.report.published import agreement
     from benchmark.report.published_cells import titled
     from benchmark.report.strips import Strips
@@ -139,9 +124,15 @@ def _show(
     from benchmark.report.write import STATE, remembered, write_report
 
     if not records:
-        errors.print("no results yet; run the suite first")
+        errors.print(
+            f"no results yet; run the suite first: there are no records of it in "
+            f"{escape(str(workspace.results))}{workspace.no_folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
         return False
-    long = to_table(records, without_presets=without_presets(registry), mixed=mixed)
+    folder, registry = workspace.folder(name), workspace.registry
+    long = workspace.table(records, mixed)
     before, drawn_before = remembered(folder)
     sources = (
         before
@@ -155,9 +146,9 @@ def _show(
     written = write_report(
         long,
         folder,
-        title,
-        context={"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])},
-        pictures=Strips(long, store),
+        title or folder.name,
+        context={"command": command},
+        pictures=Strips(long, workspace.store),
         norms={name: card.norm for name, card in registry.cards("attack").items()},
         besides=besides,
         sources=sources,

@@ -91,7 +91,7 @@ def test_a_run_is_continued_and_then_cached(tmp_path: Path, data_root: Path, tin
 
 def test_without_a_command_quick_is_run(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[bool] = []
-    monkeypatch.setattr(cli, "run", lambda: ran.append(True))
+    monkeypatch.setattr(cli, "run", lambda **_: ran.append(True))
     assert call().code == 0
     assert ran == [True]
 
