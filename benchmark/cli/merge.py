@@ -36,7 +36,7 @@ def merge(
     into, bad = workspace_of(Place(results=results)).store, 0
     for folder in sources:
         if not folder.is_dir():
-            raise ValueError(f"{folder} is no folder; expected a folder of results")
+            raise ValueError(f"{folder}: there is no such folder; expected a folder of results")
         merged = merge_store(into, workspace_of(Place(results=folder)).store, artifacts)
         copied = f"{merged.records} records" + (
             f" and {merged.artifacts} artifacts" if artifacts else ""

@@ -89,11 +89,11 @@ def make_and_write(
     from benchmark.datasets._open import known, open_dataset
     from benchmark.planning.suite import Suite, check_sets, check_values, resolve
     from benchmark.storage.export import check_new, export
-    from benchmark.workspace.workspace import check_dataset_texts
+    from benchmark.workspace.workspace import check_no_path
 
     out, registry, store = out.resolve(), workspace.registry, workspace.store
     check_new(out)
-    check_dataset_texts(dataset, "--dataset")
+    check_no_path(dataset, "--dataset", registry.cards("dataset"))
     attack, defense = (method, ANCHOR) if kind == "attack" else (ANCHOR, method)
     suite = Suite(
         name="export", datasets=(dataset,), attacks=(attack,), defenses=(defense,), craft_seed=seed

@@ -321,7 +321,7 @@ def _problem(item: Any) -> str:
         return f"{path}: {item['input']!r} is a {type(item['input']).__name__}; expected a number, a text, true, false or none"
     if item["type"] == "extra_forbidden":
         return f'{path}: a suite has no "{path}"{did_you_mean(path, sorted(Suite.model_fields))}'
-    if item["type"] == "missing":
+    if item["type"] in ("missing", "too_short"):
         return f"{path}: missing; name at least one"
     return f"{path}: {str(item['msg']).removeprefix('Value error, ')}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,10 +142,10 @@ class Workspace:
         axes = dict(axes or {})
         shown = {axis: (named or {}).get(axis, axis) for axis in axes}
         try:
-            check_dataset_texts(axes.get("datasets", ()), shown.get("datasets", "datasets"))
+            known = self.registry.cards("dataset")
+            check_no_path(axes.get("datasets", ()), shown.get("datasets", "datasets"), known)
             return load_suite(suite, self.registry, axes, settings)
         except SuiteError as error:
-            self.tell_broken()
             raise blamed(error, shown, settings) from error
 
     def plan(self, suite: Suite) -> Plan:
@@ -299,18 +299,20 @@ class Workspace:
             fingerprint(dataset, self.data, self.registry, ctx, self.download)
 
 
-def check_dataset_texts(texts: Sequence[str] | str, named: str) -> None:
+def check_no_path(texts: Sequence[str] | str, named: str, known: Collection[str]) -> None:
     """Refuses a bare path in place of a data set.
 
     Args:
         texts: specs of data sets.
         named: what the user calls the option, for the message.
+        known: names of the data sets that there are.
 
     Raises:
         ValueError: with the spec that reads the folder.
     """
     for text in [texts] if isinstance(texts, str) else texts:
-        if "[" not in text and re.search(r"[/\\]|^\.|^~", text):
+        looks = re.search(r"[/\\]|^[.~]", text) or Path(text).is_dir()
+        if looks and "[" not in text and text not in known:
             raise ValueError(
                 f"{named} {text} is a path, expected the name of a data set; for a folder of "
                 f'images write "folder[path={text}]"'
