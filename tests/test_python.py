@@ -1,4 +1,4 @@
-"""The functions that Python users call: names, results, arrays, errors, and the page that shows them."""
+"""The functions that Python users call: names, results, arrays, errors, and their page."""
 
 from __future__ import annotations
 

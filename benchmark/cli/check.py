@@ -9,9 +9,10 @@ from rich.markup import escape
 
 from benchmark.catalogue.spec import did_you_mean
 from benchmark.cli.console import console
-from benchmark.cli.options import Kind, Place, Plugins, workspace_of
+from benchmark.cli.options import Kind, Place, Plugins, with_options, workspace_of
 
 
+@with_options()
 def check(
     name: Annotated[str, typer.Argument(help="an attack or a defense")],
     kind: Annotated[

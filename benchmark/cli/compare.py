@@ -35,11 +35,14 @@ def compare(
         ),
     ] = "quick",
 ) -> None:
-    """Is a defense better than another? Runs what is missing and answers with paired differences and a verdict.
+    """Is a defense better than another? Answers with paired differences and a verdict.
 
-    Clean data and undefended victims come with it. A verdict takes six pairs of attack and seed at least; "better" or "worse" take six
-    seeds, --seeds 0-5. With --set craft_seed=seed each seed also has a poison and purified sets of its own, so that the intervals cover
-    those too; it takes as many times longer as there are seeds.
+    Runs what is missing, clean data and undefended victims too. A verdict takes at least six pairs
+    of attack and seed; "better" or "worse" takes six seeds, --seeds 0-5. With --set craft_seed=seed
+    each seed has a poison and purified sets of its own, which the intervals then cover; this takes
+    as many times longer as there are seeds.
+
+    Example: [bold]compare mydefense --against dvae --seeds 0-5 --plugin mydefense.py[/bold]
     """
     from benchmark.workspace.versus import versus
 

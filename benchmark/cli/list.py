@@ -11,12 +11,13 @@ from rich.markup import escape
 
 from benchmark.catalogue.protocol import PROTOCOLS, get_protocol
 from benchmark.cli.console import console
-from benchmark.cli.options import Place, Plugins, What, workspace_of
+from benchmark.cli.options import Place, Plugins, What, with_options, workspace_of
 
 if TYPE_CHECKING:
     from benchmark.catalogue.registry import Registry
 
 
+@with_options()
 def list_(
     what: Annotated[What, typer.Argument(help="what to list")],
     name: Annotated[

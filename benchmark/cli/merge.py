@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from benchmark.cli.console import console, errors
-from benchmark.cli.options import Place, Results, workspace_of
+from benchmark.cli.options import Place, Results, with_options, workspace_of
 
 
+@with_options()
 def merge(
     sources: Annotated[
         list[Path],
@@ -26,10 +27,10 @@ def merge(
     ] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Copy the records of other machines into the store here. Nothing that is here is overwritten.
+    """Copy the records of other machines into the store here. Nothing here is overwritten.
 
-    Where a cell is in both with different numbers, the one here stays and the difference is told. Then report --all shows everything, and
-    run with --policy collect shows one suite.
+    Where both have a cell with different numbers, the one here stays and the command names the
+    difference. Afterwards report --all shows everything, and run --policy collect one suite.
     """
     from benchmark.storage.merge import merge_store
 

@@ -222,7 +222,7 @@ def with_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[...
                 (parts[owner[name]] if name in owner else plain)[name] = value
             command(**plain, **{name: groups[name](**part) for name, part in parts.items()})
 
-        called.__name__, called.__doc__ = command.__name__, command.__doc__
+        called.__name__, called.__doc__ = command.__name__, _unwrapped(command.__doc__)
         called.__module__ = command.__module__
         called.__annotations__ = {option.name: option.annotation for option in shown}
         called.__signature__ = Signature(shown)  # type: ignore[attr-defined]
@@ -233,3 +233,8 @@ def with_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[...
 
 def _option(name: str, annotation: Any, default: Any) -> Parameter:
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _unwrapped(text: str | None) -> str | None:
+    """Each paragraph as one line, which typer breaks at the width of the terminal."""
+    return text and "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))

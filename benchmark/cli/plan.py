@@ -31,7 +31,7 @@ def plan(axes: Axes, place: Place, suite: SuiteName = "quick") -> None:
 
 
 def print_plan(plan: Plan, store: Store, slots: int, console: Console) -> None:
-    """The cells of a plan with their state, what was skipped and why, and what the rest will cost on ``slots`` slots."""
+    """Prints the cells of a plan with their state, the skips, and the cost on ``slots`` slots."""
     stages = {stage.key: stage for stage in plan.stages}
     done = {key for key, stage in stages.items() if store.is_done(stage)}
     points = {cell.key: _point(cell) for cell in plan.cells}
@@ -88,7 +88,7 @@ def _point(cell: Cell) -> dict[str, str]:
 
 
 def _cost(plan: Plan, store: Store, done: set[str], slots: int) -> str:
-    """What is left to do, in trainings of one undefended victim, and in minutes where this store has timed any."""
+    """What is left to do: in trainings of one undefended victim, and in minutes if any is timed."""
     needed = {
         key for cell in plan.cells if cell.key not in done for key in cell.stages if key not in done
     }

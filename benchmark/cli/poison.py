@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 MADE = "Parameters are the published ones unless given. What was made before is not made again."
 
 
-POISON = f"Make the training images of a data set, your own folder too, unlearnable, and write them.\n\n{MADE}"
+POISON = (
+    "Make the training images of a data set, your own folder too, unlearnable, and write them."
+    f"\n\n{MADE}"
+)
 PURIFY = f"Purify the training images of a data set, your own folder too, and write them.\n\n{MADE}"
 
 
@@ -72,7 +75,7 @@ SHOWN = {
 def make_and_write(
     workspace: Workspace, kind: str, method: str, dataset: str, out: Path, form: str, seed: int
 ) -> int:
-    """Makes what is not in the store yet, writes it to ``out`` and says what was written. Returns the exit code.
+    """Makes what is not in the store yet, writes it to ``out`` and says what it wrote.
 
     Args:
         kind: ``attack`` or ``defense``.
@@ -102,7 +105,8 @@ def make_and_write(
     card = registry.card(kind, spec.name)
     if kind == "defense" and not card.purifies:
         raise ValueError(
-            f'defense "{spec.name}" changes training, not images; `list defenses` shows which purify'
+            f'defense "{spec.name}" changes training, not images; `list defenses` shows which '
+            "purify"
         )
     check_values("parameters", [(kind, spec)], registry)
     plan = workspace.plan(suite)
@@ -176,6 +180,7 @@ def _measured(facts: Mapping[str, Any]) -> str:
     ]
     if "probe" in facts and facts["probe"] is None:
         found.append(
-            "no linear probe, which takes a change of images of up to 64x64 pixels, on average four or more a class"
+            "no linear probe, which takes a change of images of up to 64x64 pixels, on average "
+            "four or more a class"
         )
     return f": {', '.join(found)}" if found else ""

@@ -1,4 +1,4 @@
-"""The commands ``baseline accept`` and ``regress``: what the numbers of a suite should be, and whether they still are."""
+"""The commands ``baseline accept`` and ``regress``: have the numbers of a suite changed?"""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def accept(
         ),
     ] = False,
 ) -> None:
-    """Accept a suite's present records as what its numbers should be. Commit the file, and look at its difference first."""
+    """Accept a suite's present records as what its numbers should be.
+
+    Look at the difference of the file before you commit it.
+    """
     from benchmark.analysis.baseline import read_baseline, write_baseline
     from benchmark.analysis.cells import is_finished
 
@@ -103,9 +106,10 @@ def regress(
         ),
     ] = False,
 ) -> None:
-    """Have the numbers of a suite changed? Compares its records with the accepted ones; exit status 1 if a finding matters.
+    """Have the numbers of a suite changed? Exit status 1 if a finding matters.
 
-    Run the suite first, with the same options. On the machine of the accepted records everything must be equal to the last bit; elsewhere
+    Compares the suite's records with the accepted ones; run the suite first, with the same options.
+    On the machine of the accepted records everything must be equal to the last bit; elsewhere
     statistics decide. See docs/regress.md.
     """
     from benchmark.analysis.baseline import read_baseline, read_history
@@ -150,7 +154,10 @@ def regress(
 
 
 def _runs(cells: Collection[PlannedCell], plan: Plan, store: Store) -> Iterator[Record]:
-    """A record for each of these cells, labelled as the plan labels it: finished, ``failed`` at the last attempt, or ``missing``."""
+    """A record for each of these cells, labelled as the plan labels it.
+
+    One that failed at the last attempt, or is not there, has the status ``failed`` or ``missing``.
+    """
     from benchmark.storage.record import SCHEMA, Record
 
     planned = {stage.key: stage.payload["cell"] for stage in plan.stages if stage.kind == "train"}
@@ -183,7 +190,7 @@ def _labels(cell: PlannedCell) -> Cell:
 
 
 def _unused_seeds(number: int, used: Collection[int]) -> list[int]:
-    """The lowest seeds that nothing was run with, so that a rerun is never a result that was there."""
+    """The lowest seeds that no record has, so that a rerun computes something new."""
     return list(islice((seed for seed in count() if seed not in used), number))
 
 
@@ -221,9 +228,9 @@ def _show(
 
     for finding in verdict.findings:
         colour = "red" if finding.matters else "yellow"
-        told = escape(f"{where(finding)}: {finding.message}")
+        message = escape(f"{where(finding)}: {finding.message}")
         console.print(
-            f"[{colour}]{finding.kind}[/{colour}] {told}", highlight=False, soft_wrap=True
+            f"[{colour}]{finding.kind}[/{colour}] {message}", highlight=False, soft_wrap=True
         )
     for note in verdict.notes:
         console.print(escape(f"note: {note}"), style="dim", highlight=False, soft_wrap=True)

@@ -52,7 +52,9 @@ def report(
 ) -> None:
     """Write leaderboard, tables and plots from the records that are there. Runs nothing.
 
-    Without axes or settings it shows the cells of the suite's last run, and needs neither data nor plugins.
+    Without axes or settings it shows the cells of the suite's last run, and needs neither data nor
+    plugins. Examples: [bold]report quick[/bold], [bold]report --all[/bold],
+    [bold]report quick --published bridgepure2025[/bold].
     """
     from benchmark.planning.suite import read_suite
     from benchmark.running.last_run import every_record, last_selection, selection_of
@@ -87,8 +89,8 @@ def show_selection(
     published: Sequence[str] | None = None,
     figures: bool | None = None,
 ) -> bool:
-    """Shows the records of these cells of the suite ``name``, and says which of them are missing."""
-    from benchmark.running.last_run import records_of
+    """Shows the records of these cells of the suite ``name``, and says how many are missing."""
+    from benchmark.running.last_run import other_seeds, records_of
 
     store = workspace.store
     records = records_of(store, selection)
@@ -96,7 +98,15 @@ def show_selection(
         errors.print(f"{absent} of {len(selection)} cells have no result yet", highlight=False)
     if again := sum(store.has_record(key) and store.failure(key) is not None for key in selection):
         errors.print(
-            f"[yellow]{again} cells failed when they were computed again;[/yellow] their earlier results are shown"
+            f"[yellow]{again} cells failed when they were computed again;[/yellow] "
+            "their earlier results are shown"
+        )
+    if others := other_seeds(store, records):
+        errors.print(
+            f"the store has {sum(others.values())} more records of these cells, of other seeds: "
+            f"{', '.join(map(str, others))}; name all seeds with --seeds, or use report --all",
+            highlight=False,
+            soft_wrap=True,
         )
     return _show(workspace, records, name, command, published, figures)
 
@@ -157,12 +167,14 @@ def _show(
     for one in besides:
         say(
             console,
-            f"{titled(one, besides)} beside {one.dataset}, {len(one.pairs)} numbers. {' '.join(agreement(one))}",
+            f"{titled(one, besides)} beside {one.dataset}, {len(one.pairs)} numbers. "
+            + " ".join(agreement(one)),
         )
     if published is None and besides:
         say(
             console,
-            "published numbers are shown since an earlier report was asked for them; --published none leaves them out",
+            "published numbers are shown since an earlier report was asked for them; "
+            "--published none leaves them out",
             "dim",
         )
     if written.overview:
@@ -171,7 +183,8 @@ def _show(
         left_out = ", ".join(reason.partition(":")[0] for reason in written.left_out)
         say(
             console,
-            f"figures left out for lack of data: {left_out}; {written.folder / STATE} says what each needs",
+            f"figures left out for lack of data: {left_out}; {written.folder / STATE} says what "
+            "each needs",
             "dim",
         )
     more = f"{len(written.files) - 1} more files beside it"
@@ -184,9 +197,11 @@ def _show(
 def _besides(
     long: pd.DataFrame, sources: Sequence[str], registry: Registry, earlier: bool
 ) -> list[Beside]:
-    """The published numbers of ``sources``, those of one data set beside one group once, whatever they were asked for by.
+    """The published numbers of ``sources``, each data set beside each group once.
 
-    Sources that an ``earlier`` report asked for hinder no report: what cannot be shown of them is told and left out.
+    Args:
+        earlier: an earlier report asked for them. Then what cannot be shown is named and left out;
+            otherwise it is an error.
     """
     from benchmark.analysis.counterparts import beside
     from benchmark.analysis.published import load_published

@@ -10,9 +10,10 @@ import typer
 from rich.markup import escape
 
 from benchmark.cli.console import console, errors
-from benchmark.cli.options import Place, Plugins, Results, workspace_of
+from benchmark.cli.options import Place, Plugins, Results, with_options, workspace_of
 
 
+@with_options()
 def table(
     suite: Annotated[
         str | None,
@@ -27,9 +28,10 @@ def table(
     ] = "not stated",
     results: Results = Path("results"),
 ) -> None:
-    """Write the long table, one row a trained victim, as records.csv, with records.json, which says what its columns mean.
+    """Write the long table, one row a trained victim, as records.csv.
 
-    Failed cells are rows too. Where pyarrow is installed (the extra "parquet") there is records.parquet as well.
+    The file records.json explains its columns. Failed cells are rows too. Where pyarrow is
+    installed (the extra "parquet"), records.parquet is written as well.
     """
     from benchmark.analysis.columns import describe, long_csv, long_parquet
     from benchmark.planning.suite import read_suite

@@ -1,4 +1,4 @@
-"""A workspace: methods, results, data and machine, set up once and passed to whoever plans or runs."""
+"""A workspace: methods, results, data and machine, set up once for all that plans or runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Workspace:
         wanted: the device asked for: ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
         slots: workers; 0 for one a CPU core, or one a GPU share.
         slots_per_gpu: workers that share one GPU.
-        executor: ``local`` (worker processes) or ``inline`` (this process, one stage after another).
+        executor: ``local`` (worker processes) or ``inline`` (this process, one after another).
         policy: ``missing``, ``force`` or ``collect``, as in ``run_plan``.
         console: gets messages and progress. None shows no progress and makes messages Python
             warnings.

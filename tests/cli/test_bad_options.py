@@ -15,7 +15,10 @@ from support.made_up_nights import record
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ("plan quick --seeds 3-1", '--seeds: the seeds "3-1" hold no seed: 3-1 runs backwards; write 1-3'),
+        (
+            "plan quick --seeds 3-1",
+            '--seeds: the seeds "3-1" hold no seed: 3-1 runs backwards; write 1-3',
+        ),
         ("plan quick --seeds 0,0", "--seeds: seeds [0, 0] must be different"),
         ("plan quick --set seeds=3-1", '--set seeds=3-1: the seeds "3-1" hold no seed'),
         ("plan quick --set ratios=2", "--set ratios=2: poison ratios [2.0] must be from 0 to 1"),
@@ -23,12 +26,19 @@ from support.made_up_nights import record
         ("plan quick --victim resnet19", '--victim: unknown victim "resnet19"; did you mean'),
         ("plan quick --protocol st60", '--protocol: unknown protocol "st60"; did you mean'),
         ("plan quick --defenses ,", "--defenses: missing; name at least one"),
-        ("plan quick --dataset ../photos", '--dataset ../photos is a path, expected the name of a data set; for a folder of images write "folder[path=../photos]"'),
+        (
+            "plan quick --dataset ../photos",
+            "--dataset ../photos is a path, expected the name of a data set; for a folder of images "
+            'write "folder[path=../photos]"',
+        ),
         ("plan quick --dataset here", 'write "folder[path=here]"'),
         ("poison em --dataset ../photos --out x", 'write "folder[path=../photos]"'),
-        ("compare jpeg --against dvaee", 'DEFENSE and --against: unknown defense "dvaee"; did you mean "dvae"?'),
+        (
+            "compare jpeg --against dvaee",
+            'DEFENSE and --against: unknown defense "dvaee"; did you mean "dvae"?',
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_option_at_fault_is_named_and_the_suite_is_not(
     args: str, message: str, call: Call, tmp_path: Path
 ) -> None:
@@ -53,9 +63,13 @@ def test_problems_of_the_suite_and_of_options_stand_together(call: Call, tmp_pat
     ("text", "key", "lines"),
     [
         ("attacks: em\ndefenses: none\nattacks: lsp\n", "attacks", "lines 1 and 3"),
-        ("attacks: em\ndefenses: none\nparameters:\n  em: {eps: 1, eps: 2}\n", "eps", "lines 4 and 4"),
+        (
+            "attacks: em\ndefenses: none\nparameters:\n  em: {eps: 1, eps: 2}\n",
+            "eps",
+            "lines 4 and 4",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_key_that_stands_twice_in_a_suite_is_refused(
     text: str, key: str, lines: str, call: Call, tmp_path: Path
 ) -> None:

@@ -127,6 +127,19 @@ def test_seeds_give_mean_and_n(call: Call, tiny: str, tmp_path: Path) -> None:
     )
 
 
+def test_a_report_mentions_the_other_seeds_of_its_cells(call: Call, tiny: str) -> None:
+    one = ("--attacks", "none,lsp", "--defenses", "none")
+    assert "more records" not in run_tiny(call, tiny, *one, "--seeds", "0").err
+    run_tiny(call, tiny, "--attacks", "lsp[patch=2]", "--defenses", "none", "--seeds", "2")
+    assert "2 more records of these cells, of other seeds: 0;" in (
+        run_tiny(call, tiny, *one, "--seeds", "1").err
+    )
+    assert "of other seeds: 0;" in call("report", tiny).err
+    both = call("report", tiny, *one, "--seeds", "0-1")
+    assert "2 seeds" in both.out
+    assert "more records" not in both.err
+
+
 def test_a_failing_plugin_costs_its_own_cells_only(call: Call, tiny: str, tmp_path: Path) -> None:
     mine = plugin(tmp_path, "failing", FAILING)
     result = run_tiny(call, tiny, "--plugin", mine, "--defenses", "none,failing")
