@@ -48,7 +48,31 @@ _NAMES = {  # module -> its names that stand here
     "benchmark.workspace.functions": "Run compare leaderboard load poison purify run",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
-__all__ = sorted(_HOME)
+__all__ = [  # literal, so that type checkers see what uebench re-exports
+    "Attack",
+    "Checkpoint",
+    "Context",
+    "Dataset",
+    "DatasetInfo",
+    "Defense",
+    "ImageSet",
+    "Run",
+    "Splits",
+    "attack",
+    "build_victim",
+    "compare",
+    "dataset",
+    "defense",
+    "frozen",
+    "given_file",
+    "input_gradient",
+    "leaderboard",
+    "load",
+    "poison",
+    "purify",
+    "run",
+    "surrogates",
+]
 
 
 def __getattr__(name: str) -> object:
