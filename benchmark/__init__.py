@@ -1,6 +1,8 @@
 """uebench: how well do defenses restore learning on unlearnable examples?
 
-The names a plugin author needs are here. They load on first use, so that importing this package is instant.
+Here are the functions that Python users call (``run``, ``load``, ``leaderboard``, ``compare``,
+``poison``, ``purify``; docs/python.md) and the names that authors of methods need. All load on
+first use, so that importing this package is instant.
 """
 
 from __future__ import annotations
@@ -25,10 +27,17 @@ if TYPE_CHECKING:
     from benchmark.training.gradients import input_gradient as input_gradient
     from benchmark.training.surrogate import surrogates as surrogates
     from benchmark.training.train import build_victim as build_victim
+    from benchmark.workspace.functions import Run as Run
+    from benchmark.workspace.functions import compare as compare
+    from benchmark.workspace.functions import leaderboard as leaderboard
+    from benchmark.workspace.functions import load as load
+    from benchmark.workspace.functions import poison as poison
+    from benchmark.workspace.functions import purify as purify
+    from benchmark.workspace.functions import run as run
 
 __version__ = "0.1.0"
 
-_NAMES = {  # module -> what authors of methods take from it
+_NAMES = {  # module -> its names that stand here
     "benchmark.api": "Attack Context Dataset Defense attack dataset defense",
     "benchmark.data": "DatasetInfo ImageSet Splits",
     "benchmark.storage.files": "given_file",
@@ -36,9 +45,34 @@ _NAMES = {  # module -> what authors of methods take from it
     "benchmark.training.gradients": "frozen input_gradient",
     "benchmark.training.surrogate": "surrogates",
     "benchmark.training.train": "build_victim",
+    "benchmark.workspace.functions": "Run compare leaderboard load poison purify run",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
-__all__ = sorted(_HOME)
+__all__ = [  # literal, so that type checkers see what uebench re-exports
+    "Attack",
+    "Checkpoint",
+    "Context",
+    "Dataset",
+    "DatasetInfo",
+    "Defense",
+    "ImageSet",
+    "Run",
+    "Splits",
+    "attack",
+    "build_victim",
+    "compare",
+    "dataset",
+    "defense",
+    "frozen",
+    "given_file",
+    "input_gradient",
+    "leaderboard",
+    "load",
+    "poison",
+    "purify",
+    "run",
+    "surrogates",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -188,8 +188,6 @@ def comparisons(table: pd.DataFrame, ours: str, reference: str) -> list[Comparis
     """Compares two defenses in each group of the long table (``table.to_table``).
 
     ``ours`` and ``reference`` are labels of its defenses.
-
-    ``ours`` and ``reference`` are labels of its defenses.
     """
     return [_compare(part, ours, reference) for _, part in comparable(table).groupby(GROUP)]
 

@@ -156,6 +156,10 @@ def parse_seeds(text: str) -> list[int]:
         first, dash, last = part.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise ValueError(f'cannot read the seeds "{text}"; write 0,1,2 or 0-4')
+        if dash and int(last) < int(first):
+            raise ValueError(
+                f'the seeds "{text}" hold no seed: {part} runs backwards; write {last}-{first}'
+            )
         seeds += range(int(first), int(last if dash else first) + 1)
     return seeds
 

@@ -9,14 +9,11 @@ import typer
 from rich.markup import escape
 
 from benchmark.catalogue.spec import did_you_mean
-from benchmark.cli.console import console, errors
-from benchmark.cli.options import (
-    Kind,
-    Plugins,
-)
-from benchmark.cli.workspace import registry_of
+from benchmark.cli.console import console
+from benchmark.cli.options import Kind, Place, Plugins, with_options, workspace_of
 
 
+@with_options()
 def check(
     name: Annotated[str, typer.Argument(help="an attack or a defense")],
     kind: Annotated[
@@ -26,10 +23,10 @@ def check(
     plugin: Plugins = None,
 ) -> None:
     """Test one method, also a stranger's, against the promises that every method makes."""
-    from benchmark.cli.workspace import tell_broken
     from benchmark.contract import check_method
 
-    registry = registry_of(plugin)
+    workspace = workspace_of(Place(plugin=plugin))
+    registry = workspace.registry
     kinds = (
         [kind.value]
         if kind
@@ -40,7 +37,7 @@ def check(
             if broken.name == name:
                 raise ValueError(f'"{name}" cannot be read from {broken.file}: {broken.reason}')
         known = sorted({*registry.cards("attack"), *registry.cards("defense")})
-        tell_broken(registry, errors)
+        workspace.tell_broken()
         raise ValueError(f'unknown method "{name}"{did_you_mean(name, known)}')
 
     failed, traces = 0, []

@@ -1,4 +1,4 @@
-"""The two consoles of the command line: results go to standard output, messages to standard error."""
+"""The consoles of the command line: results on standard output, messages on standard error."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,15 +11,14 @@ from rich.markup import escape
 
 from benchmark.catalogue.card import Param
 from benchmark.catalogue.protocol import PROTOCOLS, get_protocol
-from benchmark.catalogue.registry import Registry
-from benchmark.cli.console import console, errors
-from benchmark.cli.options import (
-    Plugins,
-    What,
-)
-from benchmark.cli.workspace import registry_of
+from benchmark.cli.console import console
+from benchmark.cli.options import Place, Plugins, What, with_options, workspace_of
+
+if TYPE_CHECKING:
+    from benchmark.catalogue.registry import Registry
 
 
+@with_options()
 def list_(
     what: Annotated[What, typer.Argument(help="what to list")],
     name: Annotated[
@@ -28,16 +27,14 @@ def list_(
     plugin: Plugins = None,
 ) -> None:
     """List methods with parameters, defaults and citation; or protocols, or suites."""
-    from benchmark.cli.workspace import tell_broken
-
     if what is What.protocols:
         list_protocols(name, console)
     elif what is What.suites:
         list_suites(name, console)
     else:
-        registry = registry_of(plugin)
-        list_methods(what.value.removesuffix("s"), name, registry, console)
-        tell_broken(registry, errors)
+        workspace = workspace_of(Place(plugin=plugin))
+        list_methods(what.value.removesuffix("s"), name, workspace.registry, console)
+        workspace.tell_broken()
 
 
 def list_protocols(name: str | None, console: Console) -> None:

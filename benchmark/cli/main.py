@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,7 +29,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-EPILOG = "Start with [bold]run_benchmark.py[/bold] alone; then [bold]list defenses[/bold], [bold]plan quick[/bold], docs/add-a-defense.md."
+EPILOG = (
+    "Without a command the suite quick is run. Then try [bold]list defenses[/bold], "
+    "[bold]plan quick[/bold], docs/add-a-defense.md."
+)
 
 
 @app.callback(invoke_without_command=True, epilog=EPILOG)
@@ -35,14 +40,14 @@ def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False,
 ) -> None:
-    """Registers the commands and runs the command line."""
+    """How well do defenses restore learning on unlearnable images? Run suites, and read results."""
     if version:
         from benchmark import __version__
 
         console.print(f"uebench {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        run()
+        run(context=context)
 
 
 app.command()(run)
@@ -60,9 +65,10 @@ app.add_typer(baseline, name="baseline")
 
 
 def main() -> None:
-    """Registers the commands and runs the command line."""
+    """Runs the command that the user typed; wrong input ends with one message and status 2."""
+    program, words = program_name(sys.argv[0]), sys.argv[1:]
     try:
-        app()
+        app(words, prog_name=program, obj=shlex.join([program, *words]))
     except (ValueError, TypeError, OSError) as error:
         message = str(error)
         if isinstance(error, OSError) and error.strerror and not error.filename:
@@ -71,5 +77,11 @@ def main() -> None:
         sys.exit(2)
 
 
-if __name__ == "__main__":
-    main()
+def program_name(started: str) -> str:
+    """What the user types to start uebench: the script in the repository, or the installed program.
+
+    Args:
+        started: the first word of the command line.
+    """
+    script = "run_benchmark.py"
+    return script if Path(started).name == script else "uebench"

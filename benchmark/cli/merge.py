@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from benchmark.cli.console import console, errors
-from benchmark.cli.options import Results
-from benchmark.cli.workspace import store_of
+from benchmark.cli.options import Place, Results, with_options, workspace_of
 
 
+@with_options()
 def merge(
     sources: Annotated[
         list[Path],
@@ -27,16 +27,18 @@ def merge(
     ] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Copy the records of other machines into the store here. Nothing that is here is overwritten.
+    """Copy the records of other machines into the store here. Nothing here is overwritten.
 
-    Where a cell is in both with different numbers, the one here stays and the difference is told. Then report --all shows everything, and
-    run with --policy collect shows one suite.
+    Where both have a cell with different numbers, the one here stays and the command names the
+    difference. Afterwards report --all shows everything, and run --policy collect one suite.
     """
     from benchmark.storage.merge import merge_store
 
-    into, bad = store_of(results), 0
+    into, bad = workspace_of(Place(results=results)).store, 0
     for folder in sources:
-        merged = merge_store(into, store_of(folder), artifacts)
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: there is no such folder; expected a folder of results")
+        merged = merge_store(into, workspace_of(Place(results=folder)).store, artifacts)
         copied = f"{merged.records} records" + (
             f" and {merged.artifacts} artifacts" if artifacts else ""
         )

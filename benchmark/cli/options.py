@@ -1,17 +1,19 @@
-"""What the commands share: their options, and the objects that options stand for. Heavy imports happen inside the functions."""
+"""The options of the commands. What several commands share stands here once, in a dataclass."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from benchmark.catalogue.spec import parse_seeds, split_list
-
-if TYPE_CHECKING:
-    pass
+from benchmark.cli.console import errors
+from benchmark.workspace.workspace import Workspace
 
 
 class Policy(StrEnum):
@@ -58,7 +60,6 @@ class Format(StrEnum):
 SuiteName = Annotated[
     str, typer.Argument(help="a shipped suite (see `list suites`) or the path of a YAML file")
 ]
-
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(
@@ -67,99 +68,173 @@ Plugins = Annotated[
         show_default=False,
     ),
 ]
-
+Results = Annotated[
+    Path, typer.Option("--results", help="folder of results: the store and one folder a suite")
+]
+ChosenPolicy = Annotated[
+    Policy,
+    typer.Option(
+        help="missing: compute what is not there; force: all of it again; "
+        "collect: nothing, only report"
+    ),
+]
 Axis = Annotated[
     str | None, typer.Option(help="comma-separated; replaces the suite's own", show_default=False)
 ]
 
-Seeds = Annotated[
-    str | None, typer.Option(help="victims' seeds, such as 0,1,2 or 0-4", show_default=False)
-]
 
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="key=value: em.max_rounds=20, protocol.epochs=3, precision=fp32; may be given again",
-        show_default=False,
-    ),
-]
+@dataclass(frozen=True, kw_only=True)
+class Axes:
+    """Values that replace those of a suite."""
 
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        help="folder of data sets; default $UEBENCH_DATA or the user's cache", show_default=False
-    ),
-]
+    attacks: Axis = None
+    defenses: Axis = None
+    dataset: Axis = None
+    victim: Axis = None
+    protocol: Axis = None
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="victims' seeds, such as 0,1,2 or 0-4", show_default=False),
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="key=value: em.max_rounds=20, protocol.epochs=3, precision=fp32; "
+            "may be given again",
+            show_default=False,
+        ),
+    ] = None
 
-Results = Annotated[
-    Path, typer.Option("--results", help="folder of results: the store and one folder a suite")
-]
+    def given(self) -> dict[str, Any]:
+        """The axes that were given, as ``load_suite`` takes them.
 
-Every = Annotated[
-    bool, typer.Option("--all", help="all records of the store, whatever suite they belong to")
-]
-
-Published = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="a paper whose numbers to put beside ours: bridgepure2025, or bridgepure2025\\[dataset=cifar10] if our data set has "
-        "another name; results/published.md lists them; may be given again. Later reports show them too, until none is given",
-        show_default=False,
-    ),
-]
-
-Figures = Annotated[
-    bool | None,
-    typer.Option(
-        "--figures/--no-figures",
-        help="draw every cell also of a large table, which takes minutes; later reports do too, until --no-figures",
-        show_default=False,
-    ),
-]
-
-Download = Annotated[bool, typer.Option("--download", help="fetch a data set that is not there")]
-
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0")]
-
-Slots = Annotated[
-    int, typer.Option(help="workers; 0 means one a CPU core, or one a GPU share", min=0)
-]
-
-SlotsPerGpu = Annotated[int, typer.Option(help="workers that share one GPU", min=1)]
-
-ChosenExecutor = Annotated[
-    Executor,
-    typer.Option(help="local: worker processes; inline: in this process, one after another"),
-]
-
-ChosenPolicy = Annotated[
-    Policy,
-    typer.Option(
-        help="missing: compute what is not there; force: all of it again; collect: nothing, only report"
-    ),
-]
+        Raises:
+            ValueError: if the seeds cannot be read.
+        """
+        texts = {axis: getattr(self, OPTIONS[axis].removeprefix("--")) for axis in OPTIONS}
+        seeds = texts.pop("seeds")
+        axes: dict[str, Any] = {
+            axis: split_list(text) for axis, text in texts.items() if text is not None
+        }
+        if seeds is not None:
+            try:
+                axes["seeds"] = parse_seeds(seeds)
+            except ValueError as error:
+                raise ValueError(f"--seeds: {error}") from error
+        return axes
 
 
-def axes_of(
-    attacks: str | None,
-    defenses: str | None,
-    dataset: str | None,
-    victim: str | None,
-    protocol: str | None,
-    seeds: str | None,
-) -> dict[str, Any]:
-    """The axes that were given, as ``load_suite`` takes them."""
-    texts = {
-        "attacks": attacks,
-        "defenses": defenses,
-        "datasets": dataset,
-        "victims": victim,
-        "protocols": protocol,
-    }
-    axes: dict[str, Any] = {
-        name: split_list(text) for name, text in texts.items() if text is not None
-    }
-    if seeds is not None:
-        axes["seeds"] = parse_seeds(seeds)
-    return axes
+# axis of a suite -> its option
+OPTIONS = {
+    "attacks": "--attacks",
+    "defenses": "--defenses",
+    "datasets": "--dataset",
+    "victims": "--victim",
+    "protocols": "--protocol",
+    "seeds": "--seeds",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a command finds methods, results and data, and on what device it computes."""
+
+    plugin: Plugins = None
+    results: Results = Path("results")
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder of data sets; default $UEBENCH_DATA or the user's cache",
+            show_default=False,
+        ),
+    ] = None
+    download: Annotated[
+        bool, typer.Option("--download", help="fetch a data set that is not there")
+    ] = False
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0")] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """How stages run."""
+
+    slots: Annotated[
+        int, typer.Option(help="workers; 0 means one a CPU core, or one a GPU share", min=0)
+    ] = 0
+    slots_per_gpu: Annotated[int, typer.Option(help="workers that share one GPU", min=1)] = 1
+    executor: Annotated[
+        Executor,
+        typer.Option(help="local: worker processes; inline: in this process, one after another"),
+    ] = Executor.local
+    policy: ChosenPolicy = Policy.missing
+
+
+def workspace_of(place: Place, work: Work | None = None) -> Workspace:
+    """The workspace that the options of a command describe; its messages go to standard error."""
+    work = work or Work()
+    return Workspace(
+        plugins=tuple(place.plugin or ()),
+        results=place.results,
+        data_root=place.data_root,
+        download=place.download,
+        wanted=place.device,
+        slots=work.slots,
+        slots_per_gpu=work.slots_per_gpu,
+        executor=work.executor.value,
+        policy=work.policy.value,
+        console=errors,
+    )
+
+
+def with_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command each option of the dataclasses among its parameters.
+
+    typer reads one option a parameter. The command that it sees has every field as a parameter;
+    the function below it is called with the dataclasses built.
+
+    Args:
+        left_out: fields that this command does not offer; they keep their defaults.
+    """
+
+    def wrap(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        hints.pop("return", None)
+        groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+        shown: list[Parameter] = []
+        owner: dict[str, str] = {}  # option -> the parameter whose dataclass has it
+        for parameter in signature(command).parameters.values():
+            name = parameter.name
+            if name in groups:
+                inner = get_type_hints(groups[name], include_extras=True)
+                for item in fields(groups[name]):
+                    if item.name not in left_out:
+                        owner[item.name] = name
+                        default = Parameter.empty if item.default is MISSING else item.default
+                        shown.append(_option(item.name, inner[item.name], default))
+            else:
+                shown.append(_option(name, hints[name], parameter.default))
+
+        def called(**given: Any) -> None:
+            parts: dict[str, dict[str, Any]] = {name: {} for name in groups}
+            plain: dict[str, Any] = {}
+            for name, value in given.items():
+                (parts[owner[name]] if name in owner else plain)[name] = value
+            command(**plain, **{name: groups[name](**part) for name, part in parts.items()})
+
+        called.__name__, called.__doc__ = command.__name__, _unwrapped(command.__doc__)
+        called.__module__ = command.__module__
+        called.__annotations__ = {option.name: option.annotation for option in shown}
+        called.__signature__ = Signature(shown)  # type: ignore[attr-defined]
+        return called
+
+    return wrap
+
+
+def _option(name: str, annotation: Any, default: Any) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _unwrapped(text: str | None) -> str | None:
+    """Each paragraph as one line, which typer breaks at the width of the terminal."""
+    return text and "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))

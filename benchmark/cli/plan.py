@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,20 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.cli.console import console, errors
-from benchmark.cli.options import (
-    Axis,
-    DataRoot,
-    Device,
-    Download,
-    Plugins,
-    Results,
-    Seeds,
-    Settings,
-    SuiteName,
-    axes_of,
-)
-from benchmark.cli.workspace import data_root_of, plan_of, registry_of, store_of
+from benchmark.cli.console import console
+from benchmark.cli.options import OPTIONS, Axes, Place, SuiteName, with_options, workspace_of
 
 if TYPE_CHECKING:
     from benchmark.planning.plan import Cell, Plan
@@ -48,48 +35,22 @@ Explain = Annotated[
 ]
 
 
-def plan(
-    suite: SuiteName = "quick",
-    attacks: Axis = None,
-    defenses: Axis = None,
-    dataset: Axis = None,
-    victim: Axis = None,
-    protocol: Axis = None,
-    seeds: Seeds = None,
-    settings: Settings = None,
-    plugin: Plugins = None,
-    results: Results = Path("results"),
-    data_root: DataRoot = None,
-    download: Download = False,
-    device: Device = "auto",
-    explain: Explain = None,
-) -> None:
-    """Show a suite's cells: what is cached, what is skipped and why, what the rest will cost.
+@with_options()
+def plan(axes: Axes, place: Place, suite: SuiteName = "quick", explain: Explain = None) -> None:
+    """Show a suite's cells: cached, skipped and why, and what the rest will cost. Runs nothing.
 
-    Runs nothing. Values that a method refuses, such as eps=8, are reported by run before it starts.
+    Values that a method refuses, such as eps=8, are reported by run before it starts.
     With --explain "em + dvae", says instead why that cell would run.
     """
     from benchmark.planning.explain import find_cells
-    from benchmark.running.hardware import choose_device
     from benchmark.running.scheduler.outcome import default_slots
 
-    device = choose_device(device)
-    axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
-    made = plan_of(
-        suite,
-        axes,
-        settings,
-        registry_of(plugin),
-        data_root_of(data_root),
-        device,
-        download,
-        errors,
-    )
-    store = store_of(results)
+    workspace = workspace_of(place)
+    made = workspace.plan(workspace.suite(suite, axes.given(), axes.settings or (), OPTIONS))
     if explain is not None:
-        print_reasons(made, find_cells(made, explain), store, console)
+        print_reasons(made, find_cells(made, explain), workspace.store, console)
         return
-    print_plan(made, store, len(default_slots(device)), console)
+    print_plan(made, workspace.store, len(default_slots(workspace.device)), console)
 
 
 def print_plan(plan: Plan, store: Store, slots: int, console: Console) -> None:

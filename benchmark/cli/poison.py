@@ -7,47 +7,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 
 from benchmark.catalogue.spec import ANCHOR, Spec
 from benchmark.cli.console import console, errors
-from benchmark.cli.options import (
-    DataRoot,
-    Device,
-    Download,
-    Format,
-    Plugins,
-    Results,
-)
-from benchmark.cli.workspace import (
-    data_root_of,
-    machine_of,
-    plan_suite,
-    registry_of,
-    store_of,
-    tell_broken,
-)
+from benchmark.cli.options import Format, Place, with_options, workspace_of
 
 if TYPE_CHECKING:
     from benchmark.catalogue.registry import Registry
-    from benchmark.running.scheduler.outcome import Machine
-    from benchmark.storage.store import Store
+    from benchmark.workspace.workspace import Workspace
 
 MADE = "Parameters are the published ones unless given. What was made before is not made again."
 
 
-POISON = f"Make the training images of a data set, your own folder too, unlearnable, and write them.\n\n{MADE}"
+POISON = (
+    "Make the training images of a data set, your own folder too, unlearnable, and write them."
+    f"\n\n{MADE}"
+)
 PURIFY = f"Purify the training images of a data set, your own folder too, and write them.\n\n{MADE}"
 
 
+@with_options()
 def make(
     context: typer.Context,
     method: Annotated[
         str,
         typer.Argument(
-            help="with parameters: for poison an attack, such as em\\[granularity=class]; for purify jpeg\\[quality=30]"
+            help="with parameters: for poison an attack, such as em\\[granularity=class]; "
+            "for purify jpeg\\[quality=30]"
         ),
     ],
     out: Annotated[
@@ -56,6 +43,7 @@ def make(
             "--out", help="a new folder for the images and their manifest.json", show_default=False
         ),
     ],
+    place: Place,
     dataset: Annotated[
         str,
         typer.Option(help='whose images: embedded, cifar10, "folder\\[path=photos,size=64]", ...'),
@@ -64,34 +52,14 @@ def make(
         Format,
         typer.Option(
             "--format",
-            help="png: a folder that can be a data set; npz: arrays; pt: the change alone, perturbation.pt",
+            help="png: a folder that can be a data set; npz: arrays; pt: the change alone, "
+            "perturbation.pt",
         ),
     ] = Format.png,
     seed: Annotated[int, typer.Option(help="of the poison or the purifier", min=0)] = 0,
-    plugin: Plugins = None,
-    results: Results = Path("results"),
-    data_root: DataRoot = None,
-    download: Download = False,
-    device: Device = "auto",
 ) -> None:
-    from benchmark.running.hardware import choose_device
-
     kind = "attack" if context.info_name == "poison" else "defense"
-    machine = machine_of(choose_device(device), data_root_of(data_root), plugin)
-    code = make_and_write(
-        kind,
-        method,
-        dataset,
-        out,
-        form.value,
-        seed,
-        registry_of(plugin),
-        store_of(results),
-        machine,
-        download,
-        console=console,
-        errors=errors,
-    )
+    code = make_and_write(workspace_of(place), kind, method, dataset, out, form.value, seed)
     raise typer.Exit(code)
 
 
@@ -105,21 +73,9 @@ SHOWN = {
 
 
 def make_and_write(
-    kind: str,
-    method: str,
-    dataset: str,
-    out: Path,
-    form: str,
-    seed: int,
-    registry: Registry,
-    store: Store,
-    machine: Machine,
-    download: bool,
-    *,
-    console: Console,
-    errors: Console,
+    workspace: Workspace, kind: str, method: str, dataset: str, out: Path, form: str, seed: int
 ) -> int:
-    """Makes what is not in the store yet, writes it to ``out`` and says what was written. Returns the exit code.
+    """Makes what is not in the store yet, writes it to ``out`` and says what it wrote.
 
     Args:
         kind: ``attack`` or ``defense``.
@@ -131,14 +87,17 @@ def make_and_write(
     Raises:
         ValueError, OSError: for anything that is wrong with these, before the work.
     """
+    from rich.progress import Progress
+
     from benchmark.datasets._open import cached_facts, open_dataset
     from benchmark.planning.resolve import resolve_spec
     from benchmark.planning.suite import ResolvedSuite, check_sets, check_values
-    from benchmark.running.scheduler.run import run_plan
     from benchmark.storage.export import check_new, export
+    from benchmark.workspace.workspace import check_no_path
 
-    out = out.resolve()
+    out, registry, store = out.resolve(), workspace.registry, workspace.store
     check_new(out)
+    check_no_path(dataset, "--dataset", registry.cards("dataset"))
     attack, defense = (method, ANCHOR) if kind == "attack" else (ANCHOR, method)
     suite = ResolvedSuite(
         name="export",
@@ -148,22 +107,19 @@ def make_and_write(
         craft_seed=seed,
     )
     (spec,) = suite.attacks if kind == "attack" else suite.defenses
-    tell_broken(registry, errors)
     card = registry.card(kind, spec.name)
     if kind == "defense" and not card.purifies:
         raise ValueError(
-            f'defense "{spec.name}" changes training, not images; `list defenses` shows which purify'
+            f'defense "{spec.name}" changes training, not images; `list defenses` shows which '
+            "purify"
         )
     check_values("parameters", [(kind, spec)], registry)
-    plan = plan_suite(suite, registry, Path(machine.data_root), machine.device, download, errors)
-    if (
-        kind == "attack"
-        and (found := cached_facts(plan.cells[0].dataset, Path(machine.data_root), registry))
-        is not None
-    ):
+    plan = workspace.plan(suite)
+    found = cached_facts(plan.cells[0].dataset, workspace.data, registry)
+    if kind == "attack" and found is not None:
         check_sets("parameters", [(spec, found.info)], registry)
     stages = [stage for stage in plan.stages if stage.kind != "train"]
-    outcome = run_plan(stages, store, machine)
+    outcome = workspace.run(stages)
     if outcome.exit_code:
         for failure in outcome.failures:
             errors.print(
@@ -183,7 +139,7 @@ def make_and_write(
         "facts": facts,
     }
     source, made = (
-        open_dataset(plan.cells[0].dataset, Path(machine.data_root), registry),
+        open_dataset(plan.cells[0].dataset, workspace.data, registry),
         store.load_images(wanted.key),
     )
     with Progress(console=errors, transient=True) as bar:
@@ -229,6 +185,7 @@ def _measured(facts: Mapping[str, Any]) -> str:
     ]
     if "probe" in facts and facts["probe"] is None:
         found.append(
-            "no linear probe, which takes a change of images of up to 64x64 pixels, on average four or more a class"
+            "no linear probe, which takes a change of images of up to 64x64 pixels, on average "
+            "four or more a class"
         )
     return f": {', '.join(found)}" if found else ""

@@ -1,9 +1,7 @@
-"""The commands ``baseline accept`` and ``regress``: what the numbers of a suite should be, and whether they still are."""
+"""The commands ``baseline accept`` and ``regress``: have the numbers of a suite changed?"""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import count, islice
@@ -15,22 +13,14 @@ from rich.markup import escape
 
 from benchmark.cli.console import console, errors
 from benchmark.cli.options import (
-    Axis,
-    ChosenExecutor,
-    DataRoot,
-    Device,
-    Download,
-    Executor,
-    Plugins,
-    Results,
-    Seeds,
-    Settings,
-    Slots,
-    SlotsPerGpu,
+    OPTIONS,
+    Axes,
+    Place,
     SuiteName,
-    axes_of,
+    Work,
+    with_options,
+    workspace_of,
 )
-from benchmark.cli.workspace import data_root_of, machine_of, plan_of, registry_of, store_of
 
 if TYPE_CHECKING:
     from benchmark.analysis.cells import CellId
@@ -51,50 +41,37 @@ baseline = typer.Typer(
 
 
 @baseline.command()
+@with_options("download")
 def accept(
+    axes: Axes,
+    place: Place,
     suite: SuiteName = "nightly",
-    attacks: Axis = None,
-    defenses: Axis = None,
-    dataset: Axis = None,
-    victim: Axis = None,
-    protocol: Axis = None,
-    seeds: Seeds = None,
-    settings: Settings = None,
-    plugin: Plugins = None,
-    results: Results = Path("results"),
-    data_root: DataRoot = None,
-    device: Device = "auto",
     baselines: Baselines = BASELINES,
     add: Annotated[
         bool,
         typer.Option(
             "--add",
-            help="keep what was accepted before: more nights show smaller changes, more machines allow exact ones",
+            help="keep what was accepted before: more nights show smaller changes, more machines "
+            "allow exact ones",
         ),
     ] = False,
 ) -> None:
-    """Accept a suite's present records as what its numbers should be. Commit the file, and look at its difference first."""
+    """Accept a suite's present records as what its numbers should be.
+
+    Look at the difference of the file before you commit it.
+    """
     from benchmark.analysis.baseline import read_baseline, write_baseline
     from benchmark.analysis.cells import is_finished
-    from benchmark.running.hardware import choose_device
 
-    axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
-    plan = plan_of(
-        suite,
-        axes,
-        settings,
-        registry_of(plugin),
-        data_root_of(data_root),
-        choose_device(device),
-        False,
-        errors,
-    )
-    runs = list(_runs(plan.cells, plan, store_of(results)))
+    workspace = workspace_of(place)
+    plan = workspace.plan(workspace.suite(suite, axes.given(), axes.settings or (), OPTIONS))
+    runs = list(_runs(plan.cells, plan, workspace.store))
     done = [run for run in runs if is_finished(run)]
     file = baselines / f"{plan.suite.name}.jsonl"
     if not done:
         raise ValueError(
-            f"there is nothing to accept: none of the {len(runs)} runs of {plan.suite.name} has finished; run the suite first"
+            f"there is nothing to accept: none of the {len(runs)} runs of {plan.suite.name} has "
+            f"finished; run the suite first (results are in {place.results}{workspace.no_folder})"
         )
     if len(done) < len(runs):
         errors.print(
@@ -107,23 +84,13 @@ def accept(
     )
 
 
+@with_options("policy")
 def regress(
+    context: typer.Context,
+    axes: Axes,
+    place: Place,
+    work: Work,
     suite: SuiteName = "nightly",
-    attacks: Axis = None,
-    defenses: Axis = None,
-    dataset: Axis = None,
-    victim: Axis = None,
-    protocol: Axis = None,
-    seeds: Seeds = None,
-    settings: Settings = None,
-    plugin: Plugins = None,
-    results: Results = Path("results"),
-    data_root: DataRoot = None,
-    download: Download = False,
-    device: Device = "auto",
-    slots: Slots = 0,
-    slots_per_gpu: SlotsPerGpu = 1,
-    executor: ChosenExecutor = Executor.local,
     baselines: Baselines = BASELINES,
     confirm: Annotated[
         bool,
@@ -139,31 +106,27 @@ def regress(
         ),
     ] = False,
 ) -> None:
-    """Have the numbers of a suite changed? Compares its records with the accepted ones; exit status 1 if a finding matters.
+    """Have the numbers of a suite changed? Exit status 1 if a finding matters.
 
-    Run the suite first, with the same options. On the machine of the accepted records everything must be equal to the last bit; elsewhere
+    Compares the suite's records with the accepted ones; run the suite first, with the same options.
+    On the machine of the accepted records everything must be equal to the last bit; elsewhere
     statistics decide. See docs/regress.md.
     """
     from benchmark.analysis.baseline import read_baseline, read_history
     from benchmark.analysis.regression import compare
-    from benchmark.cli.workspace import plan_suite
-    from benchmark.running.hardware import choose_device
-    from benchmark.running.scheduler.run import run_plan
 
-    device, registry, data, store = (
-        choose_device(device),
-        registry_of(plugin),
-        data_root_of(data_root),
-        store_of(results),
-    )
-    axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
-    plan = plan_of(suite, axes, settings, registry, data, device, download, errors)
-    folder, file = results / plan.suite.name, baselines / f"{plan.suite.name}.jsonl"
+    workspace = workspace_of(place, work)
+    plan = workspace.plan(workspace.suite(suite, axes.given(), axes.settings or (), OPTIONS))
+    store, folder = workspace.store, workspace.folder(plan.suite.name)
+    file = baselines / f"{plan.suite.name}.jsonl"
     accepted, tonight = read_baseline(file), list(_runs(plan.cells, plan, store))
     if not accepted:
         raise ValueError(
-            f"there is no baseline {file}; run the suite, look at its report, and accept it: run_benchmark.py baseline accept"
+            f"there is no baseline {file}; run the suite, look at its report, and accept it: "
+            f"{context.find_root().info_name} baseline accept"
         )
+    if workspace.no_folder:
+        raise ValueError(f"there is nothing to look at in {place.results}{workspace.no_folder}")
     last_night = (
         None
         if again
@@ -178,34 +141,23 @@ def regress(
             f"{len(verdict.suspects)} suspect cells: running them again with seeds {others}",
             highlight=False,
         )
-        other = plan_suite(
-            replace(plan.suite, seeds=tuple(others)),
-            registry,
-            data,
-            device,
-            download,
-            errors,
-        )
+        other = workspace.plan(replace(plan.suite, seeds=tuple(others)))
         cells = [cell for cell in other.cells if _labels(cell) in verdict.suspects]
         needed = {key for cell in cells for key in cell.stages}
-        outcome = run_plan(
-            [stage for stage in other.stages if stage.key in needed],
-            store,
-            machine_of(device, data, plugin),
-            executor=executor.value,
-            slots_per_gpu=slots_per_gpu,
-            workers=slots,
-            events=folder / "events.jsonl",
-        )
+        stages = [stage for stage in other.stages if stage.key in needed]
+        outcome = workspace.run(stages, folder / "events.jsonl")
         if outcome.interrupted:
             raise typer.Exit(outcome.exit_code)
         verdict = compare(accepted, tonight, list(_runs(cells, other, store)), last_night)
-    _show(verdict, accepted, tonight, folder, plan.suite.name)
+    _show(verdict, accepted, tonight, folder, plan.suite.name, context.obj)
     raise typer.Exit(1 if verdict.matters else 0)
 
 
 def _runs(cells: Collection[PlannedCell], plan: Plan, store: Store) -> Iterator[Record]:
-    """A record for each of these cells, labelled as the plan labels it: finished, ``failed`` at the last attempt, or ``missing``."""
+    """A record for each of these cells, labelled as the plan labels it.
+
+    One that failed at the last attempt, or is not there, has the status ``failed`` or ``missing``.
+    """
     from benchmark.planning.jobs import TrainJob
 
     jobs = {stage.key: stage.job for stage in plan.stages if isinstance(stage.job, TrainJob)}
@@ -241,7 +193,7 @@ def _labels(cell: PlannedCell) -> CellId:
 
 
 def _unused_seeds(number: int, used: Collection[int]) -> list[int]:
-    """The lowest seeds that nothing was run with, so that a rerun is never a result that was there."""
+    """The lowest seeds that no record has, so that a rerun computes something new."""
     return list(islice((seed for seed in count() if seed not in used), number))
 
 
@@ -251,6 +203,7 @@ def _show(
     tonight: Collection[Record],
     folder: Path,
     suite: str,
+    command: str,
 ) -> None:
     """Prints the verdict and writes its files; the night enters the history once."""
     from benchmark.analysis.baseline import append_night, night_of, read_history
@@ -270,9 +223,7 @@ def _show(
     pictures = history(known, max(record.date for record in accepted), nights, suite, found)
     publish(
         folder / "regress.md",
-        night_markdown(
-            verdict, suite, {"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])}
-        ).encode(),
+        night_markdown(verdict, suite, {"command": command}).encode(),
     )
     publish(folder / "regress.xml", junit(verdict, suite, night.date))
     for ending, content in pictures.items():
@@ -280,9 +231,9 @@ def _show(
 
     for finding in verdict.findings:
         colour = "red" if finding.matters else "yellow"
-        told = escape(f"{where(finding)}: {finding.message}")
+        message = escape(f"{where(finding)}: {finding.message}")
         console.print(
-            f"[{colour}]{finding.kind}[/{colour}] {told}", highlight=False, soft_wrap=True
+            f"[{colour}]{finding.kind}[/{colour}] {message}", highlight=False, soft_wrap=True
         )
     for note in verdict.notes:
         console.print(escape(f"note: {note}"), style="dim", highlight=False, soft_wrap=True)

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from benchmark.cli.console import console, errors
-from benchmark.cli.options import (
-    Axis,
-    DataRoot,
-    Device,
-    Every,
-    Figures,
-    Plugins,
-    Published,
-    Results,
-    Seeds,
-    Settings,
-    SuiteName,
-    axes_of,
-)
-from benchmark.cli.workspace import data_root_of, plan_of, registry_of, store_of
+from benchmark.cli.options import OPTIONS, Axes, Place, SuiteName, with_options, workspace_of
 
 if TYPE_CHECKING:
     from benchmark.analysis.counterparts import Counterparts
@@ -34,104 +17,116 @@ if TYPE_CHECKING:
     from benchmark.catalogue.registry import Registry
     from benchmark.running.last_run import Selection
     from benchmark.storage.record import Record
-    from benchmark.storage.store import Store
+    from benchmark.workspace.workspace import Workspace
 
 
+@with_options("download")
 def report(
+    context: typer.Context,
+    axes: Axes,
+    place: Place,
     suite: SuiteName = "quick",
-    attacks: Axis = None,
-    defenses: Axis = None,
-    dataset: Axis = None,
-    victim: Axis = None,
-    protocol: Axis = None,
-    seeds: Seeds = None,
-    settings: Settings = None,
-    plugin: Plugins = None,
-    results: Results = Path("results"),
-    data_root: DataRoot = None,
-    device: Device = "auto",
-    every: Every = False,
-    published: Published = None,
-    figures: Figures = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="all records of the store, whatever suite they belong to")
+    ] = False,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="a paper whose numbers to put beside ours: bridgepure2025, or "
+            "bridgepure2025\\[dataset=cifar10] if our data set has another name; an unknown name "
+            "lists those there are; may be given again. Later reports show them too, until none "
+            "is given",
+            show_default=False,
+        ),
+    ] = None,
+    figures: Annotated[
+        bool | None,
+        typer.Option(
+            "--figures/--no-figures",
+            help="draw every cell also of a large table, which takes minutes; later reports do "
+            "too, until --no-figures",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write leaderboard, tables and plots from the records that are there. Runs nothing.
 
-    Without axes or settings it shows the cells of the suite's last run, and needs neither data nor plugins.
+    Without axes or settings it shows the cells of the suite's last run, and needs neither data nor
+    plugins. Examples: [bold]report quick[/bold], [bold]report --all[/bold],
+    [bold]report quick --published bridgepure2025[/bold].
     """
     from benchmark.planning.suite import read_suite
-    from benchmark.running.hardware import choose_device
     from benchmark.running.last_run import every_record, last_selection, selection_of
 
-    store = store_of(results)
+    workspace = workspace_of(place)
     if every:
         shown = _show(
-            every_record(store),
-            store,
-            results / "all",
-            "all records",
-            registry_of(plugin),
+            workspace,
+            every_record(workspace.store),
+            "all",
+            context.obj,
             published,
             figures,
+            title="all records",
             mixed=True,
         )
         raise typer.Exit(0 if shown else 1)
-    axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
-    folder = results / str(read_suite(suite)[0]["name"])
-    selection = None if axes or settings else last_selection(folder)
+    given, name = axes.given(), str(read_suite(suite)[0]["name"])
+    selection = None if given or axes.settings else last_selection(workspace.folder(name))
     if selection is None:
-        made = plan_of(
-            suite,
-            axes,
-            settings,
-            registry_of(plugin),
-            data_root_of(data_root),
-            choose_device(device),
-            False,
-            errors,
-        )
-        selection = selection_of(made)
-    raise typer.Exit(
-        0
-        if show_selection(selection, store, folder, registry_of(plugin), published, figures)
-        else 1
-    )
+        checked = workspace.suite(suite, given, axes.settings or (), OPTIONS)
+        selection = selection_of(workspace.plan(checked))
+    shown = show_selection(workspace, selection, name, context.obj, published, figures)
+    raise typer.Exit(0 if shown else 1)
 
 
 def show_selection(
+    workspace: Workspace,
     selection: Selection,
-    store: Store,
-    folder: Path,
-    registry: Registry,
+    name: str,
+    command: str,
     published: Sequence[str] | None = None,
     figures: bool | None = None,
 ) -> bool:
-    """Shows the records of these cells, and says which of them are missing."""
-    from benchmark.running.last_run import records_of
+    """Shows the records of these cells of the suite ``name``, and says how many are missing."""
+    from benchmark.running.last_run import other_seeds, records_of
 
+    store = workspace.store
     records = records_of(store, selection)
     if absent := len(selection) - len(records):
         errors.print(f"{absent} of {len(selection)} cells have no result yet", highlight=False)
     if again := sum(store.has_record(key) and store.failure(key) is not None for key in selection):
         errors.print(
-            f"[yellow]{again} cells failed when they were computed again;[/yellow] their earlier results are shown"
+            f"[yellow]{again} cells failed when they were computed again;[/yellow] "
+            "their earlier results are shown"
         )
-    return _show(records, store, folder, folder.name, registry, published, figures)
+    if others := other_seeds(store, records):
+        errors.print(
+            f"the store has {sum(others.values())} more records of these cells, of other seeds: "
+            f"{', '.join(map(str, others))}; name all seeds with --seeds, or use report --all",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return _show(workspace, records, name, command, published, figures)
 
 
 def _show(
+    workspace: Workspace,
     records: list[Record],
-    store: Store,
-    folder: Path,
-    title: str,
-    registry: Registry,
+    name: str,
+    command: str,
     published: Sequence[str] | None,
     figures: bool | None,
+    title: str = "",
     mixed: bool = False,
 ) -> bool:
-    """Prints and writes the report. ``published`` and ``figures`` are None where the choice of the last report stands."""
+    """Prints and writes the report of a suite, or of ``all``.
+
+    Args:
+        command: what the user typed; the report shows it.
+        published, figures: None where the choice of the last report stands.
+    """
     from benchmark.analysis.leaderboard import Summary
-    from benchmark.analysis.table import to_table
-    from benchmark.planning.suite import without_presets
     from benchmark.report.pictures import Pictures
     from benchmark.report.published import agreement
     from benchmark.report.published_cells import titled
@@ -139,9 +134,15 @@ def _show(
     from benchmark.report.write import STATE, remembered, write_report
 
     if not records:
-        errors.print("no results yet; run the suite first")
+        errors.print(
+            f"no results yet; run the suite first: there are no records of it in "
+            f"{escape(str(workspace.results))}{workspace.no_folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
         return False
-    summary = Summary(to_table(records, without_presets=without_presets(registry), mixed=mixed))
+    folder, registry = workspace.folder(name), workspace.registry
+    summary = Summary(workspace.table(records, mixed))
     before, drawn_before = remembered(folder)
     sources = (
         before
@@ -155,9 +156,9 @@ def _show(
     written = write_report(
         summary,
         folder,
-        title,
-        context={"command": shlex.join(["run_benchmark.py", *sys.argv[1:]])},
-        pictures=Pictures(summary, store),
+        title or folder.name,
+        context={"command": command},
+        pictures=Pictures(summary, workspace.store),
         norms={name: card.norm for name, card in registry.cards("attack").items()},
         counterparts=counterparts,
         sources=sources,
@@ -166,12 +167,14 @@ def _show(
     for one in counterparts:
         say(
             console,
-            f"{titled(one, counterparts)} beside {one.dataset}, {len(one.pairs)} numbers. {' '.join(agreement(one))}",
+            f"{titled(one, counterparts)} beside {one.dataset}, {len(one.pairs)} numbers. "
+            + " ".join(agreement(one)),
         )
     if published is None and counterparts:
         say(
             console,
-            "published numbers are shown since an earlier report was asked for them; --published none leaves them out",
+            "published numbers are shown since an earlier report was asked for them; "
+            "--published none leaves them out",
             "dim",
         )
     if written.overview:
@@ -180,7 +183,8 @@ def _show(
         left_out = ", ".join(reason.partition(":")[0] for reason in written.left_out)
         say(
             console,
-            f"figures left out for lack of data: {left_out}; {written.folder / STATE} says what each needs",
+            f"figures left out for lack of data: {left_out}; {written.folder / STATE} says what "
+            "each needs",
             "dim",
         )
     more = f"{len(written.files) - 1} more files beside it"
@@ -193,9 +197,11 @@ def _show(
 def _counterparts(
     summary: Summary, sources: Sequence[str], registry: Registry, earlier: bool
 ) -> list[Counterparts]:
-    """The published numbers of ``sources``, those of one data set beside one group once, whatever they were asked for by.
+    """The published numbers of ``sources``, each data set beside each group once.
 
-    Sources that an ``earlier`` report asked for hinder no report: what cannot be shown of them is told and left out.
+    Args:
+        earlier: an earlier report asked for them. Then what cannot be shown is named and left out;
+            otherwise it is an error.
     """
     from benchmark.analysis.counterparts import find_counterparts
     from benchmark.analysis.published import load_published

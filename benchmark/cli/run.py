@@ -2,96 +2,48 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
 
-from benchmark.cli.console import console, errors
+from benchmark.cli.console import console
 from benchmark.cli.options import (
-    Axis,
-    ChosenExecutor,
-    ChosenPolicy,
-    DataRoot,
-    Device,
-    Download,
-    Executor,
-    Plugins,
-    Policy,
-    Results,
-    Seeds,
-    Settings,
-    Slots,
-    SlotsPerGpu,
+    OPTIONS,
+    Axes,
+    Place,
     SuiteName,
-    axes_of,
+    Work,
+    with_options,
+    workspace_of,
 )
 from benchmark.cli.report import show_selection
-from benchmark.cli.workspace import (
-    check_cells,
-    data_root_of,
-    machine_of,
-    plan_of,
-    registry_of,
-    store_of,
-)
 
 if TYPE_CHECKING:
     from benchmark.planning.plan import Plan
 
 
+@with_options()
 def run(
-    suite: SuiteName = "quick",
-    attacks: Axis = None,
-    defenses: Axis = None,
-    dataset: Axis = None,
-    victim: Axis = None,
-    protocol: Axis = None,
-    seeds: Seeds = None,
-    settings: Settings = None,
-    plugin: Plugins = None,
-    results: Results = Path("results"),
-    data_root: DataRoot = None,
-    download: Download = False,
-    device: Device = "auto",
-    slots: Slots = 0,
-    slots_per_gpu: SlotsPerGpu = 1,
-    executor: ChosenExecutor = Executor.local,
-    policy: ChosenPolicy = Policy.missing,
+    context: typer.Context, axes: Axes, place: Place, work: Work, suite: SuiteName = "quick"
 ) -> None:
-    """Run a suite and report. Running the same command again continues where it stopped."""
-    from benchmark.running.hardware import choose_device
-    from benchmark.running.last_run import save_selection, selection_of
-    from benchmark.running.scheduler.run import run_plan
+    """Run a suite and report. Running the same command again continues where it stopped.
 
-    device = choose_device(device)
-    registry, data = registry_of(plugin), data_root_of(data_root)
-    axes = axes_of(attacks, defenses, dataset, victim, protocol, seeds)
-    plan = plan_of(suite, axes, settings, registry, data, device, download, errors)
-    store = store_of(results)
-    folder = results / plan.suite.name
-    check_cells(plan, store, registry, policy, data)
-    console.print(
-        f"[bold]{escape(plan.suite.name)}[/bold]: {len(plan.cells)} cells in {len(plan.stages)} stages"
-        + _skipped(plan),
-        highlight=False,
-    )
-    outcome = run_plan(
-        plan.stages,
-        store,
-        machine_of(device, data, plugin),
-        executor=executor.value,
-        slots_per_gpu=slots_per_gpu,
-        workers=slots,
-        policy=policy.value,
-        events=folder / "events.jsonl",
-    )
-    selection = selection_of(plan)
-    save_selection(folder, selection)
-    show_selection(selection, store, folder, registry)
+    Examples: [bold]run quick --seeds 0-2[/bold], [bold]run mine.yaml --defenses none,dvae[/bold],
+    [bold]run quick --plugin mydefense.py --defenses none,mydefense[/bold].
+    """
+    from benchmark.running.last_run import selection_of
+
+    workspace = workspace_of(place, work)
+    plan = workspace.plan(workspace.suite(suite, axes.given(), axes.settings or (), OPTIONS))
+    workspace.check(plan)
+    console.print(_announced(plan), highlight=False)
+    outcome = workspace.run_suite(plan)
+    show_selection(workspace, selection_of(plan), plan.suite.name, context.obj)
     raise typer.Exit(outcome.exit_code)
 
 
-def _skipped(plan: Plan) -> str:
-    return f", {len(plan.skips)} combinations skipped (`plan` says why)" if plan.skips else ""
+def _announced(plan: Plan) -> str:
+    skipped = f", {len(plan.skips)} combinations skipped (`plan` says why)" if plan.skips else ""
+    name = escape(plan.suite.name)
+    return f"[bold]{name}[/bold]: {len(plan.cells)} cells in {len(plan.stages)} stages{skipped}"

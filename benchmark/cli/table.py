@@ -10,10 +10,10 @@ import typer
 from rich.markup import escape
 
 from benchmark.cli.console import console, errors
-from benchmark.cli.options import Plugins, Results
-from benchmark.cli.workspace import registry_of, store_of
+from benchmark.cli.options import Place, Plugins, Results, with_options, workspace_of
 
 
+@with_options()
 def table(
     suite: Annotated[
         str | None,
@@ -28,34 +28,19 @@ def table(
     ] = "not stated",
     results: Results = Path("results"),
 ) -> None:
-    """Write the long table, one row a trained victim, as records.csv, with records.json, which says what its columns mean.
+    """Write the long table, one row a trained victim, as records.csv.
 
-    Failed cells are rows too. Where pyarrow is installed (the extra "parquet") there is records.parquet as well.
+    The file records.json explains its columns. Failed cells are rows too. Where pyarrow is
+    installed (the extra "parquet"), records.parquet is written as well.
     """
     from benchmark.analysis.columns import describe, long_csv, long_parquet
-    from benchmark.analysis.table import to_table
-    from benchmark.planning.suite import read_suite, without_presets
-    from benchmark.running.last_run import every_record, last_selection, records_of
+    from benchmark.planning.suite import read_suite
     from benchmark.storage.atomic import publish
 
-    store = store_of(results)
+    workspace = workspace_of(Place(plugin=plugin, results=results))
     name = "all" if suite is None else str(read_suite(suite)[0]["name"])
-    folder = results / name
-    if suite is None:
-        records = every_record(store)
-    elif (selected := last_selection(folder)) is not None:
-        records = records_of(store, selected)
-    else:
-        raise ValueError(
-            f"the suite {name} has no run in {results}; run it first, or leave the suite out to get all records"
-        )
-    if not records:
-        raise ValueError(
-            f"there are no records in {store.root}; run a suite first, or point --results at the folder of a run"
-        )
-    long = to_table(
-        records, without_presets=without_presets(registry_of(plugin)), mixed=suite is None
-    )
+    folder = workspace.folder(name)
+    long = workspace.table(workspace.records(suite), mixed=suite is None)
     files = {"records.csv": long_csv(long).encode()}
     try:
         files["records.parquet"] = long_parquet(long)

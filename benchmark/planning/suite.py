@@ -31,6 +31,7 @@ from benchmark.catalogue.spec import (
     split_list,
 )
 from benchmark.planning.resolve import as_list, numbers, resolve_axes
+from benchmark.planning.yaml_text import load_yaml
 
 if TYPE_CHECKING:
     from benchmark.data import DatasetInfo
@@ -139,7 +140,7 @@ class SuiteError(ValueError):
     """Everything wrong with a suite, with its place, at once."""
 
     def __init__(self, where: str, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.where, self.problems = where, tuple(problems)
         listed = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(
             f"{where}: {len(problems)} problem{'s' if len(problems) > 1 else ''}\n{listed}"
@@ -151,12 +152,17 @@ def suite_names() -> list[str]:
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
-def read_suite(name: str) -> tuple[dict[str, Any], str]:
-    """The raw axes of a suite by name or path of a YAML file, and where they were read.
+def read_suite(name: str | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The raw axes of a suite, and where they were read.
+
+    Args:
+        name: of a shipped suite, or the path of a YAML file, or the axes themselves.
 
     Raises:
-        ValueError: if there is no such suite or the file is not a YAML mapping.
+        ValueError: if there is no such suite, or the file is not a YAML mapping or names a key twice.
     """
+    if isinstance(name, Mapping):
+        return {"name": "custom", **name}, "the suite given"
     file = Path(name)
     if not (file.suffix in (".yaml", ".yml") and file.is_file()):
         file = FOLDER / f"{name}.yaml"
@@ -166,9 +172,11 @@ def read_suite(name: str) -> tuple[dict[str, Any], str]:
                 "or give the path of a YAML file"
             )
     try:
-        raw = yaml.safe_load(file.read_bytes())  # bytes: what is no text is a YAMLError too
+        raw = load_yaml(file.read_bytes())
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is not YAML: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
     if not isinstance(raw, dict):
         raise ValueError(
             f"{file} holds a {type(raw).__name__}, "
@@ -178,7 +186,7 @@ def read_suite(name: str) -> tuple[dict[str, Any], str]:
 
 
 def load_suite(
-    name: str,
+    name: str | Mapping[str, Any],
     registry: Registry,
     axes: Mapping[str, Any] | None = None,
     settings: Sequence[str] = (),
@@ -186,7 +194,7 @@ def load_suite(
     """Read, check and resolve a suite.
 
     Args:
-        name: of a shipped suite, or the path of a YAML file.
+        name: of a shipped suite, or the path of a YAML file, or the axes themselves.
         registry: knows the methods.
         axes: axes that replace those of the file, for example ``{"attacks": ["em"]}``.
         settings: ``key=value`` texts: ``em.max_rounds=20`` for a method, ``protocol.epochs=3``,
@@ -353,7 +361,7 @@ def _problem(item: Any) -> str:
         )
     if item["type"] == "extra_forbidden":
         return f'{path}: a suite has no "{path}"{did_you_mean(path, sorted(Suite.model_fields))}'
-    if item["type"] == "missing":
+    if item["type"] in ("missing", "too_short"):
         return f"{path}: missing; name at least one"
     return f"{path}: {str(item['msg']).removeprefix('Value error, ')}"
 

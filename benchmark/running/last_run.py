@@ -8,10 +8,12 @@ same cell ``dvae``. So a selection holds the suite's own labels, under which its
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmark.keys import canonical_json
 from benchmark.planning.plan import Plan
 from benchmark.storage.atomic import publish, read_object
 from benchmark.storage.record import Record
@@ -89,6 +91,24 @@ def records_of(store: Store, selection: Selection) -> list[Record]:
         elif (failure := store.failure(key)) is not None and failure.get("record"):
             records.append(_labelled(Record.from_json(failure["record"]), **labels))
     return records
+
+
+def other_seeds(store: Store, records: Sequence[Record]) -> dict[int, int]:
+    """Seeds of the same cells that the store has beside ``records``: seed -> number of records.
+
+    Raises:
+        ValueError: as ``records_of`` does.
+    """
+    shown = {record.key for record in records}
+    cells = {_cell(record) for record in records}
+    found = (record for record in store.records() if record.key not in shown)
+    return dict(sorted(Counter(record.seed for record in found if _cell(record) in cells).items()))
+
+
+def _cell(record: Record) -> str:
+    """What two records of one cell have in common, whatever their seeds."""
+    specs = (record.dataset_spec, record.attack_spec, record.defense_spec, record.protocol_spec)
+    return canonical_json([*map(dict, specs), record.victim, record.ratio, record.precision])
 
 
 def every_record(store: Store) -> list[Record]:

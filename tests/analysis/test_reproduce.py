@@ -14,7 +14,7 @@ import typer
 from benchmark.analysis.reproduce import FOLDER, command
 from benchmark.catalogue.registry import ROOT, Registry
 from benchmark.cli import main as cli
-from benchmark.cli.options import axes_of
+from benchmark.cli.options import Axes
 from benchmark.planning.jobs import TrainJob
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.suite import Suite, load_suite, resolve_suite
@@ -78,9 +78,8 @@ def plan_of_command(record: Record, registry: Registry) -> Plan:
     assert words[:3] == ["python", "run_benchmark.py", "run"]
     run = typer.main.get_command(cli.app).commands["run"]  # type: ignore[attr-defined]
     given = run.make_context("run", words[3:]).params
-    axes = axes_of(
-        *(given[name] for name in ("attacks", "defenses", "dataset", "victim", "protocol", "seeds"))
-    )
+    names = ("attacks", "defenses", "dataset", "victim", "protocol", "seeds")
+    axes = Axes(**{name: given[name] for name in names}).given()
     suite = load_suite(given["suite"], registry, axes, given["settings"])
     assert given["results"] == Path(FOLDER)
     assert [file.name for file in given["plugin"] or ()] == [

@@ -116,8 +116,8 @@ def test_defenses_do_not_follow_one_another(two: Bench) -> None:
 def test_every_part_is_checked(call: Call, tiny: str) -> None:
     result = call("plan", tiny, "--attacks", "lsp+opps[pixels=2],lsp[patch=4]+ops[pixles=1]")
     assert result.code == 2
-    assert 'attacks[0]: unknown attack "opps"; did you mean "ops"' in result.err
-    assert 'attacks[1]: attack "ops" has no parameter "pixles"' in result.err
+    assert '--attacks: unknown attack "opps"; did you mean "ops"' in result.err
+    assert '--attacks: attack "ops" has no parameter "pixles"' in result.err
 
 
 def test_poison_command_takes_several(call: Call, tiny: str, images: object) -> None:

@@ -88,7 +88,7 @@ def test_a_run_is_continued_and_then_cached(tmp_path: Path, data_root: Path, tin
 
 def test_without_a_command_quick_is_run(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[bool] = []
-    monkeypatch.setattr(cli, "run", lambda: ran.append(True))
+    monkeypatch.setattr(cli, "run", lambda **_: ran.append(True))
     assert call().code == 0
     assert ran == [True]
 
@@ -122,6 +122,19 @@ def test_seeds_give_mean_and_n(call: Call, tiny: str, tmp_path: Path) -> None:
     assert float(row["mean"]) == pytest.approx(
         sum(record["test_acc"] for record in records) / 2, abs=1e-6
     )
+
+
+def test_a_report_mentions_the_other_seeds_of_its_cells(call: Call, tiny: str) -> None:
+    one = ("--attacks", "none,lsp", "--defenses", "none")
+    assert "more records" not in run_tiny(call, tiny, *one, "--seeds", "0").err
+    run_tiny(call, tiny, "--attacks", "lsp[patch=2]", "--defenses", "none", "--seeds", "2")
+    assert "2 more records of these cells, of other seeds: 0;" in (
+        run_tiny(call, tiny, *one, "--seeds", "1").err
+    )
+    assert "of other seeds: 0;" in call("report", tiny).err
+    both = call("report", tiny, *one, "--seeds", "0-1")
+    assert "2 seeds" in both.out
+    assert "more records" not in both.err
 
 
 def test_a_failing_plugin_costs_its_own_cells_only(call: Call, tiny: str, tmp_path: Path) -> None:

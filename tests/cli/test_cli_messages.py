@@ -140,7 +140,7 @@ def test_sets_that_an_attack_refuses_are_told_before_anything_is_trained(
         (["run", "qick"], 'unknown suite "qick"; did you mean "quick"?'),
         (
             ["plan", "quick", "--attacks", "emm"],
-            'attacks[0]: unknown attack "emm"; did you mean "em"?',
+            '--attacks: unknown attack "emm"; did you mean "em"?',
         ),
         (
             ["run", "quick", "--defenses", "none,jpeg[qualty=3]"],

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from benchmark.analysis.comparison import Comparison
 from benchmark.catalogue.registry import ROOT
-from benchmark.cli import compare
 from benchmark.report.comparison import (
     comparison_html,
     comparison_latex,
@@ -24,6 +23,7 @@ from benchmark.report.comparison import (
 )
 from benchmark.running.last_run import last_selection, records_of
 from benchmark.storage.store import Store
+from benchmark.workspace.versus import folder_name
 from support.command_line import DIM, FAILING, Call, plugin, watch
 from support.made_up_records import (
     BY_HAND,
@@ -205,7 +205,7 @@ def test_a_plugin_is_compared_and_then_read_from_records(
 
 def test_other_questions_have_other_folders() -> None:
     def name(against: str = "jpeg", settings: Sequence[str] = (), **axes: list[object]) -> str:
-        return compare._folder_name("mine", against, axes, settings)
+        return folder_name("mine", against, axes, settings)
 
     assert name() == "compare-mine-vs-jpeg"
     asked = [

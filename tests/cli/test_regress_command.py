@@ -372,7 +372,7 @@ def test_the_history_gets_each_finding_at_its_cell_and_the_common_one_apart(
         environment=THERE,
     )
     verdict = compare(accepted, tonight)
-    regress_command._show(verdict, accepted, tonight, tmp_path, "toy")
+    regress_command._show(verdict, accepted, tonight, tmp_path, "toy", "regress toy")
     (found,) = given
     assert ("suspect", True) in found[None]
     assert {

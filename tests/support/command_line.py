@@ -19,7 +19,7 @@ WATCH = """
 import json, sys
 from benchmark.cli.main import main
 for line in json.loads(sys.argv[1]):
-    sys.argv[1:] = line
+    sys.argv = ["run_benchmark.py", *line]
     try:
         main()
         code = None

@@ -1,0 +1,37 @@
+"""Read YAML whose mappings name each key once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+
+class _Once(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys in silence; this loader refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    raise ValueError(
+                        f'"{key.value}" stands twice, in lines {lines[key.value]} and {line}; '
+                        "keep one of the two"
+                    )
+                lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(content: bytes) -> Any:
+    """Parses YAML of plain values.
+
+    Args:
+        content: as it stands in the file; bytes, so that what is no text is a YAMLError too.
+
+    Raises:
+        yaml.YAMLError: if it is not YAML.
+        ValueError: if a mapping names a key twice; the message gives both lines.
+    """
+    return yaml.load(content, Loader=_Once)  # a SafeLoader: it builds plain values only

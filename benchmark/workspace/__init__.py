@@ -1,0 +1,1 @@
+"""The floor below the command line: a workspace, and the functions that Python users call."""

@@ -1,0 +1,348 @@
+"""What Python users call: run, load, leaderboard, compare, poison, purify.
+
+Importing this module loads neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+from benchmark.catalogue.spec import parse_seeds, split_list
+from benchmark.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchmark.analysis.comparison import Comparison
+    from benchmark.planning.plan import Plan
+    from benchmark.running.scheduler.outcome import Outcome
+    from benchmark.workspace.arrays import Images
+
+Suite = str | Path | Mapping[str, Any]
+Axis = str | Sequence[str] | None
+Seeds = int | str | Sequence[int] | None
+Settings = Mapping[str, object] | Sequence[str]
+Plugins = Sequence[str | Path]
+NAMED = {
+    axis: f"{axis}="
+    for axis in ("attacks", "defenses", "datasets", "victims", "protocols", "seeds")
+}
+
+
+class Where(TypedDict, total=False):
+    """Where and how ``run`` and ``compare`` work, with the defaults of the command line.
+
+    ``plugins``: Python files with methods of your own. ``results``: folder of results.
+    ``data_root``: folder of data sets. ``download``: fetch a data set that is not there.
+    ``device``: auto, cpu, cuda or cuda:0. ``slots``: workers, 0 for as many as fit.
+    ``slots_per_gpu``: workers that share one GPU. ``executor``: local (worker processes) or
+    inline (this process). ``policy``: missing, force or collect. ``progress``: show progress
+    and messages on standard error; without it messages are Python warnings.
+    """
+
+    plugins: Plugins
+    results: str | Path
+    data_root: str | Path | None
+    download: bool
+    device: str
+    slots: int
+    slots_per_gpu: int
+    executor: Literal["local", "inline"]
+    policy: Literal["missing", "force", "collect"]
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of a suite.
+
+    Attributes:
+        outcome: what was done, found in the store, or failed; ``outcome.failures`` says why.
+        plan: the cells and stages of the suite.
+        folder: where its event log is and its report goes.
+    """
+
+    outcome: Outcome
+    plan: Plan
+    folder: Path
+    workspace: Workspace
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The long table of the suite's records, one row a trained victim, as ``load`` gives it."""
+        return self.workspace.table(self.workspace.records_of(self.plan))
+
+    @cached_property
+    def leaderboard(self) -> pd.DataFrame:
+        """One row a defense, best first, as ``leaderboard`` gives it."""
+        return leaderboard(self.table)
+
+
+def run(
+    suite: Suite = "quick",
+    *,
+    attacks: Axis = None,
+    defenses: Axis = None,
+    datasets: Axis = None,
+    victims: Axis = None,
+    protocols: Axis = None,
+    seeds: Seeds = None,
+    settings: Settings = (),
+    **where: Unpack[Where],
+) -> Run:
+    """Computes the cells of a suite that are missing.
+
+    Args:
+        suite: a shipped suite's name, the path of a YAML file, or a mapping with its axes
+            (``name`` names its folder of results; ``custom`` if there is none).
+        attacks, defenses, datasets, victims, protocols: replace the suite's own; specs such as
+            ``em[granularity=class]``, as a list or as one text with commas.
+        seeds: of the victims: ``2``, ``[0, 1]`` or ``"0-4"``.
+        settings: what ``--set`` takes: ``{"protocol.epochs": 3, "em.max_rounds": 20}``.
+        **where: see ``Where``.
+
+    Returns:
+        The run. A stage that failed raises nothing; see ``Run.outcome``.
+
+    Raises:
+        ValueError: for whatever is wrong with the arguments, with all problems at once.
+        OSError: if a data set is not there, or the store cannot be written.
+        KeyboardInterrupt: if the run was interrupted; what was finished is kept.
+    """
+    workspace = _workspace(where)
+    axes = _axes(
+        attacks=attacks, defenses=defenses, datasets=datasets, victims=victims, protocols=protocols
+    )
+    plan = workspace.plan(
+        workspace.suite(_suite(suite), axes | _seeds(seeds), _texts(settings), NAMED)
+    )
+    workspace.check(plan)
+    outcome = workspace.run_suite(plan)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return Run(outcome, plan, workspace.folder(plan.suite.name), workspace)
+
+
+def load(
+    results: str | Path = "results", suite: Suite | None = None, *, plugins: Plugins = ()
+) -> pd.DataFrame:
+    """The long table: one row a trained victim, failed ones too.
+
+    Accuracies are in [0, 1], seconds are wall time; ``analysis.table.to_table`` explains each
+    column.
+
+    Args:
+        results: folder of results.
+        suite: only the cells of this suite's last run; without it all records of the store.
+        plugins: files with attacks of your own, whose presets are looked up there.
+
+    Raises:
+        ValueError: if there are no records, or one is damaged.
+    """
+    workspace = Workspace(plugins=_paths(plugins), results=Path(results))
+    records = workspace.records(None if suite is None else _suite(suite))
+    return workspace.table(records, mixed=suite is None)
+
+
+def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a defense in each group of data set, victim, protocol, ratio and preset, best first.
+
+    Accuracies (``mean`` over attacks, ``worst``, ``clean``) are in [0, 1], ``price_points`` in
+    points; ``analysis.leaderboard.leaderboard`` explains each column and what gets no rank.
+
+    Args:
+        table: the long table, of ``load`` or ``Run.table``.
+    """
+    from benchmark.analysis.leaderboard import leaderboard as board
+
+    return board(table)
+
+
+def compare(
+    ours: str,
+    against: str,
+    suite: Suite = "quick",
+    *,
+    attacks: Axis = None,
+    datasets: Axis = None,
+    victims: Axis = None,
+    protocols: Axis = None,
+    seeds: Seeds = None,
+    settings: Settings = (),
+    **where: Unpack[Where],
+) -> tuple[Comparison, ...]:
+    """Compares a defense with a reference on the attacks of a suite; runs what is missing.
+
+    Args:
+        ours, against: specs of the two defenses, such as ``jpeg[quality=30]``.
+        suite, attacks, datasets, victims, protocols, seeds, settings, **where: as in ``run``.
+            A verdict takes six pairs of attack and seed; better or worse takes six seeds.
+
+    Returns:
+        One comparison for each data set, victim, protocol, ratio and preset: paired differences
+        in points (100 x accuracy), their intervals, and a verdict.
+
+    Raises:
+        ValueError: if the two are one defense, or as ``run`` does; or if nothing has finished.
+        OSError, KeyboardInterrupt: as ``run`` does.
+    """
+    from benchmark.workspace.versus import versus
+
+    workspace = _workspace(where)
+    axes = _axes(attacks=attacks, datasets=datasets, victims=victims, protocols=protocols)
+    asked = versus(
+        workspace, ours, against, _suite(suite), axes | _seeds(seeds), _texts(settings), NAMED
+    )
+    workspace.check(asked.plan)
+    outcome = workspace.run(asked.plan.stages, asked.folder / "events.jsonl")
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    records = workspace.records_of(asked.plan)
+    if not records:
+        raise ValueError("there is nothing to compare: no cell has a result yet")
+    return tuple(asked.comparisons(workspace.table(records)))
+
+
+def poison(
+    images: Images,
+    labels: Any,
+    spec: str,
+    *,
+    seed: int = 0,
+    classes: int | None = None,
+    layout: Literal["NCHW", "NHWC"] | None = None,
+    plugins: Plugins = (),
+    device: str = "auto",
+    precision: str = "auto",
+) -> Images:
+    """Makes training images unlearnable.
+
+    Args:
+        images: uint8 0..255, (N, C, H, W) or (N, H, W, C) with 1 or 3 channels, a NumPy array or a
+            tensor; it stays as it is.
+        labels: N whole numbers from 0.
+        spec: an attack, such as ``em[granularity=class]``, or several with ``+``; budgets are in
+            [0, 1] units (``eps=8/255``).
+        seed: the same seed gives the same images.
+        classes: number of classes; by default the highest label + 1.
+        layout: of ``images``, where their shape does not tell it.
+        plugins: Python files with methods of your own.
+        device: auto, cpu, cuda or cuda:0.
+        precision: auto (what the hardware has natively), fp32 or bf16.
+
+    Returns:
+        The protected images: type, layout, order and device of ``images``, within the attack's
+        budget after rounding.
+
+    Raises:
+        ValueError: for an unknown method or parameter, shapes or labels that do not fit, or an
+            attack that cannot protect such images.
+        TypeError: if images are not uint8 or labels not whole numbers.
+    """
+    from benchmark.workspace.arrays import craft
+
+    return craft(
+        "attack",
+        images,
+        labels,
+        spec,
+        seed=seed,
+        classes=classes,
+        layout=layout,
+        plugins=_paths(plugins),
+        device=device,
+        precision=precision,
+    )
+
+
+def purify(
+    images: Images,
+    labels: Any,
+    spec: str,
+    *,
+    seed: int = 0,
+    classes: int | None = None,
+    layout: Literal["NCHW", "NHWC"] | None = None,
+    plugins: Plugins = (),
+    device: str = "auto",
+    precision: str = "auto",
+) -> Images:
+    """Cleans training images that may be protected.
+
+    Args:
+        spec: a defense that changes images, such as ``dvae`` or ``jpeg[quality=30]``.
+        images, labels, seed, classes, layout, plugins, device, precision: as in ``poison``.
+
+    Returns:
+        The cleaned images: type, layout, order and device of ``images``.
+
+    Raises:
+        ValueError: as ``poison`` does, or for a defense that acts in training or drops images.
+        TypeError: as ``poison`` does.
+    """
+    from benchmark.workspace.arrays import craft
+
+    return craft(
+        "defense",
+        images,
+        labels,
+        spec,
+        seed=seed,
+        classes=classes,
+        layout=layout,
+        plugins=_paths(plugins),
+        device=device,
+        precision=precision,
+    )
+
+
+def _workspace(where: Where) -> Workspace:
+    from rich.console import Console
+
+    given: dict[str, Any] = dict(where)
+    if unknown := set(given) - set(Where.__annotations__):
+        raise TypeError(f"unexpected argument {', '.join(sorted(unknown))}")
+    given["wanted"] = given.pop("device", "auto")
+    given["console"] = Console(stderr=True) if given.pop("progress", False) else None
+    given["plugins"] = _paths(given.get("plugins", ()))
+    given["results"] = Path(given.get("results", "results"))
+    if given.get("data_root") is not None:
+        given["data_root"] = Path(given["data_root"])
+    return Workspace(**given)
+
+
+def _paths(files: Plugins) -> tuple[Path, ...]:
+    return (Path(files),) if isinstance(files, str) else tuple(Path(file) for file in files)
+
+
+def _suite(suite: Suite) -> str | Mapping[str, Any]:
+    return str(suite) if isinstance(suite, Path) else suite
+
+
+def _axes(**axes: Axis) -> dict[str, Any]:
+    return {
+        name: split_list(value) if isinstance(value, str) else list(value)
+        for name, value in axes.items()
+        if value is not None
+    }
+
+
+def _seeds(seeds: Seeds) -> dict[str, Any]:
+    if seeds is None:
+        return {}
+    if isinstance(seeds, str):
+        return {"seeds": parse_seeds(seeds)}
+    return {"seeds": [seeds] if isinstance(seeds, int) else list(seeds)}
+
+
+def _texts(settings: Settings) -> list[str]:
+    if not isinstance(settings, Mapping):
+        return list(settings)
+    return [
+        f"{name}={','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
+        for name, value in settings.items()
+    ]

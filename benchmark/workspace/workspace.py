@@ -1,0 +1,348 @@
+"""A workspace: methods, results, data and machine, set up once for all that plans or runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from benchmark.catalogue.registry import Registry
+    from benchmark.catalogue.spec import Spec
+    from benchmark.planning.plan import Plan
+    from benchmark.planning.stage import Stage
+    from benchmark.planning.suite import ResolvedSuite, SuiteError
+    from benchmark.running.scheduler.outcome import Machine, Outcome
+    from benchmark.storage.record import Record
+    from benchmark.storage.store import Store
+
+GIVEN = "the options given"  # where a problem lies that no suite file has
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where uebench works. Everything heavy loads on first use.
+
+    Attributes:
+        plugins: Python files with methods of the user's own.
+        results: folder of results: the store, and one folder a suite.
+        data_root: folder of data sets; None for ``$UEBENCH_DATA`` or the user's cache.
+        download: fetch a data set that is not there.
+        wanted: the device asked for: ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
+        slots: workers; 0 for one a CPU core, or one a GPU share.
+        slots_per_gpu: workers that share one GPU.
+        executor: ``local`` (worker processes) or ``inline`` (this process, one after another).
+        policy: ``missing``, ``force`` or ``collect``, as in ``run_plan``.
+        console: gets messages and progress. None shows no progress and makes messages Python
+            warnings.
+    """
+
+    plugins: tuple[Path, ...] = ()
+    results: Path = Path("results")
+    data_root: Path | None = None
+    download: bool = False
+    wanted: str = "auto"
+    slots: int = 0
+    slots_per_gpu: int = 1
+    executor: str = "local"
+    policy: str = "missing"
+    console: Console | None = None
+
+    @cached_property
+    def registry(self) -> Registry:
+        """All methods, those of the plugins among them.
+
+        Raises:
+            ValueError: if a plugin is no file.
+        """
+        from benchmark.catalogue.registry import Registry
+
+        return Registry(self.plugins)
+
+    @cached_property
+    def store(self) -> Store:
+        """The store below the folder of results."""
+        from benchmark.storage.store import Store
+
+        return Store(self.results / "store")
+
+    @cached_property
+    def data(self) -> Path:
+        """The folder of data sets."""
+        from benchmark.running.hardware import default_data_root
+
+        return (self.data_root or default_data_root()).expanduser()
+
+    @cached_property
+    def device(self) -> str:
+        """The device to run on.
+
+        Raises:
+            ValueError: if there is no such device.
+        """
+        from benchmark.running.hardware import choose_device
+
+        return choose_device(self.wanted)
+
+    @property
+    def machine(self) -> Machine:
+        """What the workers are told of this machine."""
+        from benchmark.running.scheduler.outcome import Machine
+
+        plugins = tuple(str(file.resolve()) for file in self.plugins)
+        return Machine(device=self.device, data_root=str(self.data), plugins=plugins)
+
+    def tell(self, message: str, lead: str = "") -> None:
+        """Tells the user one message; ``lead`` are its first words, which a terminal colours."""
+        if self.console is None:
+            warnings.warn(f"{lead} {message}".strip(), stacklevel=3)
+        else:
+            start = f"[yellow]{lead}[/yellow] " if lead else ""
+            self.console.print(start + escape(message), highlight=False, soft_wrap=True)
+
+    def tell_broken(self) -> None:
+        """Names the plugins and methods that could not be read, and why."""
+        self.registry.note_empty_plugins()
+        for broken in self.registry.broken:
+            self.tell(f"{broken.kind} {broken.name}: {broken.file}: {broken.reason}", "left out")
+
+    # From a suite to results
+
+    def suite(
+        self,
+        suite: str | Mapping[str, Any],
+        axes: Mapping[str, Any] | None = None,
+        settings: Sequence[str] = (),
+        named: Mapping[str, str] | None = None,
+    ) -> ResolvedSuite:
+        """Reads and checks a suite.
+
+        Args:
+            suite: a shipped suite's name, the path of a YAML file, or the axes themselves.
+            axes: axes that replace those of the suite.
+            settings: ``key=value`` texts, as ``--set`` takes them.
+            named: what the user calls an axis, such as ``{"datasets": "--dataset"}``.
+
+        Raises:
+            SuiteError: with every problem; those of ``axes`` are named as the user wrote them.
+            ValueError: if there is no such suite.
+        """
+        from benchmark.planning.suite import SuiteError, load_suite
+
+        axes = dict(axes or {})
+        shown = {axis: (named or {}).get(axis, axis) for axis in axes}
+        try:
+            known = self.registry.cards("dataset")
+            check_no_path(axes.get("datasets", ()), shown.get("datasets", "datasets"), known)
+            return load_suite(suite, self.registry, axes, settings)
+        except SuiteError as error:
+            raise blamed(error, shown, settings) from error
+
+    def plan(self, suite: ResolvedSuite) -> Plan:
+        """Plans a suite. A data set that is not cached yet is read first.
+
+        Raises:
+            ValueError, OSError: what reading a data set raises, or planning.
+        """
+        from benchmark.planning.plan import make_plan
+        from benchmark.running.hardware import native_precision
+
+        self.tell_broken()
+        return make_plan(suite, self.registry, self._content, native_precision(self.device))
+
+    def check(self, plan: Plan) -> None:
+        """Builds the methods of the cells that are about to run, so that refused values show early.
+
+        Raises:
+            SuiteError: with every method that refuses its values, or else every attack that
+                refuses a data set.
+        """
+        from benchmark.datasets._open import cached_facts
+        from benchmark.planning.suite import check_sets, check_values
+
+        if self.policy == "collect":
+            return
+        force = self.policy == "force"
+        cells = [cell for cell in plan.cells if force or not self.store.has_record(cell.key)]
+        methods = [(kind, getattr(cell, kind)) for cell in cells for kind in ("attack", "defense")]
+        check_values(plan.suite.name, methods, self.registry)
+        sets = {str(cell.dataset): cell.dataset for cell in cells}
+        facts = {name: cached_facts(spec, self.data, self.registry) for name, spec in sets.items()}
+        pairs = ((cell.attack, facts[str(cell.dataset)]) for cell in cells)
+        met = [(attack, found.info) for attack, found in pairs if found is not None]
+        check_sets(plan.suite.name, met, self.registry)
+
+    def run(self, stages: Sequence[Stage], events: Path | None = None) -> Outcome:
+        """Runs the stages whose results are missing, as the policy says.
+
+        Raises:
+            ValueError: for an unknown executor or policy.
+            OSError: if the store cannot be written.
+        """
+        from benchmark.running.scheduler.run import run_plan
+
+        return run_plan(
+            stages,
+            self.store,
+            self.machine,
+            executor=self.executor,
+            slots_per_gpu=self.slots_per_gpu,
+            workers=self.slots,
+            policy=self.policy,
+            display="none" if self.console is None else "auto",
+            events=events,
+        )
+
+    def run_suite(self, plan: Plan) -> Outcome:
+        """Runs a whole plan, and keeps which cells it had for later reports.
+
+        Raises:
+            ValueError, OSError: as ``run`` does.
+        """
+        from benchmark.running.last_run import save_selection, selection_of
+
+        folder = self.folder(plan.suite.name)
+        outcome = self.run(plan.stages, folder / "events.jsonl")
+        save_selection(folder, selection_of(plan))
+        return outcome
+
+    def folder(self, name: str) -> Path:
+        """Where a suite's report, selection and event log are."""
+        return self.results / name
+
+    def records_of(self, plan: Plan) -> list[Record]:
+        """The records of a plan's cells that are there, of failed ones too."""
+        from benchmark.running.last_run import records_of, selection_of
+
+        return records_of(self.store, selection_of(plan))
+
+    def records(self, suite: str | Mapping[str, Any] | None = None) -> list[Record]:
+        """The records of a suite's last run, or all of the store.
+
+        Raises:
+            ValueError: if there are none, or the suite has no run here.
+        """
+        from benchmark.planning.suite import read_suite
+        from benchmark.running.last_run import every_record, last_selection, records_of
+
+        if suite is None:
+            records = every_record(self.store)
+        else:
+            name = str(read_suite(suite)[0]["name"])
+            selected = last_selection(self.folder(name))
+            if selected is None:
+                raise ValueError(
+                    f"the suite {name} has no run in {self.results}{self.no_folder}; run it "
+                    "first, or leave the suite out to get all records"
+                )
+            records = records_of(self.store, selected)
+        if not records:
+            raise ValueError(
+                f"there are no records in {self.store.root}{self.no_folder}; run a suite first, "
+                "or name the folder of a run with --results"
+            )
+        return records
+
+    @property
+    def no_folder(self) -> str:
+        """`` (there is no such folder)`` where the folder of results is not there, else nothing."""
+        return "" if self.results.is_dir() else " (there is no such folder)"
+
+    def table(self, records: Sequence[Record], mixed: bool = False) -> pd.DataFrame:
+        """The long table of these records; ``mixed`` as in ``to_table``."""
+        from benchmark.analysis.table import to_table
+        from benchmark.planning.suite import without_presets
+
+        return to_table(records, without_presets=without_presets(self.registry), mixed=mixed)
+
+    def _content(self, dataset: Spec) -> str:
+        """The fingerprint of a data set, which is read and cached if it was not before."""
+        from benchmark.datasets._open import cached_facts
+
+        facts = cached_facts(dataset, self.data, self.registry)
+        if facts is None:
+            self._build(dataset)
+            facts = cached_facts(dataset, self.data, self.registry)
+            assert facts is not None
+        if left_out := facts.notes.get("left_out"):
+            self.tell(f"{dataset}: {left_out} images could not be read and are left out")
+        return facts.fingerprint
+
+    def _build(self, dataset: Spec) -> None:
+        from rich.progress import Progress
+
+        from benchmark.api import Context
+        from benchmark.datasets._open import fingerprint
+
+        shown = self.console is not None
+        with Progress(console=self.console, transient=True, disable=not shown) as bar:
+            task = bar.add_task(escape(f"{dataset}: reading it for the first time"), total=1.0)
+
+            def progress(share: float, note: str) -> None:
+                bar.update(task, completed=share, description=escape(f"{dataset}: {note}"))
+
+            def log(line: str) -> None:
+                if shown:
+                    self.tell(line)
+
+            ctx = Context(workers=os.cpu_count() or 1, on_progress=progress, on_log=log)
+            fingerprint(dataset, self.data, self.registry, ctx, self.download)
+
+
+def check_no_path(texts: Sequence[str] | str, named: str, known: Collection[str]) -> None:
+    """Refuses a bare path in place of a data set.
+
+    Args:
+        texts: specs of data sets.
+        named: what the user calls the option, for the message.
+        known: names of the data sets that there are.
+
+    Raises:
+        ValueError: with the spec that reads the folder.
+    """
+    for text in [texts] if isinstance(texts, str) else texts:
+        looks = re.search(r"[/\\]|^[.~]", text) or Path(text).is_dir()
+        if looks and "[" not in text and text not in known:
+            raise ValueError(
+                f"{named} {text} is a path, expected the name of a data set; for a folder of "
+                f'images write "folder[path={text}]"'
+            )
+
+
+def blamed(error: SuiteError, shown: Mapping[str, str], settings: Sequence[str]) -> SuiteError:
+    """The same error, with the problems of axes that the user gave named as the user wrote them.
+
+    Args:
+        error: of ``load_suite``.
+        shown: axis -> what the user calls it, such as ``--dataset``.
+        settings: ``key=value`` texts; the axes among them are named ``--set key=value``.
+    """
+    from benchmark.planning.suite import SuiteError
+
+    names = dict(shown)
+    for setting in settings:
+        key = setting.partition("=")[0]
+        if "." not in key:
+            names[key] = f"--set {setting}"
+    problems, ours = [], 0
+    for problem in error.problems:
+        axis = re.match(r"\w*", problem)[0]  # type: ignore[index]  # it matches the empty text too
+        if axis in names:
+            _, _, reason = problem.partition(": ")
+            problem = f"{names[axis]}: {reason}"
+        ours += axis in names or problem.startswith("--set")
+        problems.append(problem)
+    where = (
+        GIVEN if ours == len(problems) else f"{error.where} with {GIVEN}" if ours else error.where
+    )
+    return SuiteError(where, problems)

@@ -1,0 +1,113 @@
+"""Bad options and suites: the message names what the user wrote, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.analysis.baseline import write_baseline
+from benchmark.planning.yaml_text import load_yaml
+from support.command_line import Call
+from support.made_up_nights import record
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            "plan quick --seeds 3-1",
+            '--seeds: the seeds "3-1" hold no seed: 3-1 runs backwards; write 1-3',
+        ),
+        ("plan quick --seeds 0,0", "--seeds: seeds [0, 0] must be different"),
+        ("plan quick --set seeds=3-1", '--set seeds=3-1: the seeds "3-1" hold no seed'),
+        ("plan quick --set ratios=2", "--set ratios=2: poison ratios [2.0] must be from 0 to 1"),
+        ("plan quick --attacks em,emm", '--attacks: unknown attack "emm"; did you mean "em"?'),
+        ("plan quick --victim resnet19", '--victim: unknown victim "resnet19"; did you mean'),
+        ("plan quick --protocol st60", '--protocol: unknown protocol "st60"; did you mean'),
+        ("plan quick --defenses ,", "--defenses: missing; name at least one"),
+        (
+            "plan quick --dataset ../photos",
+            "--dataset ../photos is a path, expected the name of a data set; for a folder of images "
+            'write "folder[path=../photos]"',
+        ),
+        ("plan quick --dataset here", 'write "folder[path=here]"'),
+        ("poison em --dataset ../photos --out x", 'write "folder[path=../photos]"'),
+        (
+            "compare jpeg --against dvaee",
+            'DEFENSE and --against: unknown defense "dvaee"; did you mean "dvae"?',
+        ),
+    ],
+)
+def test_an_option_at_fault_is_named_and_the_suite_is_not(
+    args: str, message: str, call: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    result = call(*args.split())
+    assert result.code == 2
+    assert message in result.err
+    assert "quick.yaml" not in result.err
+    assert [file.name for file in tmp_path.iterdir()] == ["here"]
+
+
+def test_problems_of_the_suite_and_of_options_stand_together(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("attacks: [emm]\ndefenses: [none]\nvictims: resnet18\n")
+    both = call("plan", "mine.yaml", "--defenses", "jpg").err
+    assert "error: mine.yaml with the options given: 2 problems" in both
+    assert '  attacks[0]: unknown attack "emm"' in both
+    assert '  --defenses: unknown defense "jpg"' in both
+    assert call("plan", "mine.yaml").err.startswith("error: mine.yaml: 1 problem")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "lines"),
+    [
+        ("attacks: em\ndefenses: none\nattacks: lsp\n", "attacks", "lines 1 and 3"),
+        (
+            "attacks: em\ndefenses: none\nparameters:\n  em: {eps: 1, eps: 2}\n",
+            "eps",
+            "lines 4 and 4",
+        ),
+    ],
+)
+def test_a_key_that_stands_twice_in_a_suite_is_refused(
+    text: str, key: str, lines: str, call: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "twice.yaml").write_text(text)
+    result = call("plan", "twice.yaml")
+    assert result.code == 2
+    assert f'twice.yaml: "{key}" stands twice, in {lines}; keep one of the two' in result.err
+
+
+def test_anchors_and_merges_of_yaml_stay_allowed() -> None:
+    text = b"base: &base {a: 1, b: 2}\none: {<<: *base, a: 3}\ntwo: {<<: *base}\n"
+    assert load_yaml(text) == {
+        "base": {"a": 1, "b": 2},
+        "one": {"a": 3, "b": 2},
+        "two": {"a": 1, "b": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        "report quick",
+        "report --all",
+        "table",
+        "table quick",
+        "merge nowhere",
+        "baseline accept quick",
+        "regress quick --baselines accepted",
+    ],
+)
+def test_a_folder_of_results_that_is_not_there_is_named(
+    args: str, call: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "accepted").mkdir()
+    write_baseline(tmp_path / "accepted" / "quick.jsonl", [record("a", 0.5)])
+    words = args.split()
+    result = call(*words, *([] if words[0] == "merge" else ["--results", "nowhere"]))
+    assert result.code in (1, 2)
+    assert "nowhere" in result.err
+    assert "no such folder" in result.err
+    assert not (tmp_path / "nowhere").exists()

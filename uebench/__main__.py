@@ -1,0 +1,5 @@
+"""``python -m uebench``: the command line."""
+
+from benchmark.cli.main import main
+
+main()
