@@ -62,7 +62,7 @@ DEFENSES = {
     ),
     "drops": (
         PURIFY + "return data.select(torch.arange(5))",
-        "returned 5 of 20 images; return every image, or declare filters = True",
+        "returned 5 of 20 images; return every image, or declare filters=True in its decorator",
     ),
     "sorts": (
         PURIFY + "return data.select(torch.arange(20).flip(0))",

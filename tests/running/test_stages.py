@@ -168,7 +168,8 @@ def test_a_declared_filter_trains_on_fewer_images(bench: Bench) -> None:
         "drops",
         one_method(
             "defense",
-            "filters = True\n\n    " + PURIFY + "return data.select(torch.arange(0, len(data), 2))",
+            PURIFY + "return data.select(torch.arange(0, len(data), 2))",
+            filters=True,
         ),
     )
     bench.records(defenses="drops")
