@@ -97,8 +97,11 @@ def test_plain_lines(store: Store) -> None:
     assert lines[2].endswith(" s")
     assert lines[4].startswith("FAILED  train t  0.")
     assert lines[4].endswith(" s: ValueError: the plugin broke")
+    assert lines[5].startswith("        at ")
+    assert lines[5].endswith(': raise ValueError("the plugin broke")')
+    assert lines[6] == f"        full traceback: {store.failure_file('t')}"
     assert lines[-1].startswith("2 done, 0 cached, 1 failed in ")
-    assert len(lines) == 8
+    assert len(lines) == 10
 
 
 def test_plain_heartbeat_every_half_minute() -> None:
