@@ -61,7 +61,7 @@ def write_baseline(file: Path, records: Iterable[Record]) -> int:
     kept: dict[str, tuple[tuple[Any, ...], Record]] = {}
     for record in records:
         if is_finished(record):
-            said = [
+            content = [
                 record.key,
                 numeric_environment(record),
                 record.test_acc,
@@ -69,7 +69,7 @@ def write_baseline(file: Path, records: Iterable[Record]) -> int:
                 dict(record.artifacts),
             ]
             place = (*cell_of(record), record.seed, record.craft_seed, record.date)
-            kept[canonical_json(said)] = place, replace(record, facts={}, loss_curve=())
+            kept[canonical_json(content)] = place, replace(record, facts={}, loss_curve=())
     lines = [
         json.dumps(record.to_json(), sort_keys=True)
         for _, record in sorted(kept.values(), key=lambda item: item[0])

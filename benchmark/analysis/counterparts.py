@@ -230,11 +230,11 @@ class _Group:
     def differences(self, pairs: Sequence[Pair]) -> tuple[str, ...]:
         """Every difference that a pair names, in words."""
         named = {name for pair in pairs for name in pair.differs}
-        said: list[str] = []
+        sentences: list[str] = []
 
         def say(name: str, theirs: Iterable[object], ours: object) -> None:
             if name in named:
-                said.append(
+                sentences.append(
                     f"{name}: published {' and '.join(dict.fromkeys(map(str, theirs)))}, ours "
                     f"{ours}"
                 )
@@ -255,11 +255,11 @@ class _Group:
         )
         for pair in pairs:
             if unlike := self._of_attack(pair.published, pair.attack):
-                said.append(f"attack {pair.attack}: ours has {unlike}")
+                sentences.append(f"attack {pair.attack}: ours has {unlike}")
             if unlike := self._of_defense(pair.published, pair.defense):
-                said.append(f"defense {pair.defense}: ours has {unlike}")
-            said.append(self._budget(pair.published, pair.attack))
-        return tuple(text for text in dict.fromkeys(said) if text)
+                sentences.append(f"defense {pair.defense}: ours has {unlike}")
+            sentences.append(self._budget(pair.published, pair.attack))
+        return tuple(text for text in dict.fromkeys(sentences) if text)
 
 
 def _victim(row: Published) -> str:

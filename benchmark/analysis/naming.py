@@ -70,20 +70,20 @@ def told_apart(
             if len({as_json({"": values.get(key)}) for values in settings}) > 1
         )
         for (label, spec), values in zip(variants, settings, strict=True):
-            said = _said(label) if alike else set()
+            named = _named_parameters(label) if alike else set()
             shown = [
                 (key.replace("params.", ""), shown_value(values.get(key, "default")))
                 for key in differing
             ]
             added = ", ".join(
-                f"{_of_part(name, spec)}={value}" for name, value in shown if name not in said
+                f"{_of_part(name, spec)}={value}" for name, value in shown if name not in named
             )
             names[label, spec] = f"{label} ({added})" if added else label
     renamed = [names[pair] for pair in pairs]
     return labels.__class__(renamed, index=labels.index, dtype=labels.dtype)
 
 
-def _said(label: str) -> set[str]:
+def _named_parameters(label: str) -> set[str]:
     """The parameters that a label names.
 
     Those of the second method of a chain are named as ``then.eps``, of the third as

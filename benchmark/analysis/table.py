@@ -196,7 +196,7 @@ def caveats(rows: pd.DataFrame) -> list[str]:
     done = rows[rows["status"] == "ok"]  # failed records may have neither images nor a machine
     known = done.assign(poison=[json.loads(text).get("poison") for text in done["artifacts"]])
     poisons = known.groupby(["attack", *RUN])["poison"].nunique()
-    said = [
+    sentences = [
         f"On {attack}, not all defenses faced the same poisoned images in {seeds} "
         f"seed{'s' * (seeds != 1)}: made again elsewhere, they "
         "differ. Differences there are also those of the poisons."
@@ -207,11 +207,11 @@ def caveats(rows: pd.DataFrame) -> list[str]:
         for found in map(json.loads, set(done["environment"]))
     }
     if len(machines) > 1:
-        said.append(
+        sentences.append(
             "The records were made on several kinds of machine: their seconds differ for that "
             "reason, and accuracies may."
         )
-    return said
+    return sentences
 
 
 def _repeated(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

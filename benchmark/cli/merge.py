@@ -43,7 +43,7 @@ def merge(
             f" and {merged.artifacts} artifacts" if artifacts else ""
         )
         console.print(
-            f"{folder}: {copied} copied, {merged.there} there already",
+            f"{folder}: {copied} copied, {merged.present} there already",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -72,12 +72,12 @@ def verdict(c: Comparison) -> str:
     if c.conclusion == "nothing":
         return f"On {title(c)}, nothing can be compared: {_why_nothing(c)}."
     if c.conclusion == "too little":
-        said = (
+        sentences = (
             f"On {title(c)}, there is too little evidence to tell {c.ours} from {c.reference}: "
             f"{signed(c.mean.difference)} points "
             f"{_over(c)} ({size}). At least {FEWEST_FOR_TEST} pairs are needed; run more seeds."
         )
-        return " ".join([said, *_unequal(c)])
+        return " ".join([sentences, *_unequal(c)])
     tests = f"sign-flip test {p_value(c.by_pair.p)}" + (
         f", by whole seeds {p_value(c.by_seed.p)}" if c.by_seed.decidable else ""
     )
@@ -140,23 +140,23 @@ def _unequal(c: Comparison) -> list[str]:
 
 
 def _not_covered(c: Comparison) -> list[str]:
-    said = []
+    sentences = []
     if c.conclusion in ("ahead", "behind", "small") and not c.by_seed.decidable:
-        said.append(
+        sentences.append(
             f"These runs show no more: with fewer than {FEWEST_FOR_TEST} seeds, whole seeds "
             "decide nothing, and p takes the pairs of one "
             "seed as independent of each other, which they need not be."
         )
     if c.seeds == 1:
-        said.append(
+        sentences.append(
             "One victim seed: how results vary with initial weights and batches is not covered."
         )
     if c.craft_seeds == 1:
-        said.append(
+        sentences.append(
             "One craft seed: how results vary with the crafting of poisons and with purification "
             "is not covered."
         )
-    return said
+    return sentences
 
 
 def statements(c: Comparison) -> list[tuple[str, str]]:
@@ -360,7 +360,7 @@ def comparison_html(
             "title": title(c),
             "table": table,
             "rows": list(zip(_rows(table), _marks(c), strict=True)),
-            "said": statements(c),
+            "statements": statements(c),
         }
         for c, table in zip(comparisons, tables, strict=True)
     ]

@@ -257,9 +257,9 @@ def _tell(
     if not found:
         return
     colour = BAD if any(matters for _, matters in found) else MUTED
-    said = ", ".join(dict.fromkeys(kind for kind, _ in found))
+    kinds = ", ".join(dict.fromkeys(kind for kind, _ in found))
     sums.text(
-        0, -0.4, f"tonight: {said}", transform=sums.transAxes, fontsize=7, color=colour, va="top"
+        0, -0.4, f"tonight: {kinds}", transform=sums.transAxes, fontsize=7, color=colour, va="top"
     )
     if tonight := nights[-1].accuracies.get(cell):
         level.plot(

@@ -184,7 +184,9 @@ class SourceLines:
     def notes(self, wheres: Collection[Where]) -> list[str]:
         if self.source is None:
             return []
-        said = [sentence for where in wheres for sentence in self.source.differences.get(where, ())]
+        sentences = [
+            sentence for where in wheres for sentence in self.source.differences.get(where, ())
+        ]
         twice = (
             " Of what it prints twice the first stands here; the tables of published numbers "
             "(table-published-…) have all."
@@ -195,7 +197,7 @@ class SourceLines:
             *(
                 f"Not the same ({_LETTER[kind]}): {text}."
                 for kind in KINDS
-                for text in dict.fromkeys(said)
+                for text in dict.fromkeys(sentences)
                 if text.startswith(kind)
             ),
             *remarks(pair for (where, _, _), pair in self.source.pairs.items() if where in wheres),

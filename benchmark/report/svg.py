@@ -57,13 +57,13 @@ def curve(seeds: Sequence[Sequence[float]]) -> Markup:
     first, last = (
         "no number" if math.isnan(share) else f"{percent(share)} %" for share in (mean[0], mean[-1])
     )
-    said = f"Test accuracy over {epochs} epochs: {first} after the first, {last} after the last"
+    label = f"Test accuracy over {epochs} epochs: {first} after the first, {last} after the last"
     return Markup(
         '<svg class="curve" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}<text '
         'class="tick" x="{}" y="{}">epoch 1</text>'
         '<text class="tick end" x="{}" y="{}">{}</text></svg>'
     ).format(
-        *(CURVE_W, CURVE_H, said, _rules()),
+        *(CURVE_W, CURVE_H, label, _rules()),
         Markup('<polygon class="band" points="{}"/>').format(_points(band))
         if band and len(seeds) > 1
         else "",
@@ -83,10 +83,10 @@ def _mean_and_spread(
     """Of each epoch of ``values`` (seed, epoch), NaN for none: ``nanmean``, and ``nanstd`` with n -
     1, without their warnings.
     """
-    there = ~np.isnan(values)
-    n = there.sum(axis=0)
-    mean = np.where(n > 0, np.where(there, values, 0.0).sum(axis=0) / np.maximum(n, 1), np.nan)
-    squares = np.where(there, values - mean, 0.0) ** 2
+    known = ~np.isnan(values)
+    n = known.sum(axis=0)
+    mean = np.where(n > 0, np.where(known, values, 0.0).sum(axis=0) / np.maximum(n, 1), np.nan)
+    squares = np.where(known, values - mean, 0.0) ** 2
     return mean, np.sqrt(squares.sum(axis=0) / np.maximum(n - 1, 1))
 
 
@@ -171,13 +171,13 @@ def scatter(section: Section, score: Score) -> Scatter | None:
         *(_point(row, x, y, row in front, score) for row, x, y in places),
         *_labels(places, front, right),
     ]
-    said = (
+    label = (
         f"Scatter of {SCORES[score]} against cost, {len(rows)} defenses; the front and the "
         "numbers stand below and in the ranking"
     )
     drawing = Markup(
         '<svg class="cost {}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
-    ).format(score, COST_W, COST_H, said, Markup("").join(parts))
+    ).format(score, COST_W, COST_H, label, Markup("").join(parts))
     return Scatter(
         score, drawing, tuple(front), tuple(row for row in section.rows if row not in rows)
     )
@@ -228,10 +228,10 @@ def _point(row: Row, x: float, y: float, in_front: bool, score: Score) -> Markup
         if in_front
         else "behind"
     )
-    said = f"{row.name}: {percent(getattr(row, score))} % at {times(row.cost)}" + (
+    label = f"{row.name}: {percent(getattr(row, score))} % at {times(row.cost)}" + (
         f", needs {row.needs}" if row.needs else ""
     )
-    said += ", on the front" if in_front else ""
+    label += ", on the front" if in_front else ""
     shape = (
         Markup('<path d="M{:.1f} {:.1f}l7 7l-7 7l-7-7z"/>').format(x, y - 7)
         if row.needs
@@ -239,7 +239,7 @@ def _point(row: Row, x: float, y: float, in_front: bool, score: Score) -> Markup
     )
     return Markup(
         '<g class="point {}" data-defense="{}" data-needs="{}"><title>{}</title>{}</g>'
-    ).format(kind, row.defense, row.needs, said, shape)
+    ).format(kind, row.defense, row.needs, label, shape)
 
 
 def _labels(

@@ -229,7 +229,9 @@ def accuracy(mean: float, std: float, n: int, failed: int) -> Entry:
 
     ``failed``, or ``-`` if it is absent; ``*`` if some seeds failed.
     """
-    there = not math.isnan(mean)
-    text = percent(mean, std) + ("*" if failed else "") if there else "failed" if failed else ABSENT
+    finished = not math.isnan(mean)
+    text = (
+        percent(mean, std) + ("*" if failed else "") if finished else "failed" if failed else ABSENT
+    )
     numbers = ["" if math.isnan(value) else f"{value:.6f}" for value in (mean, std)]
     return Entry(text, (*numbers, str(n), str(failed)))

@@ -18,7 +18,7 @@ class Merged:
 
     Attributes:
         records, artifacts: how many were copied.
-        there: how many were here already, with the same numbers or files.
+        present: how many were here already, with the same numbers or files.
         conflicts: of one key and with other numbers; what was here stays. One sentence each.
         refused: what could not be read, or leads out of the store; nothing of it was copied. One
             sentence each.
@@ -26,7 +26,7 @@ class Merged:
 
     records: int = 0
     artifacts: int = 0
-    there: int = 0
+    present: int = 0
     conflicts: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -96,7 +96,7 @@ def _merge_record(record: Record, into: Store, source: Store, merged: Merged) ->
         return
     here = into.record(record.key)
     if _numbers(here) == _numbers(record):
-        merged.there += 1
+        merged.present += 1
         return
     what = (
         f"{record.dataset} / {record.attack} / {record.defense} / {record.victim} / "
@@ -126,7 +126,7 @@ def _merge_artifact(key: str, into: Store, source: Store, merged: Merged) -> Non
         merged.artifacts += 1
         return
     if ours == theirs:
-        merged.there += 1
+        merged.present += 1
     else:
         merged.conflicts.append(
             f"the images of {key[:12]} here and in {source.root} differ; those here stay"

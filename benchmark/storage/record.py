@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
-from benchmark.storage.atomic import check_schema
+from benchmark.storage.atomic import check_schema, read_object
 
 SCHEMA = 1
 
@@ -91,3 +92,32 @@ class Record:
 
 
 _FIELDS = frozenset(item.name for item in fields(Record))
+
+
+def read_record(path: Path) -> Record:
+    """The record in a file of the store.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if it is damaged or of a newer schema; the message names the file.
+    """
+    data = read_result(path, "record")
+    try:
+        record = Record.from_json(data)
+    except ValueError as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    if record.key != path.stem:
+        raise ValueError(
+            f"{path} is damaged: it holds the record of {record.key}; delete it and run again"
+        )
+    return record
+
+
+def read_result(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object of a stage's result; ``what`` says in messages what the file is."""
+    try:
+        return read_object(path, "delete it and run again")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no {what} {path}; run the stage first") from error
+    except ValueError as error:
+        raise ValueError(f"the {what} {error}") from error

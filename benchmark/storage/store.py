@@ -31,13 +31,12 @@ from benchmark.storage.atomic import (
     is_abandoned,
     json_bytes,
     publish,
-    read_object,
     rename,
     tensor_file,
     write_temporary,
 )
 from benchmark.storage.files import check_file, sha256_of
-from benchmark.storage.record import Record
+from benchmark.storage.record import Record, read_record, read_result
 
 if TYPE_CHECKING:
     import numpy as np
@@ -255,7 +254,7 @@ class Store:
             ValueError: if the manifest is damaged or of a newer schema.
         """
         path = self._folder(key) / MANIFEST
-        manifest = _read_json(path, "manifest")
+        manifest = read_result(path, "manifest")
         check_schema(manifest, SCHEMA, str(path), "delete it and run again")
         if not isinstance(manifest.get("files"), dict):
             raise ValueError(
@@ -305,12 +304,12 @@ class Store:
             FileNotFoundError: if there is none.
             ValueError: if the file is damaged or of a newer schema; the message names it.
         """
-        return _read_record(self._record_file(key))
+        return read_record(self._record_file(key))
 
     def records(self) -> Iterator[Record]:
         """All records of finished cells, sorted by key. Raises as ``record`` does."""
         for path in sorted((self.root / "records").glob("*/*.json"), key=str):
-            yield _read_record(path)
+            yield read_record(path)
 
     # Failures
 
@@ -337,7 +336,7 @@ class Store:
         """What ``publish_failure`` kept of ``key``, or None."""
         path = self.failure_file(key)
         try:
-            content = _read_json(path, "failure")
+            content = read_result(path, "failure")
         except FileNotFoundError:
             return None
         check_schema(content, SCHEMA, str(path), "delete it and run again")
@@ -402,25 +401,3 @@ def _checked_key(key: str) -> str:
     if not _NAME.fullmatch(key):
         raise ValueError(f'"{key}" is not a key; expected the hex digits of a sha256')
     return key
-
-
-def _read_record(path: Path) -> Record:
-    data = _read_json(path, "record")
-    try:
-        record = Record.from_json(data)
-    except ValueError as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
-    if record.key != path.stem:
-        raise ValueError(
-            f"{path} is damaged: it holds the record of {record.key}; delete it and run again"
-        )
-    return record
-
-
-def _read_json(path: Path, what: str) -> dict[str, Any]:
-    try:
-        return read_object(path, "delete it and run again")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no {what} {path}; run the stage first") from error
-    except ValueError as error:
-        raise ValueError(f"the {what} {error}") from error

@@ -48,52 +48,52 @@ def content(store: Store) -> dict[str, bytes]:
 
 
 def test_what_is_lacking_is_copied_and_the_source_stays_as_it_is(tmp_path: Path) -> None:
-    here, there = (
+    here, present = (
         filled(tmp_path / "a", 0.5),
         filled(tmp_path / "b", 0.5, 0.6, 0.7, environment={"device": "other"}, date="2026-01-01"),
     )
-    before = content(there)
-    merged = merge_store(here, there)
-    assert (merged.records, merged.there, merged.conflicts, merged.refused) == (2, 1, [], [])
+    before = content(present)
+    merged = merge_store(here, present)
+    assert (merged.records, merged.present, merged.conflicts, merged.refused) == (2, 1, [], [])
     assert [here.record(key).test_acc for key in KEYS] == [0.5, 0.6, 0.7]
     assert (
         here.record(KEYS[0]).date != "2026-01-01"
     )  # the same numbers: the one that was here stays
-    assert here.record(KEYS[1]) == there.record(KEYS[1])
-    assert content(there) == before
-    again = merge_store(here, there)
-    assert (again.records, again.there) == (0, 3)
+    assert here.record(KEYS[1]) == present.record(KEYS[1])
+    assert content(present) == before
+    again = merge_store(here, present)
+    assert (again.records, again.present) == (0, 3)
 
 
 def test_one_key_with_two_results_is_told_and_nothing_overwritten(tmp_path: Path) -> None:
-    here, there = filled(tmp_path / "a", 0.5), filled(tmp_path / "b", 0.75)
+    here, present = filled(tmp_path / "a", 0.5), filled(tmp_path / "b", 0.75)
     before = content(here)
-    merged = merge_store(here, there)
+    merged = merge_store(here, present)
     assert merged.records == 0
     (sentence,) = merged.conflicts
     assert "toy / em / soft / net / quick / seed 0" in sentence
-    assert f"50.00 % here, 75.00 % in {there.root}; the one here stays" in sentence
+    assert f"50.00 % here, 75.00 % in {present.root}; the one here stays" in sentence
     assert content(here) == before
 
 
 def test_a_curve_that_differs_is_a_conflict_too(tmp_path: Path) -> None:
-    here, there = filled(tmp_path / "a", 0.5), filled(tmp_path / "b", 0.5, curve=(0.1, 0.5))
-    assert len(merge_store(here, there).conflicts) == 1
+    here, present = filled(tmp_path / "a", 0.5), filled(tmp_path / "b", 0.5, curve=(0.1, 0.5))
+    assert len(merge_store(here, present).conflicts) == 1
 
 
 def test_a_failure_is_forgotten_once_there_is_a_result(tmp_path: Path) -> None:
-    here, there = Store(tmp_path / "a" / "store"), filled(tmp_path / "b", 0.5)
+    here, present = Store(tmp_path / "a" / "store"), filled(tmp_path / "b", 0.5)
     here.publish_failure(KEYS[0], "train", "no memory", "", None)
-    there.publish_failure(KEYS[2], "train", "no memory", "", None)
-    assert merge_store(here, there).records == 1
+    present.publish_failure(KEYS[2], "train", "no memory", "", None)
+    assert merge_store(here, present).records == 1
     assert list(here.failures()) == []  # and those of the other machine are not copied
 
 
 def test_a_damaged_record_costs_itself_only(tmp_path: Path) -> None:
-    here, there = Store(tmp_path / "a" / "store"), filled(tmp_path / "b", 0.5, 0.6, 0.7)
+    here, present = Store(tmp_path / "a" / "store"), filled(tmp_path / "b", 0.5, 0.6, 0.7)
     for key, text in ((KEYS[0], "{"), (KEYS[1], json.dumps({"schema": SCHEMA + 1}))):
-        (there.root / "records" / key[:2] / f"{key}.json").write_text(text)
-    merged = merge_store(here, there)
+        (present.root / "records" / key[:2] / f"{key}.json").write_text(text)
+    merged = merge_store(here, present)
     assert merged.records == 1
     assert len(merged.refused) == 2
     assert any("is damaged" in sentence for sentence in merged.refused)
@@ -101,11 +101,11 @@ def test_a_damaged_record_costs_itself_only(tmp_path: Path) -> None:
 
 
 def test_a_record_of_another_key_is_refused(tmp_path: Path) -> None:
-    here, there = Store(tmp_path / "a" / "store"), filled(tmp_path / "b", 0.5)
-    text = (there.root / "records" / KEYS[0][:2] / f"{KEYS[0]}.json").read_text()
-    (there.root / "records" / KEYS[1][:2]).mkdir()
-    (there.root / "records" / KEYS[1][:2] / f"{KEYS[1]}.json").write_text(text)
-    merged = merge_store(here, there)
+    here, present = Store(tmp_path / "a" / "store"), filled(tmp_path / "b", 0.5)
+    text = (present.root / "records" / KEYS[0][:2] / f"{KEYS[0]}.json").read_text()
+    (present.root / "records" / KEYS[1][:2]).mkdir()
+    (present.root / "records" / KEYS[1][:2] / f"{KEYS[1]}.json").write_text(text)
+    merged = merge_store(here, present)
     assert merged.records == 1
     assert f"it holds the record of {KEYS[0]}" in merged.refused[0]
 
@@ -114,20 +114,20 @@ def test_a_record_of_another_key_is_refused(tmp_path: Path) -> None:
     "name", ["evil.json", f"{KEYS[0][:-1]}.json", f"{KEYS[0].upper()}.json", f"{KEYS[0]}0.json"]
 )
 def test_names_that_are_no_keys_are_refused(name: str, tmp_path: Path) -> None:
-    here, there = Store(tmp_path / "a" / "store"), filled(tmp_path / "b", 0.5)
-    (there.root / "records" / name[:2]).mkdir(exist_ok=True)
-    (there.root / "records" / name[:2] / name).write_text("{}")
-    merged = merge_store(here, there)
+    here, present = Store(tmp_path / "a" / "store"), filled(tmp_path / "b", 0.5)
+    (present.root / "records" / name[:2]).mkdir(exist_ok=True)
+    (present.root / "records" / name[:2] / name).write_text("{}")
+    merged = merge_store(here, present)
     assert merged.records == 1
     assert "does not lie under a key; expected 64 hex digits" in merged.refused[0]
 
 
 def test_a_link_out_of_the_store_is_refused(tmp_path: Path) -> None:
-    here, there = Store(tmp_path / "a" / "store"), filled(tmp_path / "b", 0.5)
+    here, present = Store(tmp_path / "a" / "store"), filled(tmp_path / "b", 0.5)
     outside = filled(tmp_path / "c", 0.9, 0.9)
     target = outside.root / "records" / KEYS[1][:2]
-    (there.root / "records" / KEYS[1][:2]).symlink_to(target, target_is_directory=True)
-    merged = merge_store(here, there)
+    (present.root / "records" / KEYS[1][:2]).symlink_to(target, target_is_directory=True)
+    merged = merge_store(here, present)
     assert not here.has_record(KEYS[1])
     assert all("leads out of the store by a link" in sentence for sentence in merged.refused)
     assert len(merged.refused) == 1
@@ -152,19 +152,19 @@ def with_images(folder: Path, seed: int = 0) -> Store:
 
 
 def test_artifacts_come_along_on_request(tmp_path: Path) -> None:
-    here, there = Store(tmp_path / "a" / "store"), with_images(tmp_path / "b")
-    assert merge_store(here, there).artifacts == 0
-    merged = merge_store(here, there, artifacts=True)
+    here, present = Store(tmp_path / "a" / "store"), with_images(tmp_path / "b")
+    assert merge_store(here, present).artifacts == 0
+    merged = merge_store(here, present, artifacts=True)
     assert (merged.artifacts, merged.refused) == (1, [])
-    assert content(here) == content(there)
+    assert content(here) == content(present)
     assert here.load_images(KEYS[0]).fingerprint == random_set(4, 2).fingerprint
-    assert merge_store(here, there, artifacts=True).there == 1
+    assert merge_store(here, present, artifacts=True).present == 1
 
 
 def test_other_images_under_one_key_are_a_conflict(tmp_path: Path) -> None:
-    here, there = with_images(tmp_path / "a"), with_images(tmp_path / "b", seed=1)
+    here, present = with_images(tmp_path / "a"), with_images(tmp_path / "b", seed=1)
     before = content(here)
-    merged = merge_store(here, there, artifacts=True)
+    merged = merge_store(here, present, artifacts=True)
     assert "differ; those here stay" in merged.conflicts[0]
     assert content(here) == before
 
@@ -173,12 +173,12 @@ def test_other_images_under_one_key_are_a_conflict(tmp_path: Path) -> None:
     "name", ["../../../../stolen.safetensors", "model.pt", "/etc/hostname", ".safetensors"]
 )
 def test_a_manifest_cannot_name_files_elsewhere(name: str, tmp_path: Path) -> None:
-    here, there = Store(tmp_path / "a" / "store"), with_images(tmp_path / "b")
-    file = there.root / "artifacts" / KEYS[0][:2] / KEYS[0] / "manifest.json"
+    here, present = Store(tmp_path / "a" / "store"), with_images(tmp_path / "b")
+    file = present.root / "artifacts" / KEYS[0][:2] / KEYS[0] / "manifest.json"
     manifest = json.loads(file.read_text())
     manifest["files"][name] = manifest["files"]["model.safetensors"]
     file.write_text(json.dumps(manifest))
-    merged = merge_store(here, there, artifacts=True)
+    merged = merge_store(here, present, artifacts=True)
     assert merged.artifacts == 0
     assert "expected a plain name.safetensors" in merged.refused[0]
     assert not here.root.exists() or content(here) == {}
@@ -186,21 +186,23 @@ def test_a_manifest_cannot_name_files_elsewhere(name: str, tmp_path: Path) -> No
 
 
 def test_a_damaged_image_file_is_refused(tmp_path: Path) -> None:
-    here, there = Store(tmp_path / "a" / "store"), with_images(tmp_path / "b")
-    file = there.root / "artifacts" / KEYS[0][:2] / KEYS[0] / "images.safetensors"
+    here, present = Store(tmp_path / "a" / "store"), with_images(tmp_path / "b")
+    file = present.root / "artifacts" / KEYS[0][:2] / KEYS[0] / "images.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    merged = merge_store(here, there, artifacts=True)
+    merged = merge_store(here, present, artifacts=True)
     assert merged.artifacts == 0
     assert "is corrupt" in merged.refused[0]
     assert content(here) == {}
 
 
 def test_a_linked_image_file_is_refused(tmp_path: Path) -> None:
-    here, there = Store(tmp_path / "a" / "store"), with_images(tmp_path / "b")
-    file = there.root / "artifacts" / KEYS[0][:2] / KEYS[0] / "images.safetensors"
+    here, present = Store(tmp_path / "a" / "store"), with_images(tmp_path / "b")
+    file = present.root / "artifacts" / KEYS[0][:2] / KEYS[0] / "images.safetensors"
     file.rename(tmp_path / "elsewhere")
     file.symlink_to(tmp_path / "elsewhere")
-    assert "leads out of the store by a link" in merge_store(here, there, artifacts=True).refused[0]
+    assert (
+        "leads out of the store by a link" in merge_store(here, present, artifacts=True).refused[0]
+    )
 
 
 # Commands

@@ -87,11 +87,14 @@ def _frame_bars(axes: Axes, title: str, names: Sequence[str], last: bool) -> Non
 
 def _draw_bars(axes: Axes, bars: Sequence[tuple[TableCell, str]]) -> None:
     """A bar a cell, from top to bottom, in its colour."""
-    there = [(place, cell, colour) for place, (cell, colour) in enumerate(bars) if cell.n]
-    places, values = [place for place, _, _ in there], [100 * cell.mean for _, cell, _ in there]
-    spreads = [0.0 if math.isnan(cell.std) else 100 * cell.std for _, cell, _ in there]
-    axes.barh(places, values, height=0.66, color=[colour for _, _, colour in there], alpha=0.85)
-    for (place, cell, _), value, spread in zip(there, values, spreads, strict=True):
+    finished = [(place, cell, colour) for place, (cell, colour) in enumerate(bars) if cell.n]
+    places, values = (
+        [place for place, _, _ in finished],
+        [100 * cell.mean for _, cell, _ in finished],
+    )
+    spreads = [0.0 if math.isnan(cell.std) else 100 * cell.std for _, cell, _ in finished]
+    axes.barh(places, values, height=0.66, color=[colour for _, _, colour in finished], alpha=0.85)
+    for (place, cell, _), value, spread in zip(finished, values, spreads, strict=True):
         if spread:  # a cap at the end of a bar of one seed would say that there is no spread
             axes.errorbar(
                 value,
