@@ -30,8 +30,8 @@ from torch.nn import functional as F
 
 from benchmark import Context
 from benchmark.catalogue.protocol import get_protocol
+from benchmark.running.deterministic import set_up_torch
 from benchmark.running.hardware import native_precision
-from benchmark.running.stages import set_up_torch
 from benchmark.training.loader import Batches
 from benchmark.training.train import build_victim
 from benchmark.victims._resnet import Pointwise

@@ -18,18 +18,15 @@ import uebench
 from benchmark.catalogue.registry import ROOT
 from benchmark.planning.suite import SuiteError
 from support.command_line import DIM, FAILING, plugin
-from support.tiny_bench import torch_settings_kept
 
 PAGE = ROOT / "docs" / "python.md"
 Randoms = tuple[np.ndarray[Any, np.dtype[np.uint8]], np.ndarray[Any, np.dtype[np.int64]]]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def here(tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UEBENCH_DATA", str(data_root))
-    with torch_settings_kept():
-        yield
 
 
 @pytest.fixture
@@ -168,7 +165,7 @@ def test_messages_are_warnings_and_nothing_is_printed(
     tiny: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     torn = plugin(tmp_path, "torn", DIM + "\n  no")
-    with pytest.warns(UserWarning, match="left out defense torn: .*torn.py"):
+    with pytest.warns(UserWarning, match="left out plugin torn: .*torn.py"):
         done = benchmark.run(tiny, policy="collect", plugins=torn)
     assert done.outcome.missing == 8
     assert capfd.readouterr() == ("", "")

@@ -183,7 +183,7 @@ class Registry:
         if card.module:
             module = importlib.import_module(card.module)
         else:
-            module = _import_file(card.file)
+            module = _import_file(card.file, card.content)
         if kind == "victim":
             return module
         for value in vars(module).values():
@@ -302,14 +302,19 @@ def _is_method(cls: type, kind: str) -> bool:
     )
 
 
-def _import_file(file: Path) -> Any:
-    name = f"uebench_plugin_{file.stem}"
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(file):
+def _import_file(file: Path, content: str) -> Any:
+    """Import a plugin, once for each content: an edited one is imported anew."""
+    name = f"uebench_plugin_{file.stem}_{content[:12]}"
+    if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ValueError(f"{file} cannot be imported; give a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # a plugin that failed half-way is no plugin
+        raise
     return module

@@ -26,6 +26,7 @@ DECIDING = (
     "benchmark/datasets/",
     "benchmark/keys.py",
     "benchmark/planning/jobs.py",
+    "benchmark/running/deterministic.py",
     "benchmark/running/global_random.py",
     "benchmark/training/",
     "benchmark/victims/",

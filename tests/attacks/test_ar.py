@@ -227,7 +227,7 @@ def test_half_the_shortest_budget_is_refused() -> None:
 
 
 def test_negative_seed_is_refused() -> None:
-    with pytest.raises(ValueError, match="kernels_seed=-1; expected 0 or more"):
+    with pytest.raises(ValueError, match="kernels_seed=-1, expected at least 0"):
         AR(kernels_seed=-1)
 
 

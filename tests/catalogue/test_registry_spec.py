@@ -264,8 +264,7 @@ def test_plugins_that_are_absent_or_take_a_name(tmp_path: Path) -> None:
 
 
 BY_CHOICE = METHOD.replace(
-    '    needs = ("clean:500",)\n',
-    '    by_choice = {"mode=b": {"rate": 0.5}, "fast=true": {"steps": 3}}\n',
+    'needs=("clean:500",)', 'by_choice={"mode=b": {"rate": 0.5}, "fast=true": {"steps": 3}}'
 )
 
 
@@ -287,7 +286,7 @@ def test_a_choice_brings_defaults(tmp_path: Path) -> None:
 
 def test_a_choice_of_what_is_no_parameter_is_told(tmp_path: Path) -> None:
     for choice in ('{"mood=b": {"rate": 0.5}}', '{"mode=b": {"raet": 0.5}}'):
-        source = METHOD.replace('needs = ("clean:500",)', f"by_choice = {choice}")
+        source = METHOD.replace('needs=("clean:500",)', f"by_choice={choice}")
         registry = Registry((plugin(tmp_path, "mine", source),))
         with pytest.raises(ValueError, match=r"by_choice of class Mine names (mood|raet), which"):
             registry.card("defense", "mine")

@@ -244,7 +244,7 @@ def test_check_shows_the_line_of_a_crash_and_keeps_the_traceback(
     lines = result.out.splitlines()
     crash = next(number for number, line in enumerate(lines) if "FAILED purify" in line)
     assert lines[crash].endswith("RuntimeError: out of luck [really]")
-    assert lines[crash + 1].endswith("at failing.py:11: raise RuntimeError('out of luck [really]')")
+    assert lines[crash + 1].endswith("at failing.py:10: raise RuntimeError('out of luck [really]')")
     (kept,) = [line for line in lines if line.startswith("full tracebacks: ")]
     text = Path(kept.removeprefix("full tracebacks: ")).read_text(encoding="utf-8")
     assert text.startswith("defense failing, purify\nTraceback (most recent call last)")
@@ -252,7 +252,7 @@ def test_check_shows_the_line_of_a_crash_and_keeps_the_traceback(
 
 
 SYNTAX = DIM.replace("data, ctx", "data ctx")
-TOLD = "line 10: invalid syntax: def purify(self, data ctx):"
+TOLD = "line 9: invalid syntax: def purify(self, data ctx):"
 
 
 def test_a_syntax_error_is_told_once_with_its_line(call: Call, tiny: str, tmp_path: Path) -> None:

@@ -78,7 +78,9 @@ def test_embedded_digits_stand_out_by_luminance(embedded: Splits) -> None:
 
 
 def test_embedded_refuses_no_scenes() -> None:
-    with pytest.raises(ValueError, match=r'dataset "embedded": scenes=0, expected at least 1'):
+    with pytest.raises(
+        ValueError, match=r'dataset "embedded\[scenes=0\]": scenes=0, expected at least 1'
+    ):
         REGISTRY.build("dataset", parse_spec("embedded[scenes=0]"))
 
 

@@ -232,7 +232,7 @@ colour: red
 @pytest.mark.parametrize(
     ("text", "path", "message"),
     [
-        ("attacks: []", "attacks", "at least 1"),
+        ("attacks: []", "attacks", "name at least one"),
         ("attacks:", "attacks[0]", "valid string"),
         ("attacks: [none, 5]", "attacks[1]", "valid string"),
         ("attacks: [none, {em: 1}]", "attacks[1]", "valid string"),

@@ -54,7 +54,7 @@ TELLS = {
 
 
 def test_each_stage_with_images_knows_them(bench: Bench) -> None:
-    bench.method("a", one_method("attack", "norm = 'none'\n\n    " + TELLS["attack"]))
+    bench.method("a", one_method("attack", TELLS["attack"], norm="none"))
     bench.method("p", one_method("defense", TELLS["purify"]))
     bench.method("t", one_method("defense", TELLS["train"]))
     found = bench.records(attacks="a", defenses=["p", "t"])
@@ -70,14 +70,14 @@ def test_a_surrogates_training_counts_its_own_epochs(
 ) -> None:
     monkeypatch.setattr(surrogate, "LEARNED", -math.inf)
     source = (
-        "norm = 'none'\n    trained_surrogate = ('surrogate', 'surrogate_protocol', 'surrogate_epochs')\n"
-        "    surrogate: str = 'resnet10_w16'\n    surrogate_protocol: str = 'quick'\n    surrogate_epochs: int = 3\n\n"
+        "surrogate: str = 'resnet10_w16'\n    surrogate_protocol: str = 'quick'\n    surrogate_epochs: int = 3\n\n"
         "    def augment_surrogate(self, x, ctx):\n"
         "        ctx.notes['last'] = [ctx.info.num_classes, ctx.epoch, ctx.epochs]\n        return x\n\n"
         "    def poison(self, data, ctx):\n        ctx.note(epoch=str(ctx.epoch))\n"
         "        return data.map(lambda x: x ^ 1)"
     )
-    bench.method("a", one_method("attack", source))
+    trained = ("surrogate", "surrogate_protocol", "surrogate_epochs")
+    bench.method("a", one_method("attack", source, norm="none", trained_surrogate=trained))
     (record,) = bench.records(attacks="a").values()
     assert record.facts["poison"]["epoch"] == "None"
     trained = next(stage for stage in bench.plan(attacks="a").stages if stage.kind == "surrogate")

@@ -42,10 +42,9 @@ class Grey(Dataset):
 NEEDY = (
     HEAD
     + '''
-@attack(version=1, cite="nobody")
+@attack(version=1, cite="nobody", trained_surrogate={trained})
 class Needy(Attack):
     """Take a network, trained by a stage of its own or not."""
-    trained_surrogate = {trained}
     eps: float = 8 / 255
     surrogate: str = "net"
     surrogate_protocol: str = "quick"

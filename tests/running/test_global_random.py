@@ -277,7 +277,7 @@ def test_stages_of_this_process_leave_it_as_it_was(bench: Bench) -> None:
     threads = torch.get_num_threads()
     with seeded(3):
         before = draws_to_come()
-        outcome = bench.run(attacks="lsp[patch=4]", defenses=["at[steps=1]", "jpeg"])
+        outcome = bench.run(attacks="lsp[patch=4]", defenses=["at[steps=1,step=8/255]", "jpeg"])
         assert outcome.exit_code == 0, outcome.failures
         assert draws_to_come() == before
     assert outcome.warnings == ()

@@ -23,20 +23,24 @@ EVERY = {  # of each stage, whatever its methods
     "benchmark/datasets/embedded.py",
     "benchmark/keys.py",
     "benchmark/planning/jobs.py",
+    "benchmark/running/deterministic.py",
+    "benchmark/running/global_random.py",
     "benchmark/running/stages.py",
+    "benchmark/training/crop.py",
     "benchmark/training/loader.py",
+    "benchmark/training/schedule.py",
     "benchmark/training/surrogate.py",
     "benchmark/training/train.py",
 }
 EM = {
-    "attacks/_lengths.py",
     "attacks/_min_min.py",
     "attacks/em.py",
+    "benchmark/training/ball.py",
     "benchmark/training/checkpoint.py",
     "benchmark/training/disk_tensor.py",
     "benchmark/training/gradients.py",
 }
-DVAE = {"defenses/_rate_vae.py", "defenses/dvae.py", "benchmark/victims/_resnet.py"}
+DVAE = {"defenses/_rate_vae.py", "defenses/dvae.py"}
 
 
 def jobs(registry: Registry, attack: str, defense: str) -> dict[str, Job]:

@@ -285,7 +285,7 @@ def test_same_plan_same_numbers_and_bytes_inline_and_in_workers(bench: Bench) ->
     axes: dict[str, Any] = {
         "attacks": ["shade", "lsp[patch=4]"],
         "defenses": ["none", "jpeg", "at"],
-        "parameters": {"at": {"steps": 1}},
+        "parameters": {"at": {"steps": 1, "step": 8 / 255}},
     }
     stages = bench.plan(**axes).stages
     found = []

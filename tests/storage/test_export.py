@@ -217,8 +217,11 @@ def test_a_class_without_images_is_no_folder(
 
 
 def test_images_left_out_are_counted(call: Call, images: Path, tmp_path: Path) -> None:
-    filtering = "    filters = True\n    def purify(self, data, ctx):\n        return data.select((data.y != 0).nonzero().flatten())\n"
-    text = f'from benchmark import Defense, defense\n\n@defense(version=1, cite="x")\nclass Sieve(Defense):\n    """Sieve."""\n{filtering}'
+    filtering = "    def purify(self, data, ctx):\n        return data.select((data.y != 0).nonzero().flatten())\n"
+    text = (
+        'from benchmark import Defense, defense\n\n@defense(version=1, cite="x", filters=True)\n'
+        f'class Sieve(Defense):\n    """Sieve."""\n{filtering}'
+    )
     (tmp_path / "sieve.py").write_text(text)
     args = (
         "--plugin",

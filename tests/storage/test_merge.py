@@ -300,7 +300,10 @@ def test_parquet_holds_what_the_csv_holds(call: Call, tmp_path: Path) -> None:
 
 def test_a_table_of_nothing_says_what_to_do(call: Call) -> None:
     assert "there are no records in" in call("table").err
-    assert "the suite quick has no run in results; run it first" in call("table", "quick").err
+    assert (
+        "the suite quick has no run in results (there is no such folder); run it first"
+        in call("table", "quick").err
+    )
 
 
 def test_every_column_has_a_meaning() -> None:

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.catalogue.protocol import get_protocol
-from benchmark.catalogue.spec import Spec, Value
+from benchmark.catalogue.spec import SUBSET_PARAMS, Spec, Value
 from benchmark.planning.jobs import (
-    SUBSET,
     Data,
     Job,
     Method,
@@ -38,7 +37,7 @@ RUNNER = "support.fake_runner:run"
 TWO = ("cpu", "cpu")
 
 
-DATA = Data(Spec("toy", dict.fromkeys(SUBSET, 0)), "f" * 64)
+DATA = Data(Spec("toy", dict.fromkeys(SUBSET_PARAMS, 0)), "f" * 64)
 EM = Method(Spec("em"), 1)
 
 

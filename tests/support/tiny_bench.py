@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,6 @@ class Bench:
     def edit(self, name: str, source: str) -> None:
         """Writes a plugin anew, as its author does between two runs."""
         (self.work / f"{name}.py").write_text(source, encoding="utf-8")
-        sys.modules.pop(f"uebench_plugin_{name}", None)  # each run has processes of its own
 
     def plan(self, precision: str = "fp32", **axes: Any) -> Plan:
         base = {
