@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 HELP_TARGET, RUN_TARGET = 0.5, 3.0  # seconds
 SMALL = (
     "--dataset=embedded[train_per_class=20,test_per_class=10]",
+    "--attacks=none,lsp,ops,ar",
     "--defenses=none,grayscale,jpeg,bdr",
     "--set=protocol.epochs=1",
-    "--set=em.max_rounds=1",
 )
 
 

@@ -88,7 +88,7 @@ class Bare:
 def take_turns(
     victim: str, protocol: Protocol, data: ImageSet, ctx: Context, bare: Bare, steps: int
 ) -> tuple[list[float], list[float]]:
-    """Return the seconds of each epoch of ``fit`` and of each bare epoch, but not of the first ones."""
+    """Return the seconds of each epoch of ``fit`` and of each bare epoch but the first."""
     fitted: list[float] = []
     bared: list[float] = []
     start = time.perf_counter()

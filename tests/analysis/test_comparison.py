@@ -1,4 +1,4 @@
-"""A defense against a reference: numbers worked out by hand or by naive counting, and what is said of them."""
+"""A defense against a reference: the verdict, and numbers worked out by hand or by counting."""
 
 from __future__ import annotations
 
@@ -194,16 +194,15 @@ def test_beyond_it_random_patterns_come_near(monkeypatch: pytest.MonkeyPatch) ->
     assert drawn == sign_flip(values)
     assert 0 < drawn.error == pytest.approx(math.sqrt(exact.p * (1 - exact.p) / DRAWS), rel=0.1)
     assert abs(drawn.p - exact.p) < 4 * drawn.error
-    assert sign_flip([5.0] * 60).p == 1 / (
-        DRAWS + 1
-    )  # never 0, since the observed pattern is one of them
+    # never 0, since the observed pattern is one of them
+    assert sign_flip([5.0] * 60).p == 1 / (DRAWS + 1)
 
 
 # The interval
 
 
 def naive_bca(points: Sequence[float]) -> tuple[float, float]:
-    """BCa after Efron 1987, from all n**n resamples instead of random ones."""
+    """Compute BCa after Efron 1987, from all n**n resamples instead of random ones."""
     from scipy.stats import norm
 
     x = np.array(points)
@@ -285,12 +284,14 @@ def test_outcomes(points: Sequence[float], outcome: str, remark: str) -> None:
         (
             {"em": SIX, "lsp": SIX},
             "better",
-            "mine is better than other by 2.1 points in the mean over 2 attacks (6 seeds, 12 pairs, sign-",
+            "mine is better than other by 2.1 points in the mean over 2 attacks "
+            "(6 seeds, 12 pairs, sign-",
         ),
         (
             {"em": [-d for d in SIX]},
             "worse",
-            "mine is worse than other by 2.1 points on em (6 seeds, 6 pairs, sign-flip test p = 0.031, by ",
+            "mine is worse than other by 2.1 points on em "
+            "(6 seeds, 6 pairs, sign-flip test p = 0.031, by ",
         ),
         ({"em": [d / 5 for d in SIX]}, "small", "mine and other differ by +0.4 points on em"),
         (
@@ -311,7 +312,8 @@ def test_outcomes(points: Sequence[float], outcome: str, remark: str) -> None:
         (
             {"em": SIX[:3]},
             "too little",
-            "too little evidence to tell mine from other: +2.0 points on em (3 seeds, 3 pairs). At least 6 pairs",
+            "too little evidence to tell mine from other: +2.0 points on em (3 seeds, 3 pairs). "
+            "At least 6 pairs",
         ),
     ],
 )
@@ -346,12 +348,12 @@ def test_few_seeds_are_told() -> None:
     assert one.of("undecided") == list("abcdefgh")
     said = verdict(one)
     assert (
-        "mine is ahead of other in these runs, by 2.0 points in the mean over 8 attacks (1 seed, 8 pairs, sign-flip test p = 0.008)"
-        in said
+        "mine is ahead of other in these runs, by 2.0 points in the mean over 8 attacks "
+        "(1 seed, 8 pairs, sign-flip test p = 0.008)" in said
     )
     assert (
-        "These runs show no more: with fewer than 6 seeds, whole seeds decide nothing, and p takes the pairs of one seed as independent "
-        "of each other, which they need not be." in said
+        "These runs show no more: with fewer than 6 seeds, whole seeds decide nothing, and p takes "
+        "the pairs of one seed as independent of each other, which they need not be." in said
     )
     assert (
         "One victim seed: how results vary with initial weights and batches is not covered." in said
@@ -386,8 +388,8 @@ def test_below_six_seeds_nothing_is_better_or_worse(seeds: int) -> None:
 def test_attacks_of_fewer_seeds_than_others_are_told() -> None:
     c = with_differences(a=SIX, b=SIX[:1], c=SIX)
     assert (
-        "Some attacks have fewer seeds than others (1 seed on b; 6 seeds on a, c), and the mean weighs all attacks alike."
-        in verdict(c)
+        "Some attacks have fewer seeds than others (1 seed on b; 6 seeds on a, c), "
+        "and the mean weighs all attacks alike." in verdict(c)
     )
     assert "(1 seed on b; 2 seeds on a)" in verdict(with_differences(a=SIX[:2], b=SIX[:1]))
     assert "fewer seeds than others" not in verdict(with_differences(a=SIX, b=SIX))
@@ -405,13 +407,17 @@ def test_results_of_different_seeds_are_no_pairs_and_said_to_be() -> None:
     c = compared(made)
     assert c.conclusion == "nothing"
     assert verdict(c).endswith(
-        "nothing can be compared: on em, lsp, both mine and other have results, but none of the same victim seed and craft seed."
+        "nothing can be compared: on em, lsp, both mine and other have results, "
+        "but none of the same victim seed and craft seed."
     )
     assert c.notes == tuple(
         f"On {where} seeds have a result of both defenses."
         for where in ("em, 0 of 5", "lsp, 0 of 2")
     )
-    apart = "em, lsp: no pair: no result of one shares victim seed and craft seed with one of the other."
+    apart = (
+        "em, lsp: no pair: "
+        "no result of one shares victim seed and craft seed with one of the other."
+    )
     assert ("Note", apart) in statements(c)
     paired = compared([*made, *(record("ops", "other", acc) for acc in (0.5,))])
     assert "+10.0 points in the mean over 1 of 3 attacks (1 seed, 1 pair)" in verdict(paired)
@@ -490,5 +496,6 @@ def test_privileges_and_machines_are_noted() -> None:
     ]
     assert compared(made).notes == (
         "mine needs clean:500.",
-        "The records were made on several kinds of machine: their seconds differ for that reason, and accuracies may.",
+        "The records were made on several kinds of machine: "
+        "their seconds differ for that reason, and accuracies may.",
     )

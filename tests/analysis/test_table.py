@@ -25,7 +25,7 @@ def row(table: Any, defense: str) -> Any:
 
 
 def small() -> list[Record]:
-    """Two attacks and clean data against three defenses, one seed."""
+    """Return two attacks and clean data against three defenses, one seed."""
     accs = {"none": (0.9, 0.1, 0.3), "soft": (0.8, 0.6, 0.4), "hard": (0.7, 0.5, 0.7)}
     return [
         record(attack, defense, acc)
@@ -164,9 +164,8 @@ def test_cost_is_in_undefended_trainings_on_the_same_attacks() -> None:
         record("a", "x", 0.5, seconds={"poison": 1000.0, "purify": 25.0, "train": 15.0}),
         record("b", "x", 0.5, seconds={"purify": 5.0, "train": 15.0}),
         record("b", "partial", 0.5, seconds={"train": 15.0}),
-        record(
-            "c", "partial", 0.5, seconds={"train": 400.0}
-        ),  # no undefended training to set it against
+        # no undefended training to compare it with
+        record("c", "partial", 0.5, seconds={"train": 400.0}),
         record("c", "elsewhere", 0.5, seconds={"train": 50.0}),
         record("c", "untimed", 0.5, seconds={}),
     ]
@@ -242,7 +241,10 @@ def spelled(label: str, *, acc: float = 0.5, attack: str = "a", **params: Any) -
 
 
 def test_labels_of_several_runs_say_all_that_differs() -> None:
-    """Each run wrote its labels under the parameters of its own suite, which a reader of all of them does not have at hand."""
+    """Each run wrote its labels under the parameters of its own suite.
+
+    A reader of the records of all runs does not have those suites at hand.
+    """
     made = [
         spelled("x", kd=5.0, width=32, deep=True, eps=8 / 255),
         spelled("x[kd=3.0]", kd=3.0, width=32, deep=True, eps=8 / 255),
@@ -261,7 +263,7 @@ def test_labels_of_several_runs_say_all_that_differs() -> None:
         "x[kd=3.0]",
         "x[width=64]",
         "y",
-    }  # a suite's own labels are left as they are
+    }  # a suite's own labels stay as they are
 
 
 def test_labels_of_several_runs_are_never_shared_by_two_settings() -> None:
@@ -331,7 +333,10 @@ def of_preset(attack: str, defense: str, acc: float, **params: Any) -> Record:
 
 
 def presets() -> list[Record]:
-    """em and rem in both presets, lsp which has none; em's default is not in its record, since that parameter came later."""
+    """Return records of em and rem in both presets, and of lsp, which has none.
+
+    Em's default is not in its record, since that parameter came later.
+    """
     accs = {"none": (0.9, 0.1, 0.2, 0.3, 0.4, 0.5), "x": (0.8, 0.2, 0.8, 0.4, 0.6, 0.7)}
     made = []
     for defense, (clean, lsp, em, em_official, rem, rem_official) in accs.items():
@@ -360,9 +365,8 @@ def test_presets_are_never_in_one_mean_or_rank() -> None:
     assert board.loc[("", "x"), "mean"] == pytest.approx((0.2 + 0.8 + 0.6) / 3)  # lsp, em, rem
     assert board.loc[("official", "x"), "mean"] == pytest.approx((0.2 + 0.4 + 0.7) / 3)
     assert board["rank"].fillna(0).tolist() == [1, 0, 1, 0]
-    assert board["price_points"].tolist() == pytest.approx(
-        [10, 0, 10, 0]
-    )  # clean data stand beside each
+    # clean data stand beside each attack
+    assert board["price_points"].tolist() == pytest.approx([10, 0, 10, 0])
 
 
 def test_attacks_that_are_not_known_to_have_no_presets_count_as_default() -> None:
@@ -432,7 +436,7 @@ def test_a_newer_record_of_the_same_cell_supersedes_but_a_failure_does_not() -> 
 
 
 def test_a_draw_that_was_made_twice_counts_once() -> None:
-    """With another craft seed, what does not depend on it gives the same run of a victim seed."""
+    """A run that does not depend on the craft seed is the same run under another craft seed."""
     made = [
         record("none", "x", acc, seed=seed, craft_seed=craft)
         for craft in (0, 1)

@@ -57,7 +57,7 @@ BOTH = SQUEEZE.replace("Squeeze", "Both") + "\n    def at_test(self, x):\n      
 
 @pytest.fixture
 def methods(tmp_path: Path) -> Registry:
-    """The project's methods and four small ones, which are read but never run."""
+    """Return the project's methods and four small ones, which the tests read but never run."""
     files = []
     for name, source in (
         ("shift", SHIFT),
@@ -70,9 +70,8 @@ def methods(tmp_path: Path) -> Registry:
     return Registry(tuple(files))
 
 
-SETTINGS: dict[
-    str, Any
-] = {  # all of a protocol, so that keys do not move when a named protocol is tuned
+# All values of a protocol, so that keys do not move when a named protocol is tuned.
+SETTINGS: dict[str, Any] = {
     **{
         "epochs": 10,
         "batch_size": 128,
@@ -111,7 +110,7 @@ def suite(
 
 
 def content(spec: Spec) -> str:
-    """What stands in for the fingerprint of a data set."""
+    """Stand in for the fingerprint of a data set."""
     return f"content of {spec.name}"
 
 
@@ -126,7 +125,7 @@ def planned(
 
 
 def roles(plan: Plan) -> dict[str, str]:
-    """role -> key: ``poison A``, ``purify A D``, ``train A D``.
+    """Return role -> key: ``poison A``, ``purify A D``, ``train A D``.
 
     The plan has one data set, victim, protocol, ratio and seed.
     """
@@ -187,7 +186,7 @@ def test_keys_of_a_small_suite_stay_as_they_are(
 ) -> None:
     """These keys name results on people's disks.
 
-    If this fails, either undo the change or raise CORE_VERSION on purpose.
+    If this test fails, either undo the change or raise CORE_VERSION on purpose.
     """
     own = {  # as methods of the project: the files of plugins are in keys
         kind: {name: replace(card, content="") for name, card in methods.cards(kind).items()}
@@ -252,10 +251,11 @@ TRAINS = {role for role in ALL if role.startswith("train")}
                 ("label_smoothing", 0.1),
             )
         ),
+        # the poison and the defense keep the machine's own precision
         (
             {"protocol_values": {"precision": "bf16"}},
             TRAINS,
-        ),  # the poison and the defense stay in the machine's own
+        ),
         ({"precision": "bf16"}, ALL),
         ({"craft_seed": 1}, ALL),
         ({"datasets": "embedded[train_per_class=10]"}, ALL),
@@ -307,9 +307,8 @@ def test_a_precision_given_by_the_suite_does_not_depend_on_the_machine(methods: 
         for machine in ("fp32", "bf16")
     ]
     assert fixed[0] == fixed[1]
-    assert roles(fixed[0]) == roles(
-        planned(methods, precision="fp32")
-    )  # auto, resolved, is the same as said outright
+    # auto, resolved, is the same as the precision written out
+    assert roles(fixed[0]) == roles(planned(methods, precision="fp32"))
     assert {
         cell_fields(stage)["precision"] for stage in fixed[0].stages if stage.kind == "train"
     } == {"fp32"}
@@ -460,9 +459,8 @@ def test_only_defenses_that_purify_have_a_purify_stage(methods: Registry) -> Non
     for stage in plan.stages:
         if isinstance(stage.job, TrainJob):
             poison, purify = stage.job.poison, stage.job.purify
-            assert stage.inputs == (
-                (poison,) if purify is None else (purify, poison)
-            )  # the record holds the facts of both
+            # the record holds the facts of both
+            assert stage.inputs == ((poison,) if purify is None else (purify, poison))
 
 
 def test_inputs_stand_before_what_reads_them(methods: Registry) -> None:
@@ -498,14 +496,12 @@ def test_seeds_come_from_their_own_axes(methods: Registry) -> None:
     def axes(kind: str) -> set[str]:
         return {json.dumps(stage.job.seed_axes) for stage in plan.stages if stage.kind == kind}
 
-    assert (
-        len(axes("train")) == 2
-    )  # one a seed: the same for every attack, defense and victim, so that they compare in pairs
+    # one a seed: the same for every attack, defense and victim, so that they compare in pairs
+    assert len(axes("train")) == 2
     assert len(axes("poison")) == 2  # one an attack, whatever its parameters
-    assert len(axes("purify")) == 1  # one a defense, the same whoever attacked
-    assert not any(
-        "shift" in text for text in axes("purify") | axes("train")
-    )  # a defender cannot know whom it faces
+    assert len(axes("purify")) == 1  # one a defense, the same for every attack
+    # a defender cannot know whom it faces
+    assert not any("shift" in text for text in axes("purify") | axes("train"))
     assert axes("poison").isdisjoint(axes("purify"))
     mixes = {
         json.dumps(stage.job.mix_axes)
@@ -621,9 +617,8 @@ def test_effort_is_passes_for_each_unit_of_a_parameter(tmp_path: Path) -> None:
     plan = planned(registry, attacks="shift[by=4]", defenses=["none", "wiggle", "both"])
     cost = {stage.label: stage.cost for stage in plan.stages}
     assert cost["poison shift[by=4]"] == pytest.approx(0.05 + 1.5 + 2.0 * 4)
-    assert cost["train shift[by=4] + wiggle"] == pytest.approx(
-        10 * (1 + 3.0 * 0.5)
-    )  # counts for each epoch of the victim
+    # counts for each epoch of the victim
+    assert cost["train shift[by=4] + wiggle"] == pytest.approx(10 * (1 + 3.0 * 0.5))
     assert cost["purify shift[by=4] with both"] == pytest.approx(0.05 + 4.0)
     assert cost["train shift[by=4] + both"] == 10  # it has paid when purifying
 

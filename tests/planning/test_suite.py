@@ -1,4 +1,4 @@
-"""Suites: the shipped ones, overriding axes, and mistakes, all at once with their paths."""
+"""Suites: the shipped ones, overriding axes, and all mistakes together with paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the leaderboard page shows beyond the tables: cells, drawings, pictures. Its behaviour is tested in test_page_browser.py."""
+"""What the leaderboard page shows beyond the tables: cells, drawings, pictures.
+
+Its behaviour is tested in test_page_browser.py.
+"""
 
 from __future__ import annotations
 
@@ -176,9 +179,8 @@ def test_the_scatter_tells_the_front_and_what_is_left_out() -> None:
     worst = scatter(section(), "worst")
     assert worst is not None
     assert "slow: 66.0 % at 1.50×, on the front" in worst.drawing
-    assert (
-        scatter(section([record("em", "soft", 0.5)]), "mean") is None
-    )  # without an undefended training there is no cost
+    # without an undefended training there is no cost
+    assert scatter(section([record("em", "soft", 0.5)]), "mean") is None
 
 
 def boxes(drawing: str) -> Iterator[tuple[float, float, float, float]]:
@@ -230,7 +232,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_texts_and_controls_have_enough_contrast(theme: int) -> None:
-    """WCAG 2.2: 4.5 to 1 for texts, 3 to 1 for the edges of controls and for what a drawing says."""
+    """WCAG 2.2 asks 4.5 to 1 for texts, 3 to 1 for edges of controls and meaningful drawings."""
     style = (Path(report.__file__).parent / "leaderboard.css").read_text(encoding="utf-8")
     colours = {
         name: pair[theme]
@@ -260,7 +262,10 @@ def pixels(png: bytes) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Shown:
-    """A store with the images of a clean set, of it poisoned, and of both purified; and the records of these four cells."""
+    """A store with the images of a clean set, of its poisoned set, and of both purified.
+
+    Also the records of these four cells.
+    """
 
     store: Store
     sets: Mapping[str, ImageSet]
@@ -333,11 +338,12 @@ def test_large_images_are_shown_small(store: Store) -> None:
     store.publish_images("key", random_set(3, 2, height=130, width=100), {})
     sha = store.manifest("key")["files"]["images.safetensors"]["sha256"]
     strips = Pictures(summarized([record("none", "none", 0.5, artifacts={"poison": sha})]), store)
+    # two images, every third pixel
     assert pixels(strips["toy", "none", ""]).shape == (
         2 * 44 + GAP,
         3 * 34 + 2 * GAP,
         4,
-    )  # two images, every third pixel
+    )
 
 
 def test_where_images_are_missing_there_are_no_strips(shown: Shown) -> None:
@@ -390,7 +396,7 @@ def test_run_and_report_show_pictures_while_the_images_are_there(
 
 
 class Undrawn(dict[PictureKey, bytes]):
-    """Pictures that must not be looked at."""
+    """A mapping of pictures that the page must not look at."""
 
     def __getitem__(self, key: PictureKey) -> bytes:
         raise AssertionError("drawn for a report that stands")
@@ -405,7 +411,7 @@ def test_pictures_are_drawn_only_for_a_report_that_is_written(
     table, places = summarized(records()), [("toy", "em", ""), ("toy", "em", "slow")]
     assert is_rewritten(table, tmp_path, pictures=dict.fromkeys(places, PNG))
     assert not is_rewritten(table, tmp_path, pictures=Undrawn.fromkeys(places, b""))
-    assert is_rewritten(table, tmp_path)  # there are none any more
+    assert is_rewritten(table, tmp_path)  # there are no pictures any more
 
 
 def test_a_picture_is_in_the_page_once_and_used_by_its_cells() -> None:
