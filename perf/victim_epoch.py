@@ -64,9 +64,8 @@ class Bare:
             data.info.width,
             data.info.channels,
         )
-        self.x = [
-            torch.rand(shape, generator=generator).permute(0, 3, 1, 2) for _ in range(POOL)
-        ]  # channels last
+        # channels last
+        self.x = [torch.rand(shape, generator=generator).permute(0, 3, 1, 2) for _ in range(POOL)]
         self.y = [
             torch.randint(data.info.num_classes, shape[:1], generator=generator)
             for _ in range(POOL)

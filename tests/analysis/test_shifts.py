@@ -78,19 +78,15 @@ def test_the_common_shift_is_students_test_of_the_seeds_averages() -> None:
     new = {"x": {0: 0.47, 1: 0.53}, "y": {0: 0.64, 1: 0.70}}
     found = common_shift(new, old, spread)
     # of the new seeds; those of the old ones are -0.03 and 0.03
-    first, second = (
-        (2 * -0.06 - 0.09) / 3,
-        (2 * 0.0 - 0.03) / 3,
-    )
+    first, second = (2 * -0.06 - 0.09) / 3, (2 * 0.0 - 0.03) / 3
     assert found is not None
     assert found.difference == pytest.approx((first + second) / 2)
     assert found.p == pytest.approx(ttest_ind([first, second], [-0.03, 0.03]).pvalue)
 
 
 def test_averages_that_agree_by_luck_are_not_believed() -> None:
-    old = {
-        cell: {0: 0.5 + (cell % 2) * 0.02, 1: 0.52 - (cell % 2) * 0.02} for cell in range(4)
-    }  # both seeds average to the same
+    # both seeds average to the same
+    old = {cell: {0: 0.5 + (cell % 2) * 0.02, 1: 0.52 - (cell % 2) * 0.02} for cell in range(4)}
     found = common_shift(
         {cell: {0: 0.50, 1: 0.50} for cell in range(4)},
         old,

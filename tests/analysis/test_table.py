@@ -258,12 +258,8 @@ def test_labels_of_several_runs_say_all_that_differs() -> None:
         "y",
     }
     assert set(to_table(made, mixed=True)["defense"]) == labels
-    assert set(to_table(made)["defense"]) == {
-        "x",
-        "x[kd=3.0]",
-        "x[width=64]",
-        "y",
-    }  # a suite's own labels stay as they are
+    # a suite's own labels stay as they are
+    assert set(to_table(made)["defense"]) == {"x", "x[kd=3.0]", "x[width=64]", "y"}
 
 
 def test_labels_of_several_runs_are_never_shared_by_two_settings() -> None:
@@ -273,10 +269,8 @@ def test_labels_of_several_runs_are_never_shared_by_two_settings() -> None:
         spelled("x[kd=3.0]", kd=4.0, width=16),
     ]
     assert to_table(made, mixed=True)["defense"].nunique() == 3
-    later = [
-        spelled("x", width=8),
-        spelled("x[deep=true]", width=8, deep=True),
-    ]  # a parameter that came later
+    # a parameter that came later
+    later = [spelled("x", width=8), spelled("x[deep=true]", width=8, deep=True)]
     assert set(to_table(later, mixed=True)["defense"]) == {"x (deep=default)", "x[deep=true]"}
     parts = [
         record(

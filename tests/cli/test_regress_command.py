@@ -315,10 +315,8 @@ def test_what_cannot_be_compared_is_a_usage_error(
 def test_the_nightly_suite_is_quick_with_seeds(registry: Registry) -> None:
     nightly, quick = (load_suite(name, registry) for name in ("nightly", "quick"))
     assert (nightly.seeds, nightly.precision) == ((0, 1, 2), "fp32")
-    for ours, theirs in (
-        (nightly.attacks, quick.attacks),
-        (nightly.defenses, quick.defenses),
-    ):  # with the same parameters
+    # with the same parameters
+    for ours, theirs in ((nightly.attacks, quick.attacks), (nightly.defenses, quick.defenses)):
         assert {str(spec): spec for spec in ours}.items() <= {str(s): s for s in theirs}.items()
     assert (nightly.datasets, nightly.victims, nightly.protocols) == (
         quick.datasets,

@@ -160,9 +160,8 @@ def commands() -> list[tuple[str, str]]:
             r"`((?:python|uebench|run_benchmark\.py) [^`\n]+)`", page.read_text(encoding="utf-8")
         ):
             words = shlex.split(code)
-            if project_part(words) is not None and not any(
-                word.isupper() for word in words
-            ):  # NAME and FILE stand for something
+            # NAME and FILE stand for something
+            if project_part(words) is not None and not any(word.isupper() for word in words):
                 found.append((page.relative_to(ROOT).as_posix(), code))
     return sorted(set(found))
 

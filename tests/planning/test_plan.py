@@ -206,9 +206,8 @@ def test_the_rest_of_a_suite_moves_no_key(methods: Registry) -> None:
         {"defenses": ["wiggle", "both", "squeeze", "none"], "attacks": ["shift", "lsp", "none"]},
         {"name": "other", "about": "the name and the words do not count"},
         {"parameters": {"both": {"levels": 9}, "lsp": {"patch": 4}}},
-        {
-            "parameters": {"squeeze": {"levels": 4}, "shift": {"eps": "8/255"}}
-        },  # the defaults, written out
+        # the defaults, written out
+        {"parameters": {"squeeze": {"levels": 4}, "shift": {"eps": "8/255"}}},
         {"protocol_values": {"epochs": 10}},
     ):
         larger = roles(planned(methods, **axes))
@@ -252,10 +251,7 @@ TRAINS = {role for role in ALL if role.startswith("train")}
             )
         ),
         # the poison and the defense keep the machine's own precision
-        (
-            {"protocol_values": {"precision": "bf16"}},
-            TRAINS,
-        ),
+        ({"protocol_values": {"precision": "bf16"}}, TRAINS),
         ({"precision": "bf16"}, ALL),
         ({"craft_seed": 1}, ALL),
         ({"datasets": "embedded[train_per_class=10]"}, ALL),
@@ -397,11 +393,8 @@ def test_the_anchors_are_ordinary_cells(methods: Registry) -> None:
         return [stages[key].kind for key in cell.stages]
 
     assert kinds(cells["none", "none"]) == kinds(cells["shift", "none"]) == ["poison", "train"]
-    assert kinds(cells["none", "squeeze"]) == [
-        "poison",
-        "purify",
-        "train",
-    ]  # the price of the defense on clean data
+    # the price of the defense on clean data
+    assert kinds(cells["none", "squeeze"]) == ["poison", "purify", "train"]
     assert (
         cells["none", "none"].stages[0]
         == cells["none", "squeeze"].stages[0]
@@ -527,9 +520,10 @@ def test_each_victim_seed_can_have_poisons_and_purified_sets_of_its_own(methods:
         planned(methods, attacks=["shift"], defenses=["squeeze"], seeds=seed, craft_seed=seed)
         for seed in (0, 3)
     ]
+    # so both find each other's results
     assert {stage.key for stage in plan.stages} == {
         stage.key for part in alone for stage in part.stages
-    }  # so both find each other's results
+    }
     assert [stage.label for stage in plan.stages if stage.kind != "train"] == [
         "poison shift, craft seed 0",
         "purify shift with squeeze, craft seed 0",

@@ -304,9 +304,10 @@ def test_parameters_of_methods_that_do_not_run_are_checked_too(
 
 def test_missing_axes_are_named(tmp_path: Path, registry: Registry) -> None:
     found = problems(write(tmp_path, "about: nothing else\n"), registry)
+    # datasets have a default
     assert sorted(found) == [
         f"{axis}: missing; name at least one" for axis in ("attacks", "defenses")
-    ]  # datasets have a default
+    ]
 
 
 @pytest.mark.parametrize(

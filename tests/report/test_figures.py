@@ -79,16 +79,8 @@ def test_each_is_drawn_only_where_its_data_are(undrawn: None) -> None:
             made += cell(attack, name, acc, victim="other")
     table = summarized(made)
     drawn, left_out = draw.figures(table, sections(table))
-    expected = {
-        "bars",
-        "bars-2",
-        "cost-2",
-        "sweep-2",
-        "bars-3",
-        "cost-3",
-        "ranks-3",
-        "ratios",
-    }  # ratio 0.5; ratio 1; the other victim
+    # ratio 0.5; ratio 1; the other victim
+    expected = {"bars", "bars-2", "cost-2", "sweep-2", "bars-3", "cost-3", "ranks-3", "ratios"}
     assert set(drawn) == expected
     assert [reason.partition(":")[0] for reason in left_out] == [
         "cost",
@@ -115,10 +107,8 @@ def test_bars_show_spread_failures_and_gaps() -> None:
         sum(isinstance(drawn, ErrorbarContainer) for drawn in axes.containers)
         for axes in figure.axes
     ]
-    assert spreads == [
-        1,
-        0,
-    ]  # of the one cell with two seeds: a cap on a bar of one seed would say that it has no spread
+    # of the one cell with two seeds: a cap on a bar of one seed would say that it has no spread
+    assert spreads == [1, 0]
 
 
 def row(name: str, cost: float, mean: float, needs: str = "") -> Row:

@@ -33,9 +33,8 @@ from support.made_up_records import NASTY
 from support.reports import Page, is_rewritten, record, records, summarized
 from support.sets import random_set
 
-PNG = (
-    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (100).to_bytes(4, "big") + (66).to_bytes(4, "big")
-)  # as much of one as is read
+# as much of a file as the page reads
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (100).to_bytes(4, "big") + (66).to_bytes(4, "big")
 
 
 def rendered(made: Sequence[Record], pictures: Mapping[PictureKey, bytes] | None = None) -> str:
@@ -169,10 +168,8 @@ def test_the_front_is_what_no_other_dominates() -> None:
 def test_the_scatter_tells_the_front_and_what_is_left_out() -> None:
     found = scatter(section(), "mean")
     assert found is not None
-    assert [row.defense for row in found.front] == [
-        "soft",
-        "slow",
-    ]  # the undefended costs as much as soft; rich has privileges
+    # the undefended costs as much as soft; rich has privileges
+    assert [row.defense for row in found.front] == ["soft", "slow"]
     assert {row.defense for row in found.left_out} == {"broken", "partial"}
     assert "<title>rich: 80.0 % at 1.00×, needs clean:500</title>" in found.drawing
     assert "<title>slow: 71.0 % at 1.50×, on the front</title>" in found.drawing
@@ -339,11 +336,7 @@ def test_large_images_are_shown_small(store: Store) -> None:
     sha = store.manifest("key")["files"]["images.safetensors"]["sha256"]
     strips = Pictures(summarized([record("none", "none", 0.5, artifacts={"poison": sha})]), store)
     # two images, every third pixel
-    assert pixels(strips["toy", "none", ""]).shape == (
-        2 * 44 + GAP,
-        3 * 34 + 2 * GAP,
-        4,
-    )
+    assert pixels(strips["toy", "none", ""]).shape == (2 * 44 + GAP, 3 * 34 + 2 * GAP, 4)
 
 
 def test_where_images_are_missing_there_are_no_strips(shown: Shown) -> None:
@@ -358,9 +351,8 @@ def test_where_images_are_missing_there_are_no_strips(shown: Shown) -> None:
         ("toy", "none", ""),
         ("toy", "none", "soft"),
     ]
-    filtering = [
-        replace(item, facts={"purify": {"kept": 0.9}}) for item in shown.records
-    ]  # then image i is not image i
+    # then image i is not image i
+    filtering = [replace(item, facts={"purify": {"kept": 0.9}}) for item in shown.records]
     assert {defense for _, _, defense in Pictures(summarized(filtering), shown.store)} == {""}
     file = shown.store.root / "artifacts" / "ke" / "key-em" / "images.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
@@ -427,9 +419,8 @@ def test_a_picture_is_in_the_page_once_and_used_by_its_cells() -> None:
         for cell in row.cells
         if cell.column == "em" and cell.n
     ]
-    assert sorted(used) == [("picture-0", "")] * len(em) + [
-        ("picture-1", "102")
-    ]  # three images and gaps of 2 before it
+    # three images and gaps of 2 before it
+    assert sorted(used) == [("picture-0", "")] * len(em) + [("picture-1", "102")]
     assert "There are no pictures" not in text
     assert "Pictures are shown at poison ratio 1 only" in rendered(
         [record("em", "soft", 0.5, ratio=0.5)], {("toy", "em", ""): PNG}

@@ -239,13 +239,8 @@ def test_one_attack_is_ranked_by_and_shown_alone(page: Any) -> None:
     assert page.locator("section.group:visible").count() == 2
     assert names(page) == ["partial", "slow", "soft", "none", "broken"]
     assert column(page, "one") == ["90.0", "76.0 ± 1.4", "61.0 ± 1.4", "11.0 ± 1.4", "failed"]
-    assert column(page, "rank") == [
-        "-",
-        "1",
-        "2",
-        "-",
-        "-",
-    ]  # a defense that lacks a column has no rank here either
+    # a defense that lacks a column has no rank here either
+    assert column(page, "rank") == ["-", "1", "2", "-", "-"]
     assert column(page, "mean") == column(page, "worst") == []
     assert (
         ranking(page).get_by_role("columnheader", name="accuracy on em").get_attribute("aria-sort")

@@ -210,20 +210,18 @@ def test_the_history_explains_its_signs_and_no_others(drawn: list[Figure]) -> No
         for line in falls.lines
         if line.get_linestyle() == "-"
     }
-    assert lines["#9aa2ac"] == [
-        0,
-        1,
-        2,
-    ]  # grey before the acceptance, and not joined to the line after it
+    # grey before the acceptance, and not joined to the line after it
+    assert lines["#9aa2ac"] == [0, 1, 2]
     assert lines["#0072b2"] == list(range(3, 12))
     assert [text.get_text() for text in sums.texts if text.get_text().startswith("tonight")] == [
         "tonight: regression, slower"
     ]
     # the sum is beyond what is drawn
     assert any(text.get_text().startswith("−") for text in sums.texts)
+    # the ring
     assert [
         sum(line.get_markerfacecolor() == "none" for line in axes.lines) for axes in (falls, stays)
-    ] == [1, 0]  # the ring
+    ] == [1, 0]
     assert drawn[0].texts[0].get_text() == "toy: suspect in all cells together"
     history_figure.history(accepted, "2026-12-01", nights, "toy")
     assert legend(drawn[2])[:2] == ["nights before the acceptance: not summed", "accepted mean"]
