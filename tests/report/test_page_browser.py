@@ -10,7 +10,6 @@ import io
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,41 +19,25 @@ from PIL import Image
 from benchmark.analysis.counterparts import find_counterparts
 from benchmark.report.page import page as html
 from benchmark.report.sections import sections
-from benchmark.storage.record import Record
+from support.leaderboard_page import (
+    HOSTILE,
+    LONG,
+    column,
+    hostile_records,
+    names,
+    overflow,
+    ranking,
+    toy,
+)
 from support.published_numbers import ROWS as PUBLISHED
 from support.published_numbers import published
 from support.published_numbers import records as measured_records
-from support.reports import record, records, summarized
+from support.reports import summarized
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
 )
 pytestmark = pytest.mark.browser
-
-HOSTILE = """<img src=x onerror="window.hacked=1"> '"&\\ ${1} {{ 1 }}"""
-LONG = "w" * 150
-
-
-def made() -> list[Record]:
-    """Return records of two data sets and two victims, with seeds, privileges and hostile names.
-
-    One cell failed and one is absent. The records hold every setting.
-    """
-    odd = [
-        record(attack, name, 0.3, dataset=HOSTILE, victim="other")
-        for attack in ("none", HOSTILE, LONG)
-        for name in ("none", HOSTILE, LONG, "</script><b>")
-    ]
-    return [
-        replace(
-            item,
-            dataset_spec={"name": item.dataset, "fingerprint": "f"},
-            dataset_params={"size": 8},
-            attack_spec={"name": item.attack, "params": {"eps": 0.5}},
-            defense_spec={"name": item.defense, "params": {"quality": 10}},
-        )
-        for item in [*records(), *odd]
-    ]
 
 
 def png(width: int) -> bytes:
@@ -66,7 +49,7 @@ def png(width: int) -> bytes:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("page") / "leaderboard.html"
-    table = summarized(made())
+    table = summarized(hostile_records())
     groups = sections(table)
     pictures = {("toy", "em", ""): png(100), ("toy", "em", "slow"): png(32)}
     file.write_text(
@@ -129,36 +112,6 @@ def open_page(chromium: Any, address: str) -> Iterator[Any]:
 @pytest.fixture
 def page(open_page: Any) -> Any:
     return open_page()
-
-
-def toy(page: Any) -> Any:
-    """Return the section of the data set toy and the victim net.
-
-    The sections before and after it have other data sets or victims.
-    """
-    return page.locator("section.group").nth(1)
-
-
-def ranking(page: Any) -> Any:
-    return toy(page).locator("table.ranking").first
-
-
-def column(page: Any, kind: str) -> list[str]:
-    """Return the visible texts of one column of the ranking."""
-    return [
-        text.strip()
-        for text in ranking(page)
-        .locator(f"tbody > tr:not(.detail) > .{kind}:visible")
-        .all_inner_texts()
-    ]
-
-
-def names(page: Any) -> list[str]:
-    return [text.split()[0] for text in column(page, "name")]
-
-
-def overflow(page: Any) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
 START = ["slow", "soft", "broken", "partial", "none"]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 from benchmark.analysis.leaderboard import Summary
 from benchmark.analysis.table import to_table
+from benchmark.report.page import page as html
+from benchmark.report.pictures import PictureKey
+from benchmark.report.sections import sections
 from benchmark.report.write import write_report
 from benchmark.storage.record import Record
 from support.made_up_records import plain
+
+# as much of a file as the page reads
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (100).to_bytes(4, "big") + (66).to_bytes(4, "big")
 
 
 def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **values: Any) -> Record:
@@ -28,6 +34,13 @@ def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **val
 def summarized(records: Iterable[Record], **options: Any) -> Summary:
     """Return the summary of the records' long table; ``options`` are those of ``to_table``."""
     return Summary(to_table(records, **options))
+
+
+def rendered(made: Sequence[Record], pictures: Mapping[PictureKey, bytes] | None = None) -> str:
+    """Return the leaderboard page of the records; a section's heat map is ``PNG``."""
+    table = summarized(made)
+    groups = sections(table)
+    return html(table, groups, "t", {}, [{"heatmap": PNG} for _ in groups], pictures or {})
 
 
 def is_rewritten(summary: Summary, folder: Path, title: str = "t", **options: Any) -> bool:
