@@ -52,9 +52,8 @@ SWEPT = {  # what each defense of the suite dvae-sweep changes
     "jpeg": "quality 10",
 }
 PURIFIED = ("ar", "cuda", "tap", "sep")
-PURIFIERS: Mapping[
-    str, Mapping[str, object]
-] = {  # short name -> the parameters by which the records are found
+# short name -> the parameters by which the records are found
+PURIFIERS: Mapping[str, Mapping[str, object]] = {
     "jpeg": {"name": "jpeg"},
     "dvae, width 32, 5 nats": {"name": "dvae", "width": 32, "kd": 5.0},
     "dvae, width 32, 3 nats": {"name": "dvae", "width": 32, "kd": 3.0},

@@ -1,4 +1,4 @@
-"""What the measuring scripts share: random images, wall times, medians and one table."""
+"""Helpers of the measuring scripts: random images, wall times, medians and one table."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SIZE = 32
 
 
 def random_images(n: int, size: int = SIZE, classes: int = 10) -> ImageSet:
-    """Random bytes, uint8 (n, 3, size, size), in equal classes.
+    """Make random bytes, uint8 (n, 3, size, size), in equal classes.
 
-    Mirroring allowed, so that every augmentation runs.
+    Mirroring is allowed, so that every augmentation runs.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(256, (n, 3, size, size), generator=generator, dtype=torch.uint8)
@@ -28,20 +28,20 @@ def random_images(n: int, size: int = SIZE, classes: int = 10) -> ImageSet:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Return the wall time of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio of each pair of uint8 images in dB, float64 (N,)."""
+    """Return the peak signal-to-noise ratio of each pair of uint8 images in dB, float64 (N,)."""
     error = (a.double() - b.double()).square().flatten(1).mean(1)
     return 10 * torch.log10(255**2 / error)
 
 
 def median(values: Sequence[float]) -> float:
-    """The median.
+    """Return the median.
 
     Raises:
         ValueError: if there are no values.
@@ -52,20 +52,21 @@ def median(values: Sequence[float]) -> float:
 
 
 def verdict(value: float, target: float, at_most: bool = True) -> str:
-    """``ok`` or ``missed``, with the target."""
+    """Return ``ok`` or ``missed``, with the target."""
     good = value <= target if at_most else value >= target
     return f"{'ok' if good else 'missed'} (target {'<=' if at_most else '>='} {target:g})"
 
 
 def machine() -> str:
-    """Processor, versions and system, for the line above a table."""
+    """Return processor, versions and system, for the line above a table."""
     name = cpuinfo().get("model name") or platform.machine()
     return f"{name}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints one table: the first column to the left, the others to the right, floats with three
-    digits after the point.
+    """Print one table.
+
+    The first column is aligned left and the others right; floats have three digits after the point.
     """
     texts = [
         [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]

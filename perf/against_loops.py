@@ -1,15 +1,14 @@
-"""Times AR, OPS and EM's noise step against the published algorithms as they are written: loops
-over pixels, colours and batches.
+"""Time AR, OPS and EM's noise step against the published algorithms, written as loops.
 
     python perf/against_loops.py [--images 50000] [--loop-images 200] [--rounds 3]
 
-Both kinds take turns in one process with one thread. A loop poisons fewer images; what is compared
-is seconds an image. For AR the search for kernels counts on neither side. For OPS the loop's work
-is a class's images at each position and colour, so that its seconds an image do not depend on how
-many there are once there are many; with few images they are higher, hence ``--loop-images``. EM's
-noise turn (surrogate ``resnet10_w16``) stands against a DataLoader of images that are converted one
-by one, in batches of 512, with a backward pass to the weights too; both take the same images and
-steps.
+The published algorithms loop over pixels, colours and batches. Both kinds take turns in one process
+with one thread. A loop poisons fewer images; the script compares seconds an image. For AR neither
+side counts the search for kernels. For OPS the loop's work is a class's images at each position and
+colour, so that its seconds an image do not depend on how many there are once there are many; with
+few images they are higher, hence ``--loop-images``. EM's noise turn (surrogate ``resnet10_w16``)
+stands against a DataLoader of images that are converted one by one, in batches of 512, with a
+backward pass to the weights too; both take the same images and steps.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ EPS, STEP = 8 / 255, 0.8 / 255
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--images", type=int, default=50_000)
     options.add_argument(
@@ -49,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def ar_loop(kernels: np.ndarray, count: int) -> None:
-    """Noise of ``count`` images, pixel after pixel."""
+    """Make the noise of ``count`` images, pixel after pixel."""
     rng = np.random.default_rng(0)
     for image in range(count):
         kernel = kernels[image % len(kernels)]
@@ -62,9 +61,7 @@ def ar_loop(kernels: np.ndarray, count: int) -> None:
 
 
 def ops_loop(data: ImageSet) -> None:
-    """The pooled score of every position and colour, one after another, and its largest, class by
-    class.
-    """
+    """Score every position and colour, one after another, and find the largest, class by class."""
     for label in range(data.info.num_classes):
         images = data.x[data.y == label].numpy() / 255
         scores = np.zeros((data.info.height, data.info.width, 8))
@@ -79,7 +76,7 @@ def ops_loop(data: ImageSet) -> None:
 
 
 def em_turn(data: ImageSet) -> None:
-    """The noise turn of the attack."""
+    """Take the noise turn of the attack."""
     game = MinMin(
         data,
         Context(),
@@ -95,7 +92,7 @@ def em_turn(data: ImageSet) -> None:
 
 
 def em_loop(data: ImageSet) -> None:
-    """The same turn as the release has it."""
+    """Take the same turn as the release does."""
     arrays = data.x.permute(0, 2, 3, 1).numpy()
     loader = DataLoader(
         [(to_tensor(array), int(label)) for array, label in zip(arrays, data.y, strict=True)],
@@ -120,7 +117,7 @@ def em_loop(data: ImageSet) -> None:
 
 
 def main() -> None:
-    """Prints one row a method."""
+    """Print one row a method."""
     options = parser().parse_args()
     set_up_torch()
     data, ctx = random_images(options.images), Context()

@@ -1,9 +1,9 @@
-"""Writes the kernels that attack AR ships, and prints how strongly they differ.
+"""Write the kernels that the attack AR ships, and print how strongly they differ.
 
     python perf/ar_kernels.py [--seed 0] [--count 100] [--out FILE]
 
-The search takes part of a minute on one core. Without ``--out`` it writes the file that uebench
-ships, which holds a hundred kernels of seed 0.
+The search takes part of a minute on one core. Without ``--out`` the script writes the file that
+uebench ships, which holds a hundred kernels of seed 0.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SIGNALS = 64  # a kernel
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--count", type=int, default=100, help="number of kernels")
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measured(kernels: torch.Tensor) -> torch.Tensor:
-    """Responses of each kernel's signals to the others' filters, float64 (K, K - 1, SIGNALS)."""
+    """Return responses of kernels' signals to the others' filters, float64 (K, K - 1, SIGNALS)."""
     generator = torch.Generator().manual_seed(0)
     shape = (SIGNALS, kernels.shape[1], len(free_cells(SIDE)))
     rows = []

@@ -22,7 +22,7 @@ CORRELATIONS = (0.0, 0.2, 0.5)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     made = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Prints one row a design, in % of the experiments."""
+    """Print one row a design, in % of the experiments."""
     count = parser().parse_args().experiments
     rng = np.random.default_rng(0)
     rows = []
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _shown(differences: np.ndarray) -> bool:
-    """Of one experiment, (seeds, attacks)."""
+    """Say whether the differences of one experiment, (seeds, attacks), count as shown."""
     tests = (sign_flip(differences.ravel().tolist()), sign_flip(differences.sum(1).tolist()))
     return all(test.p < ALPHA for test in tests if test.decidable)
 

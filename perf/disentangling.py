@@ -1,12 +1,17 @@
-"""How well does a purifier's recovered perturbation match the true one? Reads the store of a
-finished run.
+"""Compare the perturbation that a purifier recovers with the true one.
 
-For each purified set that kept a perturbation (dvae does): the mean cosine between what stage 1
-found and the true change of each image, the same for a random tensor, the final rate of both stages
-in nats per position, the final mean square of the perturbation, which the method's acceptance tests
-bound, and the PSNR of the purified images to the clean ones. With --train also the accuracy on
-clean test images of a victim that is trained on the clean images plus the perturbation that stage 1
-found: if that is the attack's, the victim fails.
+The script reads the store of a finished run. For each purified set that kept a perturbation (dvae
+does) it prints:
+
+- the mean cosine between what stage 1 found and the true change of each image;
+- the same for a random tensor;
+- the final rate of both stages in nats per position;
+- the final mean square of the perturbation, which the method's acceptance tests bound;
+- the PSNR of the purified images to the clean ones.
+
+With --train it also trains a victim on the clean images plus the perturbation that stage 1 found,
+and prints its accuracy on clean test images. The victim fails if stage 1 found the attack's
+perturbation.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from benchmark.training.train import fit
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     made = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -46,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Prints one row a purified set."""
+    """Print one row a purified set."""
     args = parser().parse_args()
     store = Store(args.results / "store")
     manifests = [
@@ -77,7 +82,7 @@ def main() -> None:
 
 
 def _clean(store: Store, poisons: dict[str, Any], manifest: dict[str, Any]) -> ImageSet | None:
-    """The images before the attack; None if this set was not attacked."""
+    """Return the images before the attack; None if this set was not attacked."""
     poison = poisons[manifest["inputs"][0]]
     anchors = [
         other
@@ -110,8 +115,9 @@ def _row(store: Store, manifest: dict[str, Any], clean: Tensor) -> tuple[object,
 
 
 def _train(store: Store, manifest: dict[str, Any], clean: ImageSet) -> float:
-    """Test accuracy of the store's victim on the clean images plus what stage 1 found, under the
-    store's protocol.
+    """Return the test accuracy of a victim on the clean images plus what stage 1 found.
+
+    The victim and its protocol are those of the store.
     """
     cell = next(
         record

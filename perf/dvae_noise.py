@@ -1,11 +1,11 @@
-"""Measures which share of a D-VAE training step goes into drawing the noise of its code.
+"""Measure which share of a D-VAE training step goes into drawing the noise of its code.
 
     python perf/dvae_noise.py [--steps 10] [--sizes lite,published] [--threads 1]
 
-The draw is timed where it happens, inside real training steps. A strided ``randn_like`` of the same
-shape is timed beside it for comparison: it is what the obvious code would do. Sizes: ``lite`` as in
-suites/cifar10-lite.yaml, ``published`` the defaults. One published step takes seconds on one core.
-Nothing else should be running.
+The script times the draw where it happens, inside real training steps. It times a strided
+``randn_like`` of the same shape too, which is what the obvious code would call. Sizes: ``lite`` as
+in suites/cifar10-lite.yaml, ``published`` the defaults. One published step takes seconds on one
+core. Nothing else should be running.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def method(size: str, batch: int) -> DVAE:
-    """The defense at one size.
+    """Return the defense at one size.
 
     Raises:
         ValueError: for an unknown size.
@@ -67,7 +67,7 @@ def method(size: str, batch: int) -> DVAE:
 
 @contextmanager
 def timed_draws(into: list[float]) -> Iterator[None]:
-    """Notes the seconds of every ``torch.randn`` meanwhile."""
+    """Note the seconds of every ``torch.randn`` inside the block."""
     original = torch.randn
 
     def timed(*args: Any, **kwargs: Any) -> Tensor:
@@ -84,11 +84,11 @@ def timed_draws(into: list[float]) -> Iterator[None]:
 
 
 def measure(dvae: DVAE, steps: int, ctx: Context) -> tuple[float, float]:
-    """Median seconds of a step and of its draw.
+    """Return the median seconds of a step and of its draw.
 
     Raises:
-        RuntimeError: if a step does not draw with ``torch.randn`` once, so that this script would
-            measure something else.
+        RuntimeError: if a step does not draw with ``torch.randn`` exactly once, so that
+            this script would measure something else.
     """
     data = random_images((steps + WARM + 1) * dvae.batch_size)
     net = seeded(lambda: dvae.network(data.info), 0)
@@ -126,7 +126,7 @@ def measure(dvae: DVAE, steps: int, ctx: Context) -> tuple[float, float]:
 
 
 def strided_draw(dvae: DVAE, repeats: int) -> float:
-    """Median seconds of ``randn_like`` on a channels-last code of the method's shape."""
+    """Return the median seconds of ``randn_like`` on a channels-last code of the method's shape."""
     code = torch.empty(dvae.batch_size, dvae.latent, SIZE // 2, SIZE // 2).to(
         memory_format=torch.channels_last
     )

@@ -1,5 +1,6 @@
-"""A victim that takes next to no memory or time, for measuring what an attack itself takes: a
-plugin, ``--plugin perf/linear_net.py``.
+"""A victim that takes next to no memory or time, for measuring what an attack itself takes.
+
+It is a plugin: ``--plugin perf/linear_net.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ SIDE = 10  # of the coarse image
 
 
 def build(info: DatasetInfo) -> nn.Module:
-    """One linear layer on an image averaged down to 10x10."""
+    """Apply one linear layer to an image averaged down to 10x10."""
     return nn.Sequential(
         nn.AdaptiveAvgPool2d(SIDE),
         nn.Flatten(),

@@ -1,18 +1,18 @@
-"""Measures the peak memory of a worker process, stage by stage.
+"""Measure the peak memory of a worker process, stage by stage.
 
     python perf/memory.py [--images 50000] [--batch 64]
     python perf/memory.py --attacks [NAME ...] [--images 10000] [--size 224]
 
 By default one worker does what a run would have it do on 50,000 images of 32x32 pixels: poison with
 ``lsp`` and with ``ops``, purify with ``jpeg``, train a victim for one epoch. With ``--attacks``,
-one worker for each attack (all by default) poisons 10,000 images of 224x224 pixels; it takes the
-few steps of the contract tests and looks through a network of one layer, so that what is measured
-is what the attack itself holds. A real network's activations come on top, in proportion to its
-batch.
+one worker for each attack (all by default) poisons 10,000 images of 224x224 pixels. It takes the
+few steps of the contract tests and looks through a network of one layer, so that the script
+measures what the attack itself holds. A real network's activations add to that, in proportion to
+its batch.
 
-Loading the data set, verifying the poison and writing the result are included. What is read is the
-kernel's VmHWM, reset at the start of each stage; a worker keeps some memory from stage to stage, as
-in a real run. Linux only.
+The figures include loading the data set, verifying the poison and writing the result. The script
+reads the kernel's VmHWM, reset at the start of each stage; a worker keeps some memory from stage to
+stage, as in a real run. Linux only.
 """
 
 from __future__ import annotations
@@ -46,20 +46,19 @@ TARGET, LARGE_TARGET = 1.5, 4.0  # GiB
 HERE = Path(__file__).resolve().parent
 PLUGINS = (HERE / "random_images.py", HERE / "linear_net.py")
 PEAKS = "peaks.jsonl"  # in the store's folder
-SMALL_SURROGATE = {
-    "surrogate": "linear_net",
-    "surrogate_epochs": 2,
-}  # of attacks that have these parameters
-BLOCK = {"steps": 1, "cover": "train", "validation_images": 64}  # of ntga
-SHORT: dict[
-    str, list[dict[str, Value]]
-] = {  # what would take hours at this size and no more memory
+# of attacks that have these parameters
+SMALL_SURROGATE = {"surrogate": "linear_net", "surrogate_epochs": 2}
+# of ntga
+BLOCK: dict[str, Value] = {"steps": 1, "cover": "train", "validation_images": 64}
+# fewer steps, for attacks that would take hours at this size and no more memory
+SHORT: dict[str, list[dict[str, Value]]] = {
     "aap": [{"steps": 1}],
     "aue": [{"epochs": 1, "noise_steps": 1}],
+    # one block of 500 images
     "ntga": [
         {**BLOCK, "kernel": "fnn", "holdout": 0.95},
         {**BLOCK, "kernel": "cnn", "holdout": 0.95},
-    ],  # one block of 500 images
+    ],
 }
 TILES = 3  # of a kernel matrix, in each direction
 
@@ -94,8 +93,9 @@ def measured_stage(
     on_progress: Callable[[float, str], None],
     on_log: Callable[[str], None],
 ) -> None:
-    """``run_stage``, and a line with the worker's VmHWM after it: the stage's own record is made
-    before it is written.
+    """Run a stage as ``run_stage`` does, and append a line with the worker's VmHWM.
+
+    The stage makes its own record before it writes it, hence this measure after the end.
     """
     from benchmark.running.environment import peak_memory_mb
     from benchmark.running.stages import run_stage
@@ -111,8 +111,9 @@ def measured_stage(
 
 
 def _few_tiles() -> None:
-    """From here on ``ntga`` computes the first tiles of a kernel matrix and makes up the others,
-    which take hours and no more memory.
+    """Make ``ntga`` compute the first tiles of a kernel matrix only, and make up the others.
+
+    The others take hours and no more memory.
     """
     from attacks import _ntk
 
@@ -121,7 +122,7 @@ def _few_tiles() -> None:
     def partly(kernel: _ntk.Kernel, a: Tensor, b: Tensor) -> Tensor:
         made = gram(kernel, a, b).nan_to_num_().clamp_(0, 1)
         if a is b:
-            made.diagonal().add_(len(a))  # so that it is positive definite
+            made.diagonal().add_(len(a))  # makes it positive definite
         return made
 
     _ntk.chunks = lambda count, size: islice(chunks(count, size), TILES)
@@ -130,7 +131,7 @@ def _few_tiles() -> None:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where things are measured: a registry with the plugins, a folder for data and results."""
+    """The place of the measurement: a registry with the plugins, a folder for data and results."""
 
     registry: Registry
     folder: Path
@@ -138,8 +139,9 @@ class Bench:
     def peaks(
         self, axes: dict[str, Sequence[str]], settings: list[str], wanted: Callable[[Stage], bool]
     ) -> list[tuple[str, float]]:
-        """Runs the wanted stages of a suite in one new worker: label and GiB of each, in the order
-        of their end.
+        """Run the wanted stages of a suite in one new worker; return label and GiB of each.
+
+        The stages come in the order in which they ended.
 
         Raises:
             SystemExit: if one of them fails.
@@ -167,7 +169,7 @@ class Bench:
 
 
 def a_run(bench: Bench, options: argparse.Namespace) -> list[tuple[str, float]]:
-    """Both poisons, JPEG on one of them, and a victim on its result."""
+    """Measure both poisons, JPEG on one of them, and a victim on its result."""
     images = options.images or 50_000
     axes = {
         "datasets": [f"random_images[train={images},test={images // 5}]"],
@@ -189,7 +191,7 @@ def a_run(bench: Bench, options: argparse.Namespace) -> list[tuple[str, float]]:
 def an_attack(
     bench: Bench, name: str, short: Mapping[str, Value], options: argparse.Namespace
 ) -> list[tuple[str, float]]:
-    """The poison of one attack, and its surrogate's training where it has one."""
+    """Measure the poison of one attack, and its surrogate's training where it has one."""
     images = options.images or 10_000
     card = bench.registry.card("attack", name)
     toy = dict(bench.registry.load("attack", name).toy)

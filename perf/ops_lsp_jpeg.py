@@ -1,4 +1,4 @@
-"""Times OPS, LSP and JPEG-10 on 50,000 images of 32x32 pixels and compares with the targets.
+"""Time OPS, LSP and JPEG-10 on 50,000 images of 32x32 pixels and compare with the targets.
 
     python perf/ops_lsp_jpeg.py [--data FOLDER] [--images 50000] [--threads 2]
 
@@ -41,7 +41,7 @@ class Timing:
 
 
 def smooth_images(n: int) -> ImageSet:
-    """Random fields of few frequencies with a little grain, in 10 classes."""
+    """Make random fields of few frequencies with a little grain, in 10 classes."""
     generator = torch.Generator().manual_seed(0)
     x = torch.empty(n, 3, SIZE, SIZE, dtype=torch.uint8)
     for part in chunks(n, 2048):
@@ -54,7 +54,7 @@ def smooth_images(n: int) -> ImageSet:
 
 
 def folder_images(folder: Path, n: int) -> ImageSet:
-    """Images of ``folder/<class>/*``, at most ``n`` in all and equally many a class.
+    """Read images of ``folder/<class>/*``, at most ``n`` in all and equally many a class.
 
     Raises:
         ValueError: if the folder holds no classes.

@@ -1,10 +1,10 @@
-"""Measures how long planning takes and how much memory a plan needs, in a process of its own.
+"""Measure how long planning takes and how much memory a plan needs, in a process of its own.
 
     python perf/plan_scale.py [--seeds 100]
 
-The grid is of 10 attacks, 10 defenses and 100 seeds: 10,000 cells. Nothing is run, and no data
-set is read. Seconds are those of ``resolve_suite`` and ``make_plan``; the memory is the largest
-resident set of the whole process, Python and the imported modules included.
+The grid has 10 attacks, 10 defenses and 100 seeds: 10,000 cells. The script runs no stage and reads
+no data set. It prints the seconds of ``resolve_suite`` and ``make_plan``, and the largest resident
+set of the whole process, Python and the imported modules included.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from benchmark.planning.suite import Suite, resolve_suite
 
 SECONDS, MEGABYTES = 2.0, 150.0
 ATTACKS = ("none", "em", "rem", "sem", "tap", "ntga", "lsp", "ops", "ar", "em+lsp")
-DEFENSES = ("none", "grayscale", "blur", "bdr", "jpeg", "jpeg[quality=30]", "vae", "dvae")
-DEFENSES += ("dvae[kd=5.0]", "at")
+FILTERS = ("none", "grayscale", "blur", "bdr", "jpeg", "jpeg[quality=30]")
+DEFENSES = (*FILTERS, "vae", "dvae", "dvae[kd=5.0]", "at")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     made = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     made.add_argument("--seeds", type=int, default=100, help="victim seeds, 100 cells each")
     return made

@@ -1,5 +1,6 @@
-"""A data set of random images, for measuring: a plugin, used as ``--dataset random_images --plugin
-perf/random_images.py``.
+"""A data set of random images, for measuring.
+
+It is a plugin: ``--dataset random_images --plugin perf/random_images.py``.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ class RandomImages(Dataset):
     """Random bytes as images, in 10 equal classes; without a hint nothing can be learnt from them.
 
     Parameters: train: number of training images. test: number of test images. size: height and
-    width in pixels. hint: levels by which the first tenth of an image's columns, or its second, ...
-    is darker, which tells its class.
+    width in pixels. hint: number of levels by which a tenth of an image's columns is darker; the
+    first tenth for the first class, the second for the second, and so on.
     """
 
     train: int = 50_000

@@ -1,11 +1,11 @@
-"""How often ``regress`` cries wolf, and what it finds on the first night, on nights that are drawn
-and not run.
+"""Measure how often ``regress`` raises a false alarm, and what it finds on the first night.
 
     python perf/regress_power.py [--nights 500] [--cells 100] [--seeds 3] [--accepted 1] [--seed 0]
 
-A night is a suite of cells with normal accuracies; it is compared with the accepted ones by
-``benchmark.analysis.regression.compare``, and what is suspect is drawn again, as the command would
-run it again. The environments differ, so that the statistical lane decides.
+The script draws nights and runs nothing. A night is a suite of cells with normal accuracies;
+``benchmark.analysis.regression.compare`` compares it with the accepted ones. The script draws a
+suspect cell again where the command would run it again. The environments differ, so that the
+statistical lane decides.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ STD = 0.004  # of one run, as a share: 0.4 points
 
 @dataclass(frozen=True)
 class World:
-    """What is true of the nights: the accuracy of each cell, the scatter of its runs, and the drop
-    that is planted in the new ones.
-    """
+    """The truth about the nights: accuracies, their scatter, the drop planted in the new ones."""
 
     mean: np.ndarray  # (cells,)
     std: np.ndarray  # (cells,)
@@ -43,7 +41,7 @@ class World:
         dropped: bool,
         only: frozenset[CellId] | None = None,
     ) -> list[Record]:
-        """One record a cell and seed; ``only`` some cells of them."""
+        """Return one record a cell and seed, of the cells ``only`` if given."""
         records = []
         for seed in seeds:
             acc = (
@@ -70,9 +68,7 @@ class World:
 
 @dataclass(frozen=True)
 class Rates:
-    """Shares of nights: with a suspect, with a regression after the rerun, and with one in a cell
-    that did drop.
-    """
+    """Shares of nights: with a suspect, with a regression after the rerun, with a true one."""
 
     suspect: float
     alarm: float
@@ -80,8 +76,9 @@ class Rates:
 
 
 def measure(world: World, nights: int, seeds: int, accepted: int, seed: int = 0) -> Rates:
-    """Draws ``nights`` independent pairs of an accepted history and a night after it, and judges
-    each as the command does.
+    """Draw ``nights`` independent pairs of a history and a night after it, and judge each.
+
+    The history is accepted; each pair is judged as the command does.
     """
     rng = np.random.default_rng(seed)
     suspect = alarm = found = 0
@@ -115,7 +112,7 @@ def measure(world: World, nights: int, seeds: int, accepted: int, seed: int = 0)
 
 
 def worlds(cells: int, seed: int = 0) -> dict[str, World]:
-    """Healthy ones and ones with a planted drop."""
+    """Return healthy worlds and worlds with a planted drop."""
     rng = np.random.default_rng(seed)
     mean, none = rng.uniform(0.2, 0.9, cells), np.zeros(cells)
     alike, unlike = np.full(cells, STD), 10 ** rng.uniform(-3, -1.3, cells)  # 0.1 to 5 points
@@ -134,7 +131,7 @@ def worlds(cells: int, seed: int = 0) -> dict[str, World]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument(
         "--nights", type=int, default=500, help="healthy ones; a fifth of that with a planted drop"
@@ -150,9 +147,9 @@ def main() -> None:
     given = parser().parse_args()
     rows = []
     for name, world in worlds(given.cells, given.seed).items():
-        nights = (
-            max(given.nights // 5, 1) if world.drop.any() else given.nights
-        )  # false alarms are rarer than finds
+        nights = given.nights
+        if world.drop.any():
+            nights = max(nights // 5, 1)  # false alarms are rarer and need more
         rates = measure(world, nights, given.seeds, given.accepted, given.seed)
         found = f"{100 * rates.found:.0f} %" if world.drop.any() else "-"
         rows.append([name, nights, f"{20 * rates.suspect:.2f}", f"{20 * rates.alarm:.2f}", found])

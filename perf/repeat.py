@@ -1,9 +1,9 @@
-"""Does the same command give the same numbers? Compares two stores, each filled from empty on the
-same machine; trains nothing.
+"""Check that the same command gives the same numbers, in two stores filled on one machine.
 
-Of every key that both stores hold: an artifact's files must have the same sha256, a record the same
-accuracies, losses, facts and artifact hashes. What may differ is what time makes: dates, seconds,
-memory. Exits with 1 if anything else does, or if the stores have no key in common.
+The script trains nothing. For every key that both stores hold, an artifact's files must have the
+same sha256, and a record the same accuracies, losses, facts and artifact hashes. Dates, seconds and
+memory may differ. The script exits with 1 if anything else does, or if the stores have no key in
+common.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NUMBERS = ("test_acc", "train_acc", "curve", "loss_curve", "artifacts", "facts")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     made = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Prints one row a kind of result; returns the exit status."""
+    """Print one row a kind of result; return the exit status."""
     args = parser().parse_args()
     first, second = (_results(Store(folder / "store")) for folder in (args.first, args.second))
     rows, differing = [], []
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _results(store: Store) -> dict[str, tuple[str, str, Any]]:
-    """Key -> (kind, label, what must be equal)."""
+    """Return key -> (kind, label, what must be equal)."""
     found: dict[str, tuple[str, str, Any]] = {}
     for path in store.root.glob("artifacts/*/*/manifest.json"):
         manifest = json.loads(path.read_text(encoding="utf-8"))

@@ -1,11 +1,11 @@
-"""Times loading and reporting 10,000 synthetic records: from the store to the table, the
-leaderboard, tables, page and figures.
+"""Time loading and reporting 10,000 synthetic records, from the store to the figures.
 
     python perf/report_scale.py [--records 10000] [--figures]
 
-The records have 20 attacks, 25 defenses and 5 seeds for each of several victims, with curves of 20
-epochs. Of so many cells a report draws an overview. ``--figures`` also draws all of them, as
-``report --figures`` does, which takes minutes and has no target.
+The script times the store, the table, the leaderboard, the tables of a paper, the page and the
+figures. The records have 20 attacks, 25 defenses and 5 seeds for each of several victims, with
+curves of 20 epochs. A report of so many cells draws an overview. ``--figures`` also draws all of
+them, as ``report --figures`` does, which takes minutes and has no target.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-TARGET = 10.0  # seconds, with the figures that a report has unless it is asked for all of them
+TARGET = 10.0  # seconds, with the figures of a report without --figures
 ATTACKS, DEFENSES, SEEDS, EPOCHS = 20, 25, 5, 20
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def fill(root: Path, count: int) -> None:
-    """Writes ``count`` records where a store has them, without syncing each."""
+    """Write ``count`` records where a store has them, without syncing each."""
     from benchmark.storage.record import Record
 
     rng = random.Random(0)
@@ -74,7 +74,7 @@ def fill(root: Path, count: int) -> None:
 
 
 def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
-    """(step, wall seconds), in the order in which ``report --all`` takes them."""
+    """Return (step, wall seconds), in the order in which ``report --all`` takes them."""
     from benchmark.analysis.leaderboard import Summary
     from benchmark.analysis.table import to_table
     from benchmark.report import markdown_report as text
@@ -108,9 +108,8 @@ def measure(root: Path, figures: bool) -> list[tuple[str, float]]:
         "LaTeX, Markdown, CSV of them",
         lambda: [form(one) for one in made for form in typeset.FORMS.values()],
     )
-    pictures = [
-        {"heatmap": bytes(200_000), "curves": bytes(500_000)} for _ in groups
-    ]  # about what they have at this size
+    # about as many bytes as pictures of this size have
+    pictures = [{"heatmap": bytes(200_000), "curves": bytes(500_000)} for _ in groups]
     timed("HTML page", lambda: page.page(summary, groups, "t", {}, pictures, {}))
     cells = sum(len(section.rows) * len(section.columns) for section in groups)
     timed("overview figures", lambda: draw.overview(cells, groups))

@@ -1,13 +1,14 @@
-"""How much of a one-pixel shortcut does a purifier leave? Reads the store of a finished run with
-the attack `ops`.
+"""Measure how much of a one-pixel shortcut a purifier leaves.
 
     python perf/shortcut_left.py --results results [--attack ops]
 
-The attack paints one pixel a class. For each set made of such a poison (itself, each purified set,
-and D-VAE's set after stage 1) two figures, averaged over classes: the *contrast* at that pixel,
-which is how far it stands out from the pixels around it towards the painted colour, in levels, for
-images of the class less those of the others; and the *AUC* of telling the class by this one number:
-0.5 means that nothing is left.
+The script reads the store of a finished run with the attack ``ops``, which paints one pixel a
+class. It looks at each set made of such a poison: the poison itself, each purified set, and D-VAE's
+set after stage 1. It prints two figures a set, averaged over classes:
+
+- the *contrast* at that pixel: how far the pixel stands out from the pixels around it towards the
+painted colour, in levels, for images of the class less those of the others;
+- the *AUC* of telling the class by this one number; 0.5 means that nothing is left.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Pixel = tuple[int, int, Tensor]  # row, column, colour as -1 or 1 a channel
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -40,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Prints one row a set."""
+    """Print one row a set."""
     args = parser().parse_args()
     store = Store(args.results / "store")
     manifests = [
@@ -74,27 +75,27 @@ def main() -> None:
 
 
 def painted(data: ImageSet) -> dict[int, Pixel]:
-    """The pixel of each class that is the same in all its images."""
+    """Find the pixel of each class that is the same in all its images."""
     pixels: dict[int, Pixel] = {}
     for label in data.y.unique().tolist():
         x = data.x[data.y == label]
-        same = (
-            (x == x.mode(0).values).all(1).float().mean(0)
-        )  # (H, W); a rounded or clipped pixel elsewhere is seldom the same
+        # share of images (H, W) with the class's usual value; elsewhere a rounded or clipped pixel
+        # is seldom the same.
+        same = (x == x.mode(0).values).all(1).float().mean(0)
         row, column = divmod(int(same.argmax()), data.info.width)
         pixels[label] = (row, column, (x.mode(0).values[:, row, column] > 127).float() * 2 - 1)
     return pixels
 
 
 def left(x: Tensor, y: Tensor, pixels: dict[int, Pixel]) -> tuple[float, float]:
-    """Contrast in levels and AUC in [0, 1], both averaged over classes, of images uint8 (N, C, H,
-    W).
+    """Return contrast in levels and AUC in [0, 1], both averaged over classes.
+
+    The images are uint8 (N, C, H, W).
     """
     contrast, auc = [], []
     for label, (row, column, colour) in pixels.items():
-        patch = F.pad(x, (1, 1, 1, 1), mode="replicate")[
-            :, :, row : row + 3, column : column + 3
-        ].float()  # (N, C, 3, 3)
+        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        patch = padded[:, :, row : row + 3, column : column + 3].float()  # (N, C, 3, 3)
         ring = (patch.sum((2, 3)) - patch[:, :, 1, 1]) / 8
         score = ((patch[:, :, 1, 1] - ring) * colour).mean(1)  # (N,)
         own, others = score[y == label], score[y != label].sort().values

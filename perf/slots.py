@@ -1,9 +1,9 @@
-"""Compares two one-thread processes with one process of two threads, in images trained a second.
+"""Compare two one-thread processes with one process of two threads, in images trained a second.
 
     python perf/slots.py [--images 10000] [--rounds 5] [--slots 2]
 
-Each process runs ``fit``; after a warming epoch it trains one epoch whenever it is told to. The
-single process and the group of one-thread processes take turns; who is not on turn sleeps. Nothing
+Each process runs ``fit``. After a warming epoch it trains one epoch whenever it is told to. The
+single process and the group of one-thread processes take turns; the others sleep meanwhile. Nothing
 else should be running.
 """
 
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Trainer:
-    """A process that trains one epoch a line on its standard input."""
+    """A process that trains one epoch for each line on its standard input."""
 
     def __init__(self, threads: int, arguments: Sequence[str]) -> None:
         self.process = subprocess.Popen(
@@ -55,7 +55,7 @@ class Trainer:
         self.process.stdin.flush()
 
     def await_epoch(self) -> int:
-        """Waits for the end of an epoch; returns the images it trained."""
+        """Wait for the end of an epoch; return the number of images it trained."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -67,7 +67,7 @@ class Trainer:
 
 
 def train_on_demand(threads: int, options: argparse.Namespace) -> None:
-    """The worker: one epoch, a line with the images it trained, and so on for each line read."""
+    """Train one epoch for each line read, and print how many images it trained."""
     from _common import random_images
     from torch import nn
 

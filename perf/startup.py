@@ -1,11 +1,10 @@
-"""Times ``--help``, ``list``, ``plan`` and a run of which everything is cached, each as a fresh
-process.
+"""Time ``--help``, ``list``, ``plan`` and a run with everything cached, each in a fresh process.
 
     python perf/startup.py [--repeats 5] [--results FOLDER]
 
-Without ``--results`` a small grid (4 attacks, 4 defenses, few images) is run first in a temporary
-folder, then timed again. With it, the suite ``quick`` in that folder is timed; it must be finished.
-Nothing else should be running.
+Without ``--results`` the script first runs a small grid (4 attacks, 4 defenses, few images) in a
+temporary folder and then times it. With ``--results`` it times the suite ``quick`` in that folder,
+which must be finished. Nothing else should be running.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 HELP_TARGET, RUN_TARGET = 0.5, 3.0  # seconds
 SMALL = (
     "--dataset=embedded[train_per_class=20,test_per_class=10]",
+    "--attacks=none,lsp,ops,ar",
     "--defenses=none,grayscale,jpeg,bdr",
     "--set=protocol.epochs=1",
-    "--set=em.max_rounds=1",
 )
 
 
@@ -40,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def timed(arguments: Sequence[str], repeats: int) -> list[float]:
-    """Seconds of each run of the command line.
+    """Return the seconds of each run of the command line.
 
     Raises:
         SystemExit: if the command fails.
@@ -64,15 +63,15 @@ def timed(arguments: Sequence[str], repeats: int) -> list[float]:
 
 
 def measure(run: Sequence[str], repeats: int) -> list[tuple[object, ...]]:
-    """Rows of the table. ``run`` are the arguments of the cached run."""
+    """Return the rows of the table; ``run`` holds the arguments of the cached run."""
     from _common import median, verdict
 
-    timed(["run", *run], 1)  # whatever is missing, and the report
+    timed(["run", *run], 1)  # computes what is missing, and the report
     rows: list[tuple[object, ...]] = []
     for name, arguments, target in (
         ("--help", ["--help"], HELP_TARGET),
         ("list defenses", ["list", "defenses"], HELP_TARGET),
-        ("plan", ["plan", *run], None),  # nothing is asked of it
+        ("plan", ["plan", *run], None),  # it has no target
         ("run, all cached", ["run", *run], RUN_TARGET),
     ):
         took = timed(arguments, repeats)

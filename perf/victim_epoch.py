@@ -1,12 +1,12 @@
-"""Times an epoch of ``fit`` against the bare forward + backward + step on random tensors of the
-same shape.
+"""Time an epoch of ``fit`` against bare training steps on random tensors of the same shape.
 
     python perf/victim_epoch.py [--images 10000] [--pairs 5] [--precision auto] [--threads 1]
 
-Epochs of both kinds take turns in one process, so that a change of the processor's clock meets
-both. The bare step has the same network, optimiser, batch size, memory format and precision; it
-draws no batch, clips no gradient and reports nothing. The loader and the clipping are timed alone
-too, to show where a difference comes from. Nothing else should be running.
+A bare step is forward, backward and optimiser step. It has the same network, optimiser, batch size,
+memory format and precision as ``fit``; it draws no batch, clips no gradient and reports nothing.
+Epochs of both kinds take turns in one process, so that a change of the processor's clock affects
+both. The script times the loader and the clipping alone too, to show where a difference comes from.
+Nothing else should be running.
 """
 
 from __future__ import annotations
@@ -64,9 +64,8 @@ class Bare:
             data.info.width,
             data.info.channels,
         )
-        self.x = [
-            torch.rand(shape, generator=generator).permute(0, 3, 1, 2) for _ in range(POOL)
-        ]  # channels last
+        # channels last
+        self.x = [torch.rand(shape, generator=generator).permute(0, 3, 1, 2) for _ in range(POOL)]
         self.y = [
             torch.randint(data.info.num_classes, shape[:1], generator=generator)
             for _ in range(POOL)
@@ -88,7 +87,7 @@ class Bare:
 def take_turns(
     victim: str, protocol: Protocol, data: ImageSet, ctx: Context, bare: Bare, steps: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each epoch of ``fit`` and of each bare epoch after it, without the first of each."""
+    """Return the seconds of each epoch of ``fit`` and of each bare epoch but the first."""
     fitted: list[float] = []
     bared: list[float] = []
     start = time.perf_counter()

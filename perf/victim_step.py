@@ -1,15 +1,15 @@
-"""Times a victim's training step with pooled shortcuts against one with strided slices, by turns.
+"""Time a victim's training step with pooled shortcuts against one with strided slices, by turns.
 
     python perf/victim_step.py [--victim resnet8_w16_s2] [--batch-size 64] [--precision auto]
-                               [--threads 1] [--steps 10] [--rounds 15]
+        [--threads 1] [--steps 10] [--rounds 15]
 
 A shortcut of stride 2 leaves out pixels. ``Pointwise`` in ``benchmark/victims/_resnet.py`` does it
 by pooling, whose gradient stays in channels-last memory. The baseline ``x[:, :, ::2, ::2]`` hands
 its gradient back in NCHW memory, which slows the rest of the backward pass down. Both networks
-start from the same weights and take the same batches in one process, a block of steps each in
-turn, so that a change of the processor's clock meets both. At the end their weights are compared:
-they must be equal bit for bit, or the script exits with 1. ``--rounds 4`` is enough for that check,
-also with a processor's older instructions:
+start from the same weights and take the same batches in one process. They take turns, a block of
+steps each, so that a change of the processor's clock affects both. At the end the script compares
+their weights and exits with 1 unless they are equal bit for bit. ``--rounds 4`` is enough for that
+check, also with a processor's older instructions:
 
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python perf/victim_step.py --rounds 4
 """
@@ -40,7 +40,7 @@ WARM_UP = 1  # rounds that are not counted
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--victim", default="resnet8_w16_s2")
     options.add_argument("--batch-size", type=int, default=64)
@@ -52,15 +52,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Sliced(Pointwise):
-    """The baseline: the same pixels by a strided slice."""
+    """Pick the same pixels by a strided slice: the baseline."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Float (B, C, H, W) to float (B, K, ceil(H / stride), ceil(W / stride))."""
+        """Turn float (B, C, H, W) into float (B, K, ceil(H / stride), ceil(W / stride))."""
         return nn.Conv2d.forward(self, x[:, :, :: self.step, :: self.step])
 
 
 def with_slices(model: nn.Module) -> nn.Module:
-    """A copy of the network whose shortcuts take strided slices."""
+    """Copy a network, with shortcuts that take strided slices."""
     copied = copy.deepcopy(model)
     for module in copied.modules():
         if isinstance(module, Pointwise):
@@ -85,7 +85,7 @@ class Training:
         )
 
     def steps(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """One step a batch: images float (B, C, H, W) in [0, 1], labels int64 (B,)."""
+        """Take one step a batch: images float (B, C, H, W) in [0, 1], labels int64 (B,)."""
         for x, y in batches:
             with self.ctx.autocast():
                 logits = self.model(x)
@@ -97,13 +97,13 @@ class Training:
 
 
 def equal(one: nn.Module, other: nn.Module) -> bool:
-    """Do both networks hold the same weights and buffers, bit for bit?"""
+    """Say whether both networks hold the same weights and buffers, bit for bit."""
     pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     return all(torch.equal(first, second) for first, second in pairs)
 
 
 def main() -> int:
-    """Prints the table; returns 1 if the weights differ."""
+    """Print the table; return 1 if the weights differ."""
     options = parser().parse_args()
     set_up_torch(options.threads)
     precision = native_precision("cpu") if options.precision == "auto" else options.precision

@@ -1,4 +1,7 @@
-"""Fixtures that tests share: small learnable image sets and a context. Everything is built in memory, with fixed seeds."""
+"""Fixtures that tests share: small learnable image sets, a bench for real stages, a command line.
+
+Fixtures build everything in memory, with fixed seeds.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,8 @@ from support.command_line import Call, Result
 from support.counting_net import build_counting_net, short_protocol
 from support.tiny_bench import Bench, save_images
 
-torch.set_num_threads(
-    1
-)  # small work is done sooner by one thread, and two would keep a second file of tests from its core
+# One thread is faster for small work, and a second one would compete with the other test process.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +68,10 @@ def small_nets() -> Iterator[None]:
 
 @pytest.fixture
 def compile_latex(tmp_path: Path) -> Callable[[str], bytes]:
-    """Makes a PDF of a document's body. Skips, and says so, where there is no TeX with what our tables use."""
+    """Make a PDF of a document's body.
+
+    Skip the test where there is no TeX with the packages that the tables use, and say so.
+    """
     if shutil.which("pdflatex") is None or shutil.which("kpsewhich") is None:
         pytest.skip("no pdflatex: apt-get install texlive-latex-extra")
     if (
@@ -81,8 +86,12 @@ def compile_latex(tmp_path: Path) -> Callable[[str], bytes]:
         pytest.skip("pdflatex lacks booktabs or multirow: apt-get install texlive-latex-extra")
 
     def pdf(body: str) -> bytes:
-        packages = "\\usepackage[paperwidth=300cm,paperheight=200cm]{geometry}\n\\usepackage{booktabs,multirow}"
-        text = f"\\documentclass{{article}}\n{packages}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
+        text = (
+            "\\documentclass{article}\n"
+            "\\usepackage[paperwidth=300cm,paperheight=200cm]{geometry}\n"
+            "\\usepackage{booktabs,multirow}\n"
+            f"\\begin{{document}}\n{body}\n\\end{{document}}\n"
+        )
         (tmp_path / "t.tex").write_text(text, encoding="utf-8")
         command = [
             "pdflatex",
@@ -118,7 +127,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory, images: Path, registry: Registry) -> Path:
-    """Holds ``images``, already decoded."""
+    """Return a data root that holds ``images``, already decoded."""
     root = tmp_path_factory.mktemp("data")
     fingerprint(Spec("folder", {"path": str(images), "size": 16}), root, registry)
     return root
@@ -126,7 +135,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory, images: Path, registry: 
 
 @pytest.fixture
 def bench(images: Path, data_root: Path, tmp_path: Path) -> Bench:
-    """Runs real stages on ``images`` in this process, with plugins and a store of the test's own."""
+    """Run real stages on ``images`` in this process, with plugins and a store of the test's own."""
     return Bench(images, data_root, tmp_path, [])
 
 
@@ -159,7 +168,10 @@ def call(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Call:
-    """Calls the command line in this process; work happens below ``tmp_path``. Plots, which take longest, are left out."""
+    """Call the command line in this process; work happens below ``tmp_path``.
+
+    It leaves out the plots, which take longest.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UEBENCH_DATA", str(data_root))
     for plot in ("heatmap", "curves"):

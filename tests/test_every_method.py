@@ -1,4 +1,7 @@
-"""Every registered attack and defense keeps the promises of its kind; a new one is tested here with nothing to add."""
+"""Every registered attack and defense keeps the promises of its kind.
+
+A new method is tested here without further code.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import pytest
 from benchmark.catalogue.registry import Registry
 from benchmark.contract import check_method
 
-NEED_A_FILE = {"file"}  # tests/attacks/test_file_planned.py gives it one
+NEED_A_FILE = {"file"}  # tests/attacks/test_file_planned.py gives it a file
 METHODS = [(kind, name) for kind in ("attack", "defense") for name in Registry().cards(kind)]
 
 

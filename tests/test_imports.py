@@ -1,4 +1,4 @@
-"""The floors of the house: a module imports from its own room and from the floors below, never from above."""
+"""The floors of the house: a module imports from its own room and from the floors below."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEAST = {"catalogue", "planning", "training", "running", "storage", "analysis", 
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """The dotted name of every module of the project."""
+    """Return the dotted name of every module of the project."""
     files = [
         file for top in ("benchmark", "attacks", "defenses") for file in (root / top).rglob("*.py")
     ]
@@ -42,7 +42,10 @@ def room(module: str) -> str:
 
 
 def imported(source: str, known: set[str]) -> Iterator[str]:
-    """The project's modules that ``source`` imports, at its top or in a function; not for types alone."""
+    """Return the project's modules that ``source`` imports, at its top or in a function.
+
+    Imports for types alone do not count.
+    """
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -66,7 +69,7 @@ def graph(root: Path) -> dict[str, set[str]]:
 
 
 def upward(arrows: dict[str, set[str]]) -> list[str]:
-    """The arrows between rooms that do not go down."""
+    """Return the arrows between rooms that do not go down."""
     return [
         f"{module} imports {target}: {room(target)} is not below {room(module)}"
         for module, targets in sorted(arrows.items())

@@ -24,7 +24,7 @@ def folders() -> Iterator[Path]:
 
 
 def shipped(file: Path) -> bool:
-    """Would setuptools put this file, of a package that it finds, into a wheel?"""
+    """Say whether setuptools would put this file, of a package that it finds, into a wheel."""
     package = ".".join(file.parent.relative_to(ROOT).parts)
     if not any(fnmatch(package, pattern) for pattern in SETUPTOOLS["packages"]["find"]["include"]):
         return False

@@ -1,4 +1,4 @@
-"""Which files changed between two records, also where files moved and where lists became longer."""
+"""The files that changed between two records, also where files moved and lists became longer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which measured cell a published number stands beside, what differs between the two, and whether both order defenses alike."""
+"""Counterparts: which measured cell a published number belongs to, and what differs.
+
+Also whether both order the defenses alike.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def test_pairs_are_of_the_same_methods_and_nothing_is_averaged() -> None:
     assert pairs == [
         ("none", "none", 0.95, 1, 0),
         ("em", "none", 0.2, 2, 0),
-        ("em", "none", 0.22, 2, 0),  # printed twice: stands twice
+        ("em", "none", 0.22, 2, 0),  # printed twice, hence shown twice
         ("em", "dvae", 0.9, 0, 1),
         ("em", "jpeg", 0.8, 1, 0),  # quality 10, and not 30
     ]
@@ -128,17 +131,18 @@ def test_an_unknown_source_is_told_what_there_is(wanted: str, message: str) -> N
 
 def test_nothing_in_common_is_an_error_that_says_what_to_do() -> None:
     table = summarized(measured("em", "none", 0.1, dataset_spec={"name": "folder"}))
-    with pytest.raises(
-        ValueError,
-        match=r"has the data sets toy and the attacks em, em_classwise, none, rem; src2020\[dataset=NAME\]",
-    ):
+    has = r"has the data sets toy and the attacks em, em_classwise, none, rem; "
+    with pytest.raises(ValueError, match=has + r"src2020\[dataset=NAME\]"):
         find_counterparts(table, ROWS, "src2020")
 
 
 def order(
     defenses: tuple[str, ...], attacks: int, ours: dict[str, float], theirs: dict[str, float]
 ) -> Counterparts:
-    """The same accuracies on every attack; attacks are one method whose identifiers the source has."""
+    """The measured and the published accuracies are the same on every attack.
+
+    The attacks are one method whose identifiers the source has.
+    """
     names = ["em", "rem", "sem", "tap", "ntga"][:attacks]
     specs = {
         "jpeg10": ("jpeg", {"quality": 10, "test": False}),
@@ -172,8 +176,8 @@ def test_agreement_of_orders() -> None:
     assert swapped.within.value == pytest.approx(1 / 3)
     assert swapped.within.interval is None
     assert agreement(swapped)[0] == (
-        "Order of the defenses within an attack: Kendall's τ-b 0.33 without an interval (fewer than 5 attacks give no interval), "
-        "over 4 attacks and 3 defenses."
+        "Order of the defenses within an attack: Kendall's τ-b 0.33 without an interval "
+        "(fewer than 5 attacks give no interval), over 4 attacks and 3 defenses."
     )
     few = order(("jpeg10", "bdr2"), 5, ours, ours)
     assert (

@@ -19,9 +19,11 @@ from benchmark.analysis.statistics.ranks import (
 
 # Demsar 2006, table 6: AUC of C4.5, with parameter m, with cf, with both, on 14 data sets.
 DEMSAR = """
-.763 .768 .771 .798   .599 .591 .590 .569   .954 .971 .968 .967   .628 .661 .654 .657   .882 .888 .886 .898
-.936 .931 .916 .931   .661 .668 .609 .685   .583 .583 .563 .625   .775 .838 .866 .875   1.000 1.000 1.000 1.000
-.940 .962 .965 .962   .619 .666 .614 .669   .972 .981 .9751 .975  .957 .978 .946 .970
+.763 .768 .771 .798   .599 .591 .590 .569   .954 .971 .968 .967
+.628 .661 .654 .657   .882 .888 .886 .898   .936 .931 .916 .931
+.661 .668 .609 .685   .583 .583 .563 .625   .775 .838 .866 .875
+1.000 1.000 1.000 1.000   .940 .962 .965 .962   .619 .666 .614 .669
+.972 .981 .9751 .975  .957 .978 .946 .970
 """
 
 
@@ -36,9 +38,8 @@ def test_demsars_example() -> None:
     assert test.ranks == pytest.approx((1.964, 2.000, 2.893, 3.143), abs=5e-4)
     assert test.critical == pytest.approx(1.25, abs=5e-3)
     assert test.alike == ((0, 3),)  # "not powerful enough": the largest difference is 1.18
-    chi = stats.friedmanchisquare(
-        *demsar().values()
-    ).statistic  # corrects for ties, as ours does and the paper's does not
+    # scipy corrects for ties, as rank_test does and the paper does not
+    chi = stats.friedmanchisquare(*demsar().values()).statistic
     f = 13 * chi / (14 * 3 - chi)
     assert test.p == pytest.approx(stats.f.sf(f, 3, 39))
 
@@ -70,7 +71,7 @@ def test_too_few_is_said(names: int, blocks: int) -> None:
 
 
 def naive(x: list[float], y: list[float]) -> float:
-    """Kendall 1945 by counting pairs."""
+    """Compute the tau-b of Kendall 1945 by counting pairs."""
     agree = first = second = 0
     for (a, b), (c, d) in itertools.combinations(zip(x, y, strict=True), 2):
         agree += (a > c) * (b > d) + (a < c) * (b < d) - (a > c) * (b < d) - (a < c) * (b > d)
@@ -120,7 +121,10 @@ def test_tau_over_attacks_is_that_of_the_means() -> None:
 
 
 def test_the_interval_is_that_of_all_resamples() -> None:
-    """Five attacks, of which one has the order reversed: the bootstrap's mean is 1 - 2 k / 5, where k is binomial."""
+    """One of five attacks has the order reversed, so a resample's mean is 1 - 2 k / 5.
+
+    The count k of that attack in a resample is binomial.
+    """
     ours = table({name: [1, 2, 3] for name in "abcde"})
     theirs = table({**{name: [1, 2, 3] for name in "abcd"}, "e": [3, 2, 1]})
     found = tau_within(ours, theirs)

@@ -36,12 +36,21 @@ def test_the_same_numbers_in_the_same_place_are_fine() -> None:
         ({"test_acc": 0.498}, "accuracy 50.00 % to 49.80 % (-0.20 points)"),
         ({"curve": (0.25, 0.4)}, "curve differs from epoch 2 on"),
         ({"curve": (0.25,)}, "curve differs from epoch 2 on"),
-        ({"artifacts": {"poison": "others", "purify": "new"}}, "poison images differ, purify images differ"),
-        ({"attack_spec": {"name": "a", "version": 2}}, "setting attack_spec.params.eps: 0.5 to unset, setting attack_spec.version: 1 to 2"),
+        (
+            {"artifacts": {"poison": "others", "purify": "new"}},
+            "poison images differ, purify images differ",
+        ),
+        (
+            {"attack_spec": {"name": "a", "version": 2}},
+            "setting attack_spec.params.eps: 0.5 to unset, setting attack_spec.version: 1 to 2",
+        ),
         ({"test_acc": 0.5, "sources": {"attacks/a.py": "2"}}, ""),
-        ({"test_acc": 0.6, "sources": {"b.py": "2"}}, "accuracy 50.00 % to 60.00 % (+10.00 points), code changed: attacks/a.py b.py"),
+        (
+            {"test_acc": 0.6, "sources": {"b.py": "2"}},
+            "accuracy 50.00 % to 60.00 % (+10.00 points), code changed: attacks/a.py b.py",
+        ),
     ],
-)  # fmt: skip
+)
 def test_any_difference_is_drift(change: dict[str, Any], text: str) -> None:
     verdict = compare([record("a", 0.5)], [replace(record("a", 0.5), **change)])
     assert told(verdict) == ([("drift", "a", f"seed 0: {text}")] if text else [])
@@ -180,7 +189,8 @@ def test_one_seed_against_one_seed_is_not_tested() -> None:
         (
             "untested",
             "all",
-            "2 of 2 cells: none has two runs, so that nothing is known of chance. Run more seeds, or accept more nights",
+            "2 of 2 cells: none has two runs, so that nothing is known of chance. "
+            "Run more seeds, or accept more nights",
         )
     ]
     assert verdict.matters
@@ -241,7 +251,7 @@ def test_seeds_with_poisons_of_their_own_on_one_side_alone_are_remarked() -> Non
 
 
 def test_runs_that_were_there_before_are_no_night() -> None:
-    """After a night that computed nothing, or not all, the runs of an earlier one would pass for its own."""
+    """Runs of an earlier night would pass for those of a night that computed too little."""
     accepted, tonight = night(STEADY, date="2026-11-26T03"), night(STEADY, date="2026-11-27T03")
     assert not compare(accepted, tonight, last_night="").findings
     assert not compare(accepted, tonight, last_night="2026-11-26T03").findings
@@ -256,7 +266,8 @@ def test_runs_that_were_there_before_are_no_night() -> None:
         ((kind, where, message),) = told(verdict)
         assert (kind, where) == ("stale", "all")
         assert message.startswith(
-            f"{number} of 30 runs are those of the last night or the accepted ones: nothing was computed since"
+            f"{number} of 30 runs are those of the last night or the accepted ones: "
+            "nothing was computed since"
         )
 
 

@@ -46,7 +46,7 @@ def methods(tmp_path: Path) -> Registry:
 
 
 def planned(registry: Registry, **axes: Any) -> Record:
-    """The record, without results, of the one cell of a suite."""
+    """Return the record, without results, of the one cell of a suite."""
     axes = {
         "attacks": "lsp",
         "defenses": "jpeg",
@@ -73,7 +73,10 @@ def planned(registry: Registry, **axes: Any) -> Record:
 
 
 def plan_of_command(record: Record, registry: Registry) -> Plan:
-    """What the shell, the command line and the planner make of the command, on a machine of another precision."""
+    """Return the plan that the shell, the command line and the planner make of the command.
+
+    The machine has another precision.
+    """
     words = shlex.split(f"{command(record)} --seeds {record.seed}")
     assert words[:3] == ["python", "run_benchmark.py", "run"]
     run = typer.main.get_command(cli.app).commands["run"]  # type: ignore[attr-defined]
@@ -110,7 +113,8 @@ def plan_of_command(record: Record, registry: Registry) -> Plan:
             },
         },
         {
-            "datasets": "folder[path=my photos/of 'them'; $HOME,size=64,train_per_class=20,subset_seed=4]"
+            "datasets": "folder[path=my photos/of 'them'; $HOME,size=64,"
+            "train_per_class=20,subset_seed=4]"
         },
         {"protocol_values": {"epochs": 3, "lr": 0.05, "flip": False, "schedule": "cosine"}},
         {"ratios": 0.3, "craft_seed": 7, "seeds": 11, "precision": "fp32"},
@@ -135,7 +139,7 @@ def test_settings_of_the_suite_it_names_do_not_matter(registry: Registry) -> Non
 
 
 def test_records_that_come_with_the_repository(registry: Registry) -> None:
-    """Some were made before a record held all parameters of its data set, some by methods that have another version by now."""
+    """Some older records lack parameters of their data set or come from another method version."""
     records = list(Store(ROOT / "results" / "baselines" / "store").records())
     assert {bool(record.dataset_params) for record in records} == {True, False}
     for record in records:
@@ -172,7 +176,7 @@ def test_a_plugin_is_named(methods: Registry) -> None:
 def test_a_text_that_would_be_read_as_something_else_gives_no_command(
     text: str, methods: Registry
 ) -> None:
-    """Only a default in a method's source can be one."""
+    """Such a text can only be a default in a method's source."""
     record = planned(methods, attacks="words")
     params = {**record.attack_spec["params"], "text": text}
     assert command(replace(record, attack_spec={**record.attack_spec, "params": params})) == ""

@@ -1,4 +1,4 @@
-"""The statistics of regression nights, against numbers by hand or by scipy."""
+"""The statistics of regression nights, against numbers worked out by hand or by scipy."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ def test_cells_that_scatter_alike_get_the_pooled_deviation() -> None:
     found = spreads({"x": [(0.50, 0.52), (0.60,)], "y": [(0.70, 0.72)], "z": [(0.1,), (0.3,)]})
     assert set(found) == {"x", "y", "z"}
     assert found["x"] == found["y"] == found["z"]
-    assert found["x"].std == pytest.approx(
-        math.sqrt(0.0002)
-    )  # each of the two pairs has the variance 2 * 0.01**2
+    # each of the two pairs has the variance 2 * 0.01**2
+    assert found["x"].std == pytest.approx(math.sqrt(0.0002))
     assert found["x"].dof == 2
 
 
@@ -42,7 +41,7 @@ def test_without_two_runs_of_anything_there_is_no_spread() -> None:
 
 
 def test_the_worth_of_the_common_variance_is_found_again() -> None:
-    """Cells whose variances are drawn from the distribution that the estimate assumes: s0**2 * d0 / chi2(d0)."""
+    """Cells whose variances are drawn from s0**2 * d0 / chi2(d0), which the estimate assumes."""
     rng = np.random.default_rng(0)
     std = 0.01 * np.sqrt(8 / rng.chisquare(8, 3000))
     runs = std[:, None] * rng.standard_normal((3000, 5))
@@ -78,19 +77,16 @@ def test_the_common_shift_is_students_test_of_the_seeds_averages() -> None:
     old = {"x": {0: 0.50, 1: 0.56}, "y": {0: 0.70, 1: 0.76}}
     new = {"x": {0: 0.47, 1: 0.53}, "y": {0: 0.64, 1: 0.70}}
     found = common_shift(new, old, spread)
-    first, second = (
-        (2 * -0.06 - 0.09) / 3,
-        (2 * 0.0 - 0.03) / 3,
-    )  # of the new seeds; those of the old ones are -0.03 and 0.03
+    # of the new seeds; those of the old ones are -0.03 and 0.03
+    first, second = (2 * -0.06 - 0.09) / 3, (2 * 0.0 - 0.03) / 3
     assert found is not None
     assert found.difference == pytest.approx((first + second) / 2)
     assert found.p == pytest.approx(ttest_ind([first, second], [-0.03, 0.03]).pvalue)
 
 
 def test_averages_that_agree_by_luck_are_not_believed() -> None:
-    old = {
-        cell: {0: 0.5 + (cell % 2) * 0.02, 1: 0.52 - (cell % 2) * 0.02} for cell in range(4)
-    }  # both seeds average to the same
+    # both seeds average to the same
+    old = {cell: {0: 0.5 + (cell % 2) * 0.02, 1: 0.52 - (cell % 2) * 0.02} for cell in range(4)}
     found = common_shift(
         {cell: {0: 0.50, 1: 0.50} for cell in range(4)},
         old,
@@ -119,7 +115,10 @@ def test_false_discoveries_by_hand() -> None:
 
 
 def test_cumulative_sums_by_hand() -> None:
-    """z of the nights: 0, then (0.48 - 0.5) / (0.01 * sqrt(1 + 1/2)) = -1.633, then nothing, then +1.155 against the mean 0.49333."""
+    """By hand, z of the nights is 0, then -1.633, nothing for the empty night, then +1.155.
+
+    -1.633 is (0.48 - 0.5) / (0.01 * sqrt(1 + 1/2)); +1.155 is against the mean 0.49333.
+    """
     up, down = cusum([(0.50,), (0.50,), (0.48,), (), (0.506666667,)], 0.01)
     assert up == pytest.approx([0, 0, 0, 0, 0.013333334 / (0.01 * math.sqrt(1 + 1 / 3)) - 0.5])
     z = -0.02 / (0.01 * math.sqrt(1.5))

@@ -1,6 +1,6 @@
 """Base classes are read too: in the same file, or in a ``_*.py`` beside it.
 
-What cannot be read is told before a run.
+Whatever the registry cannot read, it reports before a run.
 """
 
 from __future__ import annotations

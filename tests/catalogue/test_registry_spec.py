@@ -308,8 +308,12 @@ def test_a_broken_entry_point_is_reported(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_finding_methods_loads_no_torch_and_no_method() -> None:
     code = (
-        "import sys; from benchmark.catalogue.registry import Registry; from benchmark.catalogue.spec import parse_spec; r = Registry()\n"
-        "[r.cards(kind) for kind in ('attack', 'defense', 'victim')]; r.resolve('attack', parse_spec('em[eps=8/255]'))\n"
+        "import sys\n"
+        "from benchmark.catalogue.registry import Registry\n"
+        "from benchmark.catalogue.spec import parse_spec\n"
+        "r = Registry()\n"
+        "[r.cards(kind) for kind in ('attack', 'defense', 'victim')]\n"
+        "r.resolve('attack', parse_spec('em[eps=8/255]'))\n"
         "print(sorted({'torch', 'numpy', 'attacks', 'defenses'} & set(sys.modules)))"
     )
     result = subprocess.run(

@@ -1,4 +1,4 @@
-"""Bad input that the other test files do not cover: labels and images, records, and damage to a store between two runs."""
+"""Bad input that the other test files do not cover: images, labels, records and damaged stores."""
 
 from __future__ import annotations
 
@@ -45,10 +45,12 @@ def test_a_data_set_whose_labels_are_out_of_range_is_not_cached(
     bench.method(
         "odd",
         "import torch\nfrom benchmark import Dataset, DatasetInfo, ImageSet, Splits, dataset\n\n"
-        '@dataset(version=1, cite="nobody")\nclass Odd(Dataset):\n    """Count labels from one."""\n\n'
+        '@dataset(version=1, cite="nobody")\n'
+        'class Odd(Dataset):\n    """Count labels from one."""\n\n'
         "    def load(self, root, ctx, download=False):\n"
         '        info = DatasetInfo("odd", 2, ("a", "b"), 3, 8, 8, True)\n'
-        "        data = ImageSet(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([1, 2, 1, 2]), info)\n"
+        "        x, y = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([1, 2, 1, 2])\n"
+        "        data = ImageSet(x, y, info)\n"
         "        return Splits(data, data)\n",
     )
     with pytest.raises(ValueError, match=r"labels run from 1 to 2, expected 0\.\.1 for odd"):
@@ -124,7 +126,8 @@ def good_record() -> dict[str, Any]:
     [
         (
             {"schema": SCHEMA + 1},
-            rf"the record has schema {SCHEMA + 1}, but this uebench reads up to {SCHEMA}; update uebench to read it",
+            rf"the record has schema {SCHEMA + 1}, but this uebench reads up to {SCHEMA}; "
+            r"update uebench to read it",
         ),
         ({"schema": None}, r"the record is damaged: its schema is None, expected a number from 1"),
         ({"schema": "1"}, r"the record is damaged: its schema is '1'"),
@@ -146,11 +149,11 @@ def test_a_record_that_lacks_a_field() -> None:
     )
 
 
-# Damage between two runs: it is named, and everything else is kept
+# Damage between two runs: the run names it and keeps everything else
 
 
 def files(bench: Bench) -> dict[str, bytes]:
-    """Records and artifacts; notes about failures come and go."""
+    """Return the content of records and artifacts; notes about failures come and go."""
     found = (
         path for part in ("records", "artifacts") for path in (bench.store.root / part).rglob("*")
     )
@@ -197,7 +200,8 @@ def test_a_pickle_in_place_of_an_artifact_fails_its_readers_alone(bench: Bench) 
     outcome = bench.run(attacks=["none", "tint"], defenses="grayscale")
     assert (outcome.done, outcome.failed, outcome.blocked) == (2, 1, 1)
     assert re.search(
-        r"is a pickle, expected safetensors; it was not opened.* delete the folder .* and run again",
+        r"is a pickle, expected safetensors; it was not opened.* "
+        r"delete the folder .* and run again",
         outcome.failures[0].error,
     )
     after = files(bench)
@@ -223,7 +227,7 @@ def test_a_damaged_record_is_named_and_the_others_stay(bench: Bench) -> None:
         damaged.write_text(content)
         with pytest.raises(ValueError, match=rf"{damaged.name}\b.*{message}"):
             list(bench.store.records())
-        assert damaged.read_text() == content  # nothing is repaired or thrown away in silence
+        assert damaged.read_text() == content  # the run repairs and deletes nothing in silence
     damaged.unlink()
     assert bench.run(defenses=["none", "grayscale"]).done == 1
     assert (
@@ -279,10 +283,8 @@ def test_a_read_only_store_stops_a_run_before_its_first_stage(
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(os, "fsync", read_only)
-    with pytest.raises(
-        OSError,
-        match=rf"cannot write to {bench.store.root}: the folder is read-only .* make it writable or choose another store",
-    ):
+    refused = rf"cannot write to {bench.store.root}: the folder is read-only .* "
+    with pytest.raises(OSError, match=refused + "make it writable or choose another store"):
         run_plan(plan.stages, bench.store, bench.machine, executor="inline", display="none")
     assert files(bench) == before
     cached = run_plan(
@@ -297,7 +299,10 @@ def test_a_read_only_store_stops_a_run_before_its_first_stage(
 def test_a_loss_that_overflows_is_named_with_its_epoch_and_costs_its_cell_alone(
     bench: Bench,
 ) -> None:
-    loss = "def loss(self, model, x, y, ctx):\n        return super().loss(model, x, y, ctx) * 1e38 ** 2"
+    loss = (
+        "def loss(self, model, x, y, ctx):\n"
+        "        return super().loss(model, x, y, ctx) * 1e38 ** 2"
+    )
     bench.method("huge", one_method("defense", loss))
     outcome = bench.run(defenses=["none", "huge"])
     assert (outcome.done, outcome.failed) == (2, 1)

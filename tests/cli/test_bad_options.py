@@ -28,8 +28,8 @@ from support.made_up_nights import record
         ("plan quick --defenses ,", "--defenses: missing; name at least one"),
         (
             "plan quick --dataset ../photos",
-            "--dataset ../photos is a path, expected the name of a data set; for a folder of images "
-            'write "folder[path=../photos]"',
+            "--dataset ../photos is a path, expected the name of a data set; "
+            'for a folder of images write "folder[path=../photos]"',
         ),
         ("plan quick --dataset here", 'write "folder[path=here]"'),
         ("poison em --dataset ../photos --out x", 'write "folder[path=../photos]"'),

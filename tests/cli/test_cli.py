@@ -1,4 +1,7 @@
-"""Running, planning and reporting from the command line, and that only the commands that need torch load it."""
+"""Running, planning and reporting from the command line.
+
+Only the commands that need torch load it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def test_plan_quick_runs_nothing_and_loads_no_torch(
 ) -> None:
     root = tmp_path_factory.mktemp("embedded")
     suite = load_suite("quick", registry)
-    fingerprint(suite.datasets[0], root, registry)  # the one thing that planning may have to build
+    fingerprint(suite.datasets[0], root, registry)  # planning may have to build this set
     found, printed = watch(
         tmp_path,
         root,
@@ -43,7 +46,7 @@ def test_plan_quick_runs_nothing_and_loads_no_torch(
 
 @pytest.mark.e2e
 def test_a_run_is_continued_and_then_cached(tmp_path: Path, data_root: Path, tiny: str) -> None:
-    """The whole way as a user goes it: processes, workers, files; and once more, when nothing is left to do."""
+    """Do what a user does: start processes, workers and files, and run again when all is done."""
     command = ["run", tiny, "--device", "cpu", "--slots", "1"]
     env = {**os.environ, "UEBENCH_DATA": str(data_root), "OMP_NUM_THREADS": "1", "COLUMNS": "300"}
     done = subprocess.run(
@@ -293,6 +296,6 @@ def test_plan_says_what_is_left(call: Call, tiny: str, images: Path) -> None:
     assert run_tiny(call, tiny, "--attacks", "lsp").code == 0
     then = call("plan", tiny, "--set", "ratios=0,1").out
     assert then.count(" cached ") == 2
-    assert "min on" in then  # timed by what has run
+    assert "min on" in then  # the cost model uses the times of earlier runs
     assert "skipped folder[path=" in then
     assert 'ratio 0 is clean data; the attack "none" covers it' in then

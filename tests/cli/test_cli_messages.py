@@ -104,7 +104,7 @@ def test_values_that_a_method_refuses_are_told_at_once(
 def test_sets_that_an_attack_refuses_are_told_before_anything_is_trained(
     call: Call, tiny: str, images: Path, tmp_path: Path
 ) -> None:
-    """Each of the set's two classes is its own target two places on."""
+    """With two classes, the class two places further on is the image's own."""
     result = run_tiny(
         call,
         tiny,
@@ -197,8 +197,8 @@ def test_missing_images_say_how_to_get_them(call: Call, tmp_path: Path) -> None:
     result = call("plan", "quick", "--dataset", "folder[path=nowhere]")
     assert result.code == 2
     assert (
-        "nowhere does not exist; folder[path=...] expects a folder with train/<class>/* and test/<class>/*"
-        in result.err
+        "nowhere does not exist; "
+        "folder[path=...] expects a folder with train/<class>/* and test/<class>/*" in result.err
     )
 
 

@@ -1,4 +1,4 @@
-"""What is printed and written of a comparison, and the command."""
+"""The command ``compare``, and what it prints and writes of a comparison."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ from support.made_up_records import (
 
 
 def test_texts_equal_the_golden_files() -> None:
-    """``UEBENCH_REGENERATE=1 pytest tests/cli/test_compare_command.py`` writes them anew; look at the difference before committing it."""
+    """The golden files show the made-up comparison.
+
+    ``UEBENCH_REGENERATE=1 pytest tests/cli/test_compare_command.py`` writes them anew. Look at the
+    difference before committing it.
+    """
     c = compared(example())
     for name, text in (
         ("comparison.md", comparison_markdown([c], "mine against other", {"command": "compare"})),
@@ -63,7 +67,7 @@ def baseline() -> Comparison:
 
 
 def test_the_page_shows_what_is_printed() -> None:
-    """Regenerated as the golden files are."""
+    """The test regenerates this text as it does the golden files."""
     page = ROOT / "docs" / "compare.md"
     for name, c in (("made-up", compared(example())), ("baseline", baseline())):
         text = page.read_text(encoding="utf-8")
@@ -107,9 +111,8 @@ def test_the_page_loads_nothing_and_draws_each_row() -> None:
     assert page.tags.count("tr") == (1 + 5) + (1 + 4)
     text = comparison_html([compared(records(BY_HAND))], "t", {})
     dots = [float(place) for place in re.findall(r'class="dot" style="left:([\d.]+)%"', text)]
-    assert dots == pytest.approx(
-        [50 + 45 * d / 6 for d in (4, 0, 2, 3)], abs=0.01
-    )  # 6 is the widest: the upper end of em
+    # 6 is the widest: the upper end of em
+    assert dots == pytest.approx([50 + 45 * d / 6 for d in (4, 0, 2, 3)], abs=0.01)
 
 
 def nasty() -> Comparison:
@@ -178,9 +181,8 @@ def test_a_plugin_is_compared_and_then_read_from_records(
     )
     first = call(*args, "--executor", "inline")
     assert first.code == 0, first.out + first.err
-    assert (
-        "dim[share=0.25] against grayscale: 6 cells in 12 stages" in first.out
-    )  # (lsp and clean data) x 3 defenses
+    # (lsp and clean data) x 3 defenses
+    assert "dim[share=0.25] against grayscale: 6 cells in 12 stages" in first.out
     assert "there is too little evidence to tell dim[share=0.25] from grayscale" in first.out
     assert (
         "points on lsp (1 seed, 1 pair). At least 6 pairs are needed; run more seeds." in first.out
@@ -224,9 +226,8 @@ def test_other_questions_have_other_folders() -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,200}", one) for one in asked)
     assert name(seeds=[0, 1], attacks=["em", "lsp"]) == name(seeds=[1, 0, 1], attacks=["lsp", "em"])
     ten, thirty = "jpeg.quality=10", "jpeg.quality=30"
-    assert name(settings=[ten, thirty, "seeds=0"]) == name(
-        settings=["seeds=0", thirty]
-    )  # the last value counts
+    # the last value counts
+    assert name(settings=[ten, thirty, "seeds=0"]) == name(settings=["seeds=0", thirty])
     assert name(settings=[thirty, ten]) == name(settings=[ten])
     assert name(protocols=["lite"]).startswith("compare-mine-vs-jpeg-protocols-lite-")
 

@@ -1,4 +1,4 @@
-"""The options that commands share, and how a command gets them."""
+"""The options that commands share, and how a command receives them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORK = {"--slots", "--slots-per-gpu", "--executor", "--policy"}
 
 
 def options(command: str) -> set[str]:
-    """The long names of a command's options, ``--no-...`` left out."""
+    """Return the long names of a command's options, without ``--no-...``."""
     found: Any = typer.main.get_command(app)
     for word in command.split():
         found = found.commands[word]
@@ -74,7 +74,7 @@ def test_a_command_is_called_with_the_dataclasses_built() -> None:
     assert work == Work(slots=3)
     assert [str(file) for file in place.plugin] == ["a.py", "b.py"]
     assert CliRunner().invoke(program, ["--victim", "x"]).exit_code == 2
-    show()  # as the program without a command calls run
+    show()  # the program without a command calls run like this
     assert seen[1] == ("none", Axes(), Place(), Work())
 
 

@@ -1,4 +1,4 @@
-"""Baseline and history as files, the commands, and what runs at night."""
+"""Baseline and history as files, the commands, and the workflow that runs at night."""
 
 from __future__ import annotations
 
@@ -121,7 +121,10 @@ def test_nights_are_appended_and_read_in_order(tmp_path: Path) -> None:
 
 @pytest.fixture
 def fake_runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Stages that publish at once what the test says: ``acc`` of (attack, defense, seed), and an ``environment``."""
+    """Return knobs of stages that publish at once what a test says.
+
+    The knobs are ``acc``, the accuracy of (attack, defense, seed), and an ``environment``.
+    """
     world: dict[str, Any] = {
         "acc": lambda attack, defense, seed: 0.5 + 0.004 * seed,
         "environment": HERE,
@@ -162,7 +165,7 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_a_suite_that_runs_again_is_exact(
     call: Call, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole way with real stages: run, accept, compute all of it again, compare."""
+    """Run, accept, compute all of it again and compare, with real stages."""
     monkeypatch.setattr(history_figure, "files", lambda figure: {"png": b"-", "pdf": b"-"})
     monkeypatch.setattr(run_command, "show_selection", lambda *_: True)
     args = (tiny, "--device", "cpu", "--attacks", "lsp", "--defenses", "none")
@@ -173,9 +176,10 @@ def test_a_suite_that_runs_again_is_exact(
         "results/baselines/tiny.jsonl holds 1 accepted runs\n",
     )
     file = tmp_path / "results" / "baselines" / "tiny.jsonl"
+    # a thousand years ago
     file.write_text(
         file.read_text(encoding="utf-8").replace('"date": "2', '"date": "1'), encoding="utf-8"
-    )  # a thousand years ago
+    )
     assert run_tiny(call, *args, "--policy", "force").code == 0
     again = call("regress", *args)
     assert again.code == 0, again.out + again.err
@@ -197,8 +201,8 @@ def test_drift_failure_and_absence_make_the_exit_status(
     result = call("regress", tiny)
     assert result.code == 1
     assert (
-        "lsp + grayscale: seed 0: accuracy 50.00 % to 25.00 % (-25.00 points), curve differs from epoch 1 on"
-        in result.out
+        "lsp + grayscale: seed 0: accuracy 50.00 % to 25.00 % (-25.00 points), "
+        "curve differs from epoch 1 on" in result.out
     )
     assert result.out.count("1 of 1 runs failed: it broke") == 2
     assert "3 findings that matter: 1 drift, 2 failed; 4 cells, 2 of them exact" in result.out
@@ -240,9 +244,8 @@ def test_a_suspect_is_run_again_with_seeds_that_nothing_has(
     assert "regression folder[" in result.out
     assert "with other seeds -5.00 points" in result.out
 
-    fake_runs[
-        "ran"
-    ].clear()  # seeds given as a setting win over the axis, and must not win over those of the rerun
+    # seeds given as a setting override the axis, but must not override those of the rerun
+    fake_runs["ran"].clear()
     assert (
         "running them again with seeds [6, 7, 8]"
         in call("regress", tiny, "--set", "seeds=0-2", "--again").out
@@ -312,10 +315,8 @@ def test_what_cannot_be_compared_is_a_usage_error(
 def test_the_nightly_suite_is_quick_with_seeds(registry: Registry) -> None:
     nightly, quick = (load_suite(name, registry) for name in ("nightly", "quick"))
     assert (nightly.seeds, nightly.precision) == ((0, 1, 2), "fp32")
-    for ours, theirs in (
-        (nightly.attacks, quick.attacks),
-        (nightly.defenses, quick.defenses),
-    ):  # with the same parameters
+    # with the same parameters
+    for ours, theirs in ((nightly.attacks, quick.attacks), (nightly.defenses, quick.defenses)):
         assert {str(spec): spec for spec in ours}.items() <= {str(s): s for s in theirs}.items()
     assert (nightly.datasets, nightly.victims, nightly.protocols) == (
         quick.datasets,

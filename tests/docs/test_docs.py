@@ -1,4 +1,4 @@
-"""The pages of docs/ say what is so: their code runs, their commands exist, their facts are those of the code."""
+"""The pages of docs/ are true: their code runs, their commands exist, their facts hold."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SHELLS = ("bash", "sh", "console")
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced code block: its page, language and lines."""
+    """A fenced code block: its page, language and lines."""
 
     page: str
     language: str
@@ -52,7 +52,10 @@ def blocks(page: Path, *languages: str) -> list[Block]:
 
 
 def plugins() -> dict[str, tuple[str, str]]:
-    """File name -> (kind, source) of each method shown on the two pages for authors; the block's first line names its file."""
+    """Return file name -> (kind, source) of each method shown on the two pages for authors.
+
+    The first line of a code block names its file.
+    """
     found: dict[str, tuple[str, str]] = {}
     for kind in ("attack", "defense"):
         for block in blocks(DOCS / f"add-a{'n' if kind == 'attack' else ''}-{kind}.md", "python"):
@@ -101,7 +104,10 @@ def test_every_parameter_of_a_shown_method_is_explained(plugin_files: dict[str, 
 
 @pytest.mark.parametrize("kind", ["attack", "defense"])
 def test_an_installed_package_is_found_by_its_entry_point(kind: str, tmp_path: Path) -> None:
-    """A distribution made from the page's pyproject and its first method, on the path of a fresh process."""
+    """A fresh process finds a method of an installed distribution.
+
+    The page's pyproject and its first method make up the distribution.
+    """
     page = DOCS / f"add-a{'n' if kind == 'attack' else ''}-{kind}.md"
     (block,) = blocks(page, "toml")
     project = tomllib.loads(block.text)["project"]
@@ -120,7 +126,8 @@ def test_an_installed_package_is_found_by_its_entry_point(kind: str, tmp_path: P
     )
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n", encoding="utf-8")
     code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv[1:] = ['list', '{kind}s', '{name}']\n"
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        f"sys.argv[1:] = ['list', '{kind}s', '{name}']\n"
         "from benchmark.cli.main import app\n"
         "app(standalone_mode=False); print('torch' in sys.modules)"
     )
@@ -137,7 +144,10 @@ def test_an_installed_package_is_found_by_its_entry_point(kind: str, tmp_path: P
 
 
 def commands() -> list[tuple[str, str]]:
-    """(page, command) of each shell line that runs something of this project. A trailing backslash continues a line."""
+    """Return (page, command) of each shell line that runs something of this project.
+
+    A trailing backslash continues a line.
+    """
     found = []
     for page in PAGES:
         for block in blocks(page, *SHELLS):
@@ -150,15 +160,17 @@ def commands() -> list[tuple[str, str]]:
             r"`((?:python|uebench|run_benchmark\.py) [^`\n]+)`", page.read_text(encoding="utf-8")
         ):
             words = shlex.split(code)
-            if project_part(words) is not None and not any(
-                word.isupper() for word in words
-            ):  # NAME and FILE stand for something
+            # NAME and FILE stand for something
+            if project_part(words) is not None and not any(word.isupper() for word in words):
                 found.append((page.relative_to(ROOT).as_posix(), code))
     return sorted(set(found))
 
 
 def project_part(words: list[str]) -> list[str] | None:
-    """``[program, argument, ...]`` from the word on that names a program of this project; None if there is none."""
+    """Return ``[program, argument, ...]`` from the word on that names a program of this project.
+
+    Return None if there is no such word.
+    """
     for position, word in enumerate(words):
         if (
             word.endswith("run_benchmark.py")
@@ -192,7 +204,7 @@ def test_a_command_of_the_pages_is_valid(
 
 
 def check_invocation(arguments: list[str], plugin_files: dict[str, Path]) -> None:
-    """Parses a command line as ``run_benchmark.py`` would, and looks up every name in it; runs nothing."""
+    """Parse a command line as ``run_benchmark.py`` would, look up every name in it, run nothing."""
     group: Any = typer.main.get_command(app)
     if not arguments or arguments[0].startswith("-"):
         assert arguments in ([], ["--help"], ["-h"], ["--version"])
@@ -204,9 +216,10 @@ def check_invocation(arguments: list[str], plugin_files: dict[str, Path]) -> Non
     if arguments[0] == "table":  # of a whole suite, or of everything
         load_suite(given["suite"] or "quick", registry)
     elif "suite" in given:
-        defenses = (
-            given["defenses"] if "defenses" in given else f"{given['defense']},{given['against']}"
-        )  # those of `compare`
+        if "defenses" in given:
+            defenses = given["defenses"]
+        else:  # those of `compare`
+            defenses = f"{given['defense']},{given['against']}"
         texts = {"attacks": given["attacks"], "defenses": defenses, "datasets": given["dataset"]}
         texts |= {"victims": given["victim"], "protocols": given["protocol"]}
         axes = {name: split_list(text) for name, text in texts.items() if text is not None}
@@ -220,9 +233,8 @@ def check_invocation(arguments: list[str], plugin_files: dict[str, Path]) -> Non
 
 
 def test_the_check_of_commands_finds_mistakes(plugin_files: dict[str, Path]) -> None:
-    with pytest.raises(
-        Exception, match=r"No such option.*--defences"
-    ):  # its class is click's or typer's, by typer's version
+    # typer's version decides whether the error's class is click's or typer's
+    with pytest.raises(Exception, match=r"No such option.*--defences"):
         check_invocation(["run", "quick", "--defences", "none"], plugin_files)
     with pytest.raises(ValueError, match="unknown defense"):
         check_invocation(["run", "quick", "--defenses", "mydefense"], plugin_files)
@@ -240,7 +252,7 @@ def script_parser(file: Path) -> argparse.ArgumentParser:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     parser = module.parser()
     assert isinstance(parser, argparse.ArgumentParser)
@@ -262,7 +274,7 @@ def test_every_measuring_script_stands_on_the_page() -> None:
 
 
 def sections() -> dict[tuple[str, str], str]:
-    """(kind, name) -> text of the section of docs/methods that describes it."""
+    """Return (kind, name) -> text of the section of docs/methods that describes it."""
     found: dict[tuple[str, str], str] = {}
     for page in METHOD_PAGES:
         parts = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.M)[1:]
@@ -276,7 +288,7 @@ def sections() -> dict[tuple[str, str], str]:
 
 
 def table_rows(text: str) -> Iterator[list[str]]:
-    """The cells of the rows whose first cell is `code`."""
+    """Return the cells of the rows whose first cell is `code`."""
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| `"):

@@ -34,14 +34,14 @@ def tables() -> ModuleType:
 
 
 def baseline_records(suite: str) -> list[Record]:
-    """The records that come with the repository of a suite."""
+    """Return the records of a suite that come with the repository."""
     selection = last_selection(BASELINES / suite)
     assert selection is not None
     return records_of(Store(BASELINES / "store"), selection)
 
 
 def shown(name: str, page: str = "results.md") -> list[list[str]]:
-    """The cells of the rows of a marked table, without its head."""
+    """Return the cells of the rows of a marked table, without its head."""
     text = (DOCS / page).read_text(encoding="utf-8")
     table = text.partition(f"<!-- begin: {name} -->")[2].partition("<!-- end -->")[0]
     lines = [line for line in table.splitlines() if line.startswith("|")]
@@ -49,13 +49,13 @@ def shown(name: str, page: str = "results.md") -> list[list[str]]:
 
 
 def points(records: Sequence[Record]) -> str:
-    """In points; several with their standard deviation."""
+    """Return the mean in points; for several values, with their standard deviation."""
     values = [100 * (record.test_acc or 0) for record in records]
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def expected(records: Sequence[Record], attacks: Sequence[str]) -> dict[str, list[str]]:
-    """Accuracy by defense, one entry an attack, from the records alone."""
+    """Return accuracy by defense, one entry an attack, from the records alone."""
     return {
         defense: [
             points([r for r in records if (r.defense, r.attack) == (defense, attack)])
@@ -65,7 +65,7 @@ def expected(records: Sequence[Record], attacks: Sequence[str]) -> dict[str, lis
     }
 
 
-# The tables are made from the records
+# The script makes the tables from the records
 
 
 def test_every_table_is_that_of_the_records(tables: ModuleType) -> None:
@@ -179,7 +179,7 @@ def test_pages_of_attacks_tell_the_measured_strength() -> None:
             assert said in (DOCS / "methods" / f"{name}.md").read_text(encoding="utf-8")
 
 
-# What the text says of the tables
+# What the text says about the tables
 
 
 def test_the_text_below_cifar10_lite() -> None:

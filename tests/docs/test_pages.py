@@ -55,7 +55,7 @@ def missing(page: Path) -> list[str]:
 
 
 def is_test(node: str) -> bool:
-    """Is ``tests/test_x.py::TestY::test_z`` there?"""
+    """Say whether ``tests/test_x.py::TestY::test_z`` exists."""
     file, *names = node.split("::")
     if not (ROOT / file).exists():
         return False
@@ -96,7 +96,7 @@ def test_the_lookup_finds_mistakes(tmp_path: Path) -> None:
 
 
 def test_no_text_names_a_module_that_is_gone() -> None:
-    """Also in code blocks, and in suites, settings and workflows."""
+    """The names in code blocks, suites, settings and workflows count too."""
     texts = [*PAGES, *ROOT.glob("benchmark/**/*.yaml"), *ROOT.glob("*.toml"), ROOT / "CITATION.cff"]
     texts += [*ROOT.glob(".github/**/*.yml")]
     gone = []
@@ -157,7 +157,7 @@ def test_the_tree_names_every_room() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_line_is_a_wall(page: Path) -> None:
-    """Lines of prose end where a reader can still find them."""
+    """Lines of prose are short enough for a reader to find their ends."""
     shown = [re.sub(r"\]\([^)]*\)", "]", line) for line in prose(page)]
     assert [line for line in shown if len(line) > 400] == []
 
@@ -176,7 +176,7 @@ def test_no_sentence_is_wrapped(page: Path) -> None:
 
 
 def two_sentences(line: str) -> bool:
-    """Does a sentence end within the line and another one begin?"""
+    """Say whether a sentence ends within the line and another one begins."""
     plain = re.sub(r"`[^`]*`|\"[^\"]*\"", "x", re.sub(r"^\s*(?:[-*]|\d+\.) ", "", line))
     plain = re.sub(r"\b(?:et al|e\.g|i\.e|vs)\.", "", plain)
     return re.search(r"[.!?][*_)]* +[*_\[(]*[A-Zx]", plain) is not None
@@ -199,7 +199,7 @@ def test_two_sentences_are_seen(line: str, expected: bool) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_says_nothing_twice(page: Path) -> None:
-    """A slip of an editor that pastes a section again."""
+    """A section that stands twice is a slip of an editor."""
     lines = [line for line in prose(page) if len(line) > 60 and "Shown right by" not in line]
     assert [line for line, count in Counter(lines).items() if count > 1] == []
 

@@ -1,4 +1,4 @@
-"""Why a cell would run: stage by stage, in what it differs from the nearest result."""
+"""Why a cell would run: the differences of each stage from the nearest result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def planned(registry: Registry, fingerprint: str = IMAGES, **axes: Any) -> Plan:
 
 
 def stored(*plans: Plan) -> list[Known]:
-    """The results of plans, as a store tells of them."""
+    """Return the results of plans as a store lists them."""
     found = []
     for plan in plans:
         for stage in plan.stages:
@@ -61,7 +61,7 @@ def reasons(
 
 
 def differences(found: list[Reason]) -> dict[str, tuple[str, ...]]:
-    """Label -> differences, of the stages that would run."""
+    """Return label -> differences, for the stages that would run."""
     assert all(reason.nearest for reason in found if reason.state == "differs")
     return {reason.label: reason.differences for reason in found if reason.state == "differs"}
 
@@ -192,7 +192,7 @@ def test_stages_that_nobody_needs_are_left_out(registry: Registry) -> None:
 
 
 def test_results_from_before_identities_were_stored(registry: Registry) -> None:
-    """They are compared in what they say, and the committed ones can be read."""
+    """The planner compares what such records say, and it can read the committed ones."""
     before = planned(registry, attacks="em+lsp")
     records = [
         replace(stage.job.record(stage.key), identity={}, artifacts={"poison": "a", "purify": "b"})

@@ -1,4 +1,4 @@
-"""Keys of the project's own methods stay as they are: they name results on people's disks."""
+"""Keys of the project's own methods do not move: they name results on people's disks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_keys_of_the_projects_methods_stay_as_they_are(
 ) -> None:
     """A method that is given another version gets new keys here, and no other method does.
 
-    If a key moves without one, undo the change, or raise CORE_VERSION on purpose.
+    If a key moves without a new version, undo the change, or raise CORE_VERSION on purpose.
     """
     suite = Suite(
         name="golden",

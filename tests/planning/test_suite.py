@@ -1,4 +1,4 @@
-"""Suites: the shipped ones, overriding axes, and mistakes, all at once with their paths."""
+"""Suites: the shipped ones, overriding axes, and all mistakes together with paths."""
 
 from __future__ import annotations
 
@@ -304,9 +304,10 @@ def test_parameters_of_methods_that_do_not_run_are_checked_too(
 
 def test_missing_axes_are_named(tmp_path: Path, registry: Registry) -> None:
     found = problems(write(tmp_path, "about: nothing else\n"), registry)
+    # datasets have a default
     assert sorted(found) == [
         f"{axis}: missing; name at least one" for axis in ("attacks", "defenses")
-    ]  # datasets have a default
+    ]
 
 
 @pytest.mark.parametrize(

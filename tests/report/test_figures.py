@@ -79,16 +79,8 @@ def test_each_is_drawn_only_where_its_data_are(undrawn: None) -> None:
             made += cell(attack, name, acc, victim="other")
     table = summarized(made)
     drawn, left_out = draw.figures(table, sections(table))
-    expected = {
-        "bars",
-        "bars-2",
-        "cost-2",
-        "sweep-2",
-        "bars-3",
-        "cost-3",
-        "ranks-3",
-        "ratios",
-    }  # ratio 0.5; ratio 1; the other victim
+    # ratio 0.5; ratio 1; the other victim
+    expected = {"bars", "bars-2", "cost-2", "sweep-2", "bars-3", "cost-3", "ranks-3", "ratios"}
     assert set(drawn) == expected
     assert [reason.partition(":")[0] for reason in left_out] == [
         "cost",
@@ -115,10 +107,8 @@ def test_bars_show_spread_failures_and_gaps() -> None:
         sum(isinstance(drawn, ErrorbarContainer) for drawn in axes.containers)
         for axes in figure.axes
     ]
-    assert spreads == [
-        1,
-        0,
-    ]  # of the one cell with two seeds: a cap on a bar of one seed would say that it has no spread
+    # of the one cell with two seeds: a cap on a bar of one seed would say that it has no spread
+    assert spreads == [1, 0]
 
 
 def row(name: str, cost: float, mean: float, needs: str = "") -> Row:
@@ -263,7 +253,10 @@ def many(
     victims: tuple[str, ...] = ("a", "b", "c"),
     step: float = 0.035,
 ) -> list[Record]:
-    """More cells than are drawn one by one. Defense 0 does nothing, attack 0 leaves data clean; of the others the last is best."""
+    """Return more cells than the report draws one by one.
+
+    Defense 0 does nothing, attack 0 leaves data clean; of the other defenses the last is best.
+    """
     return [
         record(
             f"attack{attack}" if attack else "none",
@@ -292,8 +285,9 @@ def test_of_many_cells_there_is_an_overview_that_says_what_is_missing(
     names = {file.name for file in report.files if file.suffix in (".png", ".pdf")}
     assert names == {f"{name}.png" for name in ("heatmap", "bars", "cost", "ranks")}
     assert report.overview == (
-        "360 cells are too many to draw one by one: there is an overview of the first of 3 groups, without curves over epochs, ratios or "
-        "parameters and without PDF files. report --figures draws everything, in about 1 min"
+        "360 cells are too many to draw one by one: there is an overview of the first of 3 groups, "
+        "without curves over epochs, ratios or parameters and without PDF files. "
+        "report --figures draws everything, in about 1 min"
     )
     for name in ("leaderboard.html", "leaderboard.md", "report.json"):
         assert report.overview in (tmp_path / name).read_text(encoding="utf-8")
@@ -305,7 +299,7 @@ def test_of_many_cells_there_is_an_overview_that_says_what_is_missing(
     assert "defense14" in texts(heatmap)
     assert "none (undefended)" in texts(heatmap)  # the anchor is always among those shown
     assert not [text for text in texts(heatmap) if text in ("defense1", "defense2", "defense3")]
-    assert "59.1" in texts(heatmap)  # of 96 cells; more are colours alone
+    assert "59.1" in texts(heatmap)  # of 96 cells; a larger map shows colours alone
     assert "toy · a · quick · 12 of 15 defenses" in texts(bars)
     assert [axes.get_title(loc="left") for axes in bars.axes] == ["mean over attacks", "clean data"]
     assert texts(bars)[0] == "59.4"  # defense14 over attacks 1 to 7

@@ -1,44 +1,26 @@
-"""What the leaderboard page shows beyond the tables: cells, drawings, pictures. Its behaviour is tested in test_page_browser.py."""
+"""What the leaderboard page shows beyond the tables: cells, drawings, colours.
+
+Its pictures are tested in test_page_pictures.py, its behaviour in test_page_browser.py.
+"""
 
 from __future__ import annotations
 
-import io
 import math
 import random
 import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
-from benchmark import ImageSet, report
-from benchmark.report.figures import draw
-from benchmark.report.page import page
-from benchmark.report.pictures import GAP, PictureKey, Pictures
+from benchmark import report
 from benchmark.report.runs import cell_runs
 from benchmark.report.sections import Section, sections
 from benchmark.report.svg import curve, pareto, scatter
 from benchmark.storage.record import Record
-from benchmark.storage.store import Store
-from support.command_line import Call, run_tiny
 from support.made_up_records import NASTY
-from support.reports import Page, is_rewritten, record, records, summarized
-from support.sets import random_set
-
-PNG = (
-    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (100).to_bytes(4, "big") + (66).to_bytes(4, "big")
-)  # as much of one as is read
-
-
-def rendered(made: Sequence[Record], pictures: Mapping[PictureKey, bytes] | None = None) -> str:
-    table = summarized(made)
-    groups = sections(table)
-    return page(table, groups, "t", {}, [{"heatmap": PNG} for _ in groups], pictures or {})
+from support.reports import Page, record, records, rendered, summarized
 
 
 def section(made: Sequence[Record] | None = None) -> Section:
@@ -166,19 +148,16 @@ def test_the_front_is_what_no_other_dominates() -> None:
 def test_the_scatter_tells_the_front_and_what_is_left_out() -> None:
     found = scatter(section(), "mean")
     assert found is not None
-    assert [row.defense for row in found.front] == [
-        "soft",
-        "slow",
-    ]  # the undefended costs as much as soft; rich has privileges
+    # the undefended costs as much as soft; rich has privileges
+    assert [row.defense for row in found.front] == ["soft", "slow"]
     assert {row.defense for row in found.left_out} == {"broken", "partial"}
     assert "<title>rich: 80.0 % at 1.00×, needs clean:500</title>" in found.drawing
     assert "<title>slow: 71.0 % at 1.50×, on the front</title>" in found.drawing
     worst = scatter(section(), "worst")
     assert worst is not None
     assert "slow: 66.0 % at 1.50×, on the front" in worst.drawing
-    assert (
-        scatter(section([record("em", "soft", 0.5)]), "mean") is None
-    )  # without an undefended training there is no cost
+    # without an undefended training there is no cost
+    assert scatter(section([record("em", "soft", 0.5)]), "mean") is None
 
 
 def boxes(drawing: str) -> Iterator[tuple[float, float, float, float]]:
@@ -230,7 +209,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_texts_and_controls_have_enough_contrast(theme: int) -> None:
-    """WCAG 2.2: 4.5 to 1 for texts, 3 to 1 for the edges of controls and for what a drawing says."""
+    """WCAG 2.2 asks 4.5 to 1 for texts, 3 to 1 for edges of controls and meaningful drawings."""
     style = (Path(report.__file__).parent / "leaderboard.css").read_text(encoding="utf-8")
     colours = {
         name: pair[theme]
@@ -249,182 +228,3 @@ def test_texts_and_controls_have_enough_contrast(theme: int) -> None:
         )
     for mark in ("edge", "bar"):
         assert contrast(mark, "card") >= 3, mark
-
-
-# Pictures
-
-
-def pixels(png: bytes) -> NDArray[np.int64]:
-    return np.asarray(Image.open(io.BytesIO(png))).astype(np.int64)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A store with the images of a clean set, of it poisoned, and of both purified; and the records of these four cells."""
-
-    store: Store
-    sets: Mapping[str, ImageSet]
-    records: list[Record]
-
-    def __iter__(self) -> Iterator[PictureKey]:
-        return iter(Pictures(summarized(self.records), self.store))
-
-
-@pytest.fixture
-def shown(store: Store) -> Shown:
-    def moved(data: ImageSet, level: int) -> ImageSet:
-        return data.with_x((data.x.int() + level).clamp(0, 255).to(data.x.dtype))
-
-    clean = random_set(20, 2, channels=1, height=16, width=12)
-    sets = {
-        "none": clean,
-        "em": moved(clean, 9),
-        "none+soft": moved(clean, 20),
-        "em+soft": moved(clean, 30),
-    }
-    shas = {}
-    for name, images in sets.items():
-        store.publish_images(f"key-{name.replace('+', '-')}", images, {})
-        shas[name] = store.manifest(f"key-{name.replace('+', '-')}")["files"]["images.safetensors"][
-            "sha256"
-        ]
-    made = [
-        record(
-            attack,
-            defense,
-            0.5,
-            artifacts={"poison": shas[attack]}
-            | ({"purify": shas[f"{attack}+soft"]} if defense == "soft" else {}),
-        )
-        for attack in ("none", "em")
-        for defense in ("none", "soft")
-    ]
-    return Shown(store, sets, made)
-
-
-def test_strips_show_the_images_of_the_store(shown: Shown) -> None:
-    strips = Pictures(summarized(shown.records), shown.store)
-    assert (
-        list(strips)
-        == list(shown)
-        == [("toy", attack, defense) for attack in ("em", "none") for defense in ("", "soft")]
-    )
-    clean, poisoned, purified = (
-        shown.sets[name].x.squeeze(1).numpy().astype(np.int64) for name in ("none", "em", "em+soft")
-    )
-    drawn, after = pixels(strips["toy", "em", ""]), pixels(strips["toy", "em", "soft"])
-    count = 3 * 32 * 32 // (16 * 12)
-    assert drawn.shape == (count * (16 + GAP) - GAP, 3 * 12 + 2 * GAP, 4)
-    for row in range(count):
-        top, image = row * (16 + GAP), 20 * row // count
-        columns = [
-            drawn[top : top + 16, left : left + 12, :3] for left in (0, 12 + GAP, 2 * (12 + GAP))
-        ]
-        columns.append(after[top : top + 16, :, :3])
-        change = 128 + 10 * (poisoned - clean)
-        for column, images in zip(columns, (clean, poisoned, change, purified), strict=True):
-            np.testing.assert_array_equal(column, np.repeat(images[image][..., None], 3, axis=2))
-    assert (drawn[16, :, 3] == 0).all()  # the gaps are transparent
-    with pytest.raises(KeyError):
-        strips["toy", "em", "none"]
-
-
-def test_large_images_are_shown_small(store: Store) -> None:
-    store.publish_images("key", random_set(3, 2, height=130, width=100), {})
-    sha = store.manifest("key")["files"]["images.safetensors"]["sha256"]
-    strips = Pictures(summarized([record("none", "none", 0.5, artifacts={"poison": sha})]), store)
-    assert pixels(strips["toy", "none", ""]).shape == (
-        2 * 44 + GAP,
-        3 * 34 + 2 * GAP,
-        4,
-    )  # two images, every third pixel
-
-
-def test_where_images_are_missing_there_are_no_strips(shown: Shown) -> None:
-    attacked = [item for item in shown.records if item.attack == "em"]
-    assert list(Pictures(summarized(attacked), shown.store)) == []  # the clean images are not known
-    assert list(
-        Pictures(
-            summarized([replace(item, ratio=0.5) for item in attacked] + shown.records[:2]),
-            shown.store,
-        )
-    ) == [
-        ("toy", "none", ""),
-        ("toy", "none", "soft"),
-    ]
-    filtering = [
-        replace(item, facts={"purify": {"kept": 0.9}}) for item in shown.records
-    ]  # then image i is not image i
-    assert {defense for _, _, defense in Pictures(summarized(filtering), shown.store)} == {""}
-    file = shown.store.root / "artifacts" / "ke" / "key-em" / "images.safetensors"
-    file.write_bytes(file.read_bytes()[:-1])
-    assert list(shown) == [("toy", "none", ""), ("toy", "none", "soft")]
-    shutil.rmtree(shown.store.root / "artifacts")
-    assert list(shown) == []
-
-
-def test_damaged_images_are_told(shown: Shown) -> None:
-    strips = Pictures(summarized(shown.records), shown.store)
-    for file in shown.store.root.glob("artifacts/*/*/images.safetensors"):
-        file.write_bytes(b"\xff" * file.stat().st_size)
-    with pytest.raises(ValueError, match=r"images\.safetensors is damaged: .*; delete the folder"):
-        strips["toy", "em", ""]
-
-
-@pytest.mark.e2e
-def test_run_and_report_show_pictures_while_the_images_are_there(
-    call: Call, tiny: str, tmp_path: Path
-) -> None:
-    def pictures() -> int:
-        return (
-            (tmp_path / "results" / "tiny" / "leaderboard.html")
-            .read_text(encoding="utf-8")
-            .count('<image id="picture-')
-        )
-
-    assert run_tiny(call, tiny).code == 0
-    assert pictures() == 4  # of two attacks, and purified by grayscale
-    shutil.rmtree(tmp_path / "results" / "store" / "artifacts")
-    assert call("report", tiny).code == 0
-    assert pictures() == 0
-
-
-class Undrawn(dict[PictureKey, bytes]):
-    """Pictures that must not be looked at."""
-
-    def __getitem__(self, key: PictureKey) -> bytes:
-        raise AssertionError("drawn for a report that stands")
-
-
-def test_pictures_are_drawn_only_for_a_report_that_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for plot in ("heatmap", "curves"):
-        monkeypatch.setattr(f"benchmark.report.figures.{plot}.{plot}", lambda section: {"png": PNG})
-    monkeypatch.setattr(draw, "figures", lambda table, sections: ({}, []))
-    table, places = summarized(records()), [("toy", "em", ""), ("toy", "em", "slow")]
-    assert is_rewritten(table, tmp_path, pictures=dict.fromkeys(places, PNG))
-    assert not is_rewritten(table, tmp_path, pictures=Undrawn.fromkeys(places, b""))
-    assert is_rewritten(table, tmp_path)  # there are none any more
-
-
-def test_a_picture_is_in_the_page_once_and_used_by_its_cells() -> None:
-    text = rendered(
-        records(), {("toy", "em", ""): PNG, ("toy", "em", "slow"): PNG, ("toy", "gone", ""): PNG}
-    )
-    assert text.count("data:image/png;base64,") == 3 + 2  # and a heat map for each section
-    used = re.findall(r'<use href="#(picture-\d)"(?: x="(\d+)")?/>', text)
-    em = [
-        row
-        for group in sections(summarized(records()))
-        for row in group.rows
-        for cell in row.cells
-        if cell.column == "em" and cell.n
-    ]
-    assert sorted(used) == [("picture-0", "")] * len(em) + [
-        ("picture-1", "102")
-    ]  # three images and gaps of 2 before it
-    assert "There are no pictures" not in text
-    assert "Pictures are shown at poison ratio 1 only" in rendered(
-        [record("em", "soft", 0.5, ratio=0.5)], {("toy", "em", ""): PNG}
-    )

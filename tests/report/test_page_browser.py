@@ -1,7 +1,7 @@
 """The leaderboard page in a real browser: Debian's chromium, headless, driven by playwright.
 
-``apt-get install chromium`` (or $CHROMIUM names another one) and ``pip install -e '.[dev]'``; without them these tests are skipped, and
-pytest's summary says so.
+The tests need ``apt-get install chromium`` (or $CHROMIUM names another one) and ``pip install -e
+'.[dev]'``. Without them pytest skips these tests and says so in its summary.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import io
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +19,25 @@ from PIL import Image
 from benchmark.analysis.counterparts import find_counterparts
 from benchmark.report.page import page as html
 from benchmark.report.sections import sections
-from benchmark.storage.record import Record
+from support.leaderboard_page import (
+    HOSTILE,
+    LONG,
+    column,
+    hostile_records,
+    names,
+    overflow,
+    ranking,
+    toy,
+)
 from support.published_numbers import ROWS as PUBLISHED
 from support.published_numbers import published
 from support.published_numbers import records as measured_records
-from support.reports import record, records, summarized
+from support.reports import summarized
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
 )
 pytestmark = pytest.mark.browser
-
-HOSTILE = """<img src=x onerror="window.hacked=1"> '"&\\ ${1} {{ 1 }}"""
-LONG = "w" * 150
-
-
-def made() -> list[Record]:
-    """Two data sets, two victims, seeds, a failed and an absent cell, privileges, and names that mean harm. With every setting."""
-    odd = [
-        record(attack, name, 0.3, dataset=HOSTILE, victim="other")
-        for attack in ("none", HOSTILE, LONG)
-        for name in ("none", HOSTILE, LONG, "</script><b>")
-    ]
-    return [
-        replace(
-            item,
-            dataset_spec={"name": item.dataset, "fingerprint": "f"},
-            dataset_params={"size": 8},
-            attack_spec={"name": item.attack, "params": {"eps": 0.5}},
-            defense_spec={"name": item.defense, "params": {"quality": 10}},
-        )
-        for item in [*records(), *odd]
-    ]
 
 
 def png(width: int) -> bytes:
@@ -63,7 +49,7 @@ def png(width: int) -> bytes:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("page") / "leaderboard.html"
-    table = summarized(made())
+    table = summarized(hostile_records())
     groups = sections(table)
     pictures = {("toy", "em", ""): png(100), ("toy", "em", "slow"): png(32)}
     file.write_text(
@@ -96,7 +82,10 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(chromium: Any, address: str) -> Iterator[Any]:
-    """Opens the page or another file, with options of a browser context. At the end no console message and no request was seen."""
+    """Open the page or another file, with options of a browser context.
+
+    At the end the fixture checks that it saw no console message and no request.
+    """
     contexts, said, asked, given = [], [], [], {address}
 
     def opened(file: str = address, **options: Any) -> Any:
@@ -125,33 +114,6 @@ def page(open_page: Any) -> Any:
     return open_page()
 
 
-def toy(page: Any) -> Any:
-    """The section of the data set toy and the victim net; those before and after it have other ones."""
-    return page.locator("section.group").nth(1)
-
-
-def ranking(page: Any) -> Any:
-    return toy(page).locator("table.ranking").first
-
-
-def column(page: Any, kind: str) -> list[str]:
-    """The visible texts of one column of the ranking."""
-    return [
-        text.strip()
-        for text in ranking(page)
-        .locator(f"tbody > tr:not(.detail) > .{kind}:visible")
-        .all_inner_texts()
-    ]
-
-
-def names(page: Any) -> list[str]:
-    return [text.split()[0] for text in column(page, "name")]
-
-
-def overflow(page: Any) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
-
-
 START = ["slow", "soft", "broken", "partial", "none"]
 
 
@@ -166,7 +128,7 @@ def test_a_header_sorts_and_sorts_back(page: Any) -> None:
     assert names(page) == ["broken", "soft", "slow", "partial", "none"]
     assert page.get_by_role("status").inner_text() == "sorted by clean data, ascending"
     ranking(page).get_by_role("button", name="mean over attacks").press("Space")
-    assert names(page) == ["slow", "soft", "none", "broken", "partial"]  # what has no mean is last
+    assert names(page) == ["slow", "soft", "none", "broken", "partial"]  # no mean: last
     ranking(page).get_by_role("button", name="mean over attacks").click()
     assert names(page) == ["none", "soft", "slow", "broken", "partial"]
     assert head.get_attribute("aria-sort") == "none"
@@ -226,18 +188,12 @@ def test_filters_by_a_part_of_the_name(page: Any) -> None:
 
 def test_one_attack_is_ranked_by_and_shown_alone(page: Any) -> None:
     page.get_by_label("Attack", exact=True).select_option("em")
-    assert (
-        page.locator("section.group:visible").count() == 2
-    )  # the other data set has no such attack
+    # the other data set has no such attack
+    assert page.locator("section.group:visible").count() == 2
     assert names(page) == ["partial", "slow", "soft", "none", "broken"]
     assert column(page, "one") == ["90.0", "76.0 ± 1.4", "61.0 ± 1.4", "11.0 ± 1.4", "failed"]
-    assert column(page, "rank") == [
-        "-",
-        "1",
-        "2",
-        "-",
-        "-",
-    ]  # who lacks a column has no rank here either
+    # a defense that lacks a column has no rank here either
+    assert column(page, "rank") == ["-", "1", "2", "-", "-"]
     assert column(page, "mean") == column(page, "worst") == []
     assert (
         ranking(page).get_by_role("columnheader", name="accuracy on em").get_attribute("aria-sort")
@@ -302,7 +258,8 @@ def test_a_row_opens_to_its_cells(page: Any) -> None:
 
 
 def test_everything_can_be_reached_and_used_by_keyboard(page: Any) -> None:
-    here = "document.activeElement.id || document.activeElement.className || document.activeElement.textContent.trim()"
+    focused = "document.activeElement"
+    here = f"{focused}.id || {focused}.className || {focused}.textContent.trim()"
     seen = []
     for _ in range(10):
         page.keyboard.press("Tab")
@@ -359,9 +316,8 @@ def test_a_phone_scrolls_tables_and_not_the_page(open_page: Any) -> None:
     assert box["x"] + box["width"] <= 360
     region = page.locator(".scroll:visible").first
     region.evaluate("region => { region.scrollLeft = 200; }")
-    assert drawer.bounding_box()["x"] == pytest.approx(
-        box["x"], abs=1
-    )  # what a row holds stays in sight
+    # the content of a row stays in sight
+    assert drawer.bounding_box()["x"] == pytest.approx(box["x"], abs=1)
 
 
 def test_names_that_mean_harm_are_names(page: Any) -> None:
@@ -432,7 +388,10 @@ def test_published_numbers_are_read_in_the_cells(
 
 
 def test_the_file_alone_is_enough(open_page: Any, address: str) -> None:
-    """Besides the file itself nothing is fetched, whatever is pressed; the fixture looks at the requests."""
+    """The browser fetches nothing but the file itself, whatever the user presses.
+
+    The fixture checks the requests.
+    """
     page = open_page(offline=True)
     for button in page.get_by_role("button").all()[:12]:
         button.press("Enter")

@@ -28,7 +28,10 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def laid_beside() -> tuple[PaperTable, ...]:
-    """The table of its own and the attacks by defenses, with two seeds and a failed cell, and a source that prints a cell twice."""
+    """Return the published numbers' own table, and attacks by defenses with published numbers.
+
+    The records have two seeds and a failed cell; the source prints a cell twice.
+    """
     table = summarized(
         [*records(), *measured("rem", "jpeg", 0.6, 0.62), *measured("rem", "none", 0.2, 0.22)]
     )
@@ -44,8 +47,10 @@ def laid_beside() -> tuple[PaperTable, ...]:
 @pytest.mark.parametrize("ending", FORMS)
 @pytest.mark.parametrize("index", [0, 1])
 def test_the_tables_equal_the_golden_files(index: int, ending: str) -> None:
-    """``UEBENCH_REGENERATE=1 pytest tests/report/test_published_shown.py`` writes them anew; look at the
-    difference before committing it.
+    """The golden files show tables with published numbers.
+
+    ``UEBENCH_REGENERATE=1 pytest tests/report/test_published_shown.py`` writes them anew. Look at
+    the difference before committing it.
     """
     table = laid_beside()[index]
     file, text = GOLDEN / f"table-{table.name}.{ending}", FORMS[ending](table)
@@ -60,9 +65,7 @@ def test_their_latex_compiles(compile_latex: Callable[[str], bytes]) -> None:
     )
 
 
-def test_the_tables_of_a_paper_stand_once_more_with_published_numbers_and_their_means_are_ours() -> (
-    None
-):
+def test_the_tables_of_a_paper_stand_again_with_published_numbers_and_means_of_ours() -> None:
     made = [
         *measured("em", "none", 0.1),
         *measured("em", "jpeg", 0.75),
@@ -125,7 +128,7 @@ def test_the_page_and_the_texts_show_them_in_the_cells(
     page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
     assert page.count('<span class="published"') == len(only(counterparts).pairs)
     assert "Published by src2020: 20.00 ± 1.00 %, ours −9.0 points." in page
-    assert "Published by src2020: 90.00 %." in page  # ours failed: there is no difference
+    assert "Published by src2020: 90.00 %." in page  # our cell failed: there is no difference
     assert "src2020</b>, 5 numbers for toy. Order of the defenses within an attack" in page
     assert "### Published numbers beside ours" in (tmp_path / "leaderboard.md").read_text(
         encoding="utf-8"
@@ -235,12 +238,12 @@ def test_report_lays_published_numbers_beside_ours(call: Call, tmp_path: Path) -
     assert once.out.count("iss2023 beside toy") == 1
     assert remembered(page.parent) == (("iss2023", "iss2023[dataset=cifar10]"), False)
     assert call("report", "--all", "--published", "iss2023").code == 0
-    again = call("report", "--all")  # which remembers what was asked for
+    again = call("report", "--all")  # the command remembers what an earlier call asked for
     assert again.code == 0
     assert "iss2023 beside toy, 3 numbers." in again.out
     assert (
-        "published numbers are shown since an earlier report was asked for them; --published none leaves them out"
-        in again.out
+        "published numbers are shown since an earlier report was asked for them; "
+        "--published none leaves them out" in again.out
     )
     assert "Published by iss2023" in page.read_text(encoding="utf-8")
     wrong = call("report", "--all", "--published", "iss2032")

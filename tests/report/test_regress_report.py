@@ -1,4 +1,4 @@
-"""The night as Markdown, as JUnit XML, in a sentence, and its history as a figure."""
+"""A night's report as Markdown, as JUnit XML and in a sentence, and its history as a figure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from support.made_up_nights import GOLDEN, STEADY, THERE, lower, night, record
 
 
 def verdict_of_every_kind() -> Verdict:
-    """All but ``suspect`` and ``faster``, and those that concern the whole night."""
+    """Return a verdict with every kind of finding but a few.
+
+    Those are ``suspect``, ``faster`` and the findings on the whole night.
+    """
     accepted = night({**STEADY, "drifts": (0.5,), "gone": (0.5,), "slow": (0.5,)})
     levels = {**lower(STEADY, 0.02, only=["a1", "a2"]), "a3": [0.56, 0.564, 0.568]}
     here: list[tuple[str, float | None, dict[str, Any]]] = [
@@ -44,7 +47,11 @@ def verdict_of_every_kind() -> Verdict:
 
 
 def test_markdown_equals_the_golden_file() -> None:
-    """``UEBENCH_REGENERATE=1 pytest tests/report/test_regress_report.py`` writes it anew; look at the difference before committing it."""
+    """The golden file shows the night.
+
+    ``UEBENCH_REGENERATE=1 pytest tests/report/test_regress_report.py`` writes it anew. Look at the
+    difference before committing it.
+    """
     verdict = verdict_of_every_kind()
     assert {item.kind for item in verdict.findings} == {*Kind} - {
         Kind.suspect,
@@ -121,7 +128,7 @@ def test_the_night_in_a_sentence(verdict: Callable[[], Verdict], text: str) -> N
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures of histories, which are not written."""
+    """Return the figures of histories; the fixture keeps them from being written."""
     figures: list[Figure] = []
 
     def keep(figure: Figure) -> dict[str, bytes]:
@@ -135,7 +142,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 def falling(
     names: Sequence[str], nights: int = 12
 ) -> tuple[list[CellId], dict[CellId, Sequence[float]], list[Night]]:
-    """Cells, their accepted runs, and nights from 2026-11-10 on, in which the first cell loses a point each."""
+    """Return cells, their accepted runs, and nights from 2026-11-10 on.
+
+    The first cell loses a point each night.
+    """
     cells = [cell_of(record(name, 0.5)) for name in names]
     runs = [0.5, 0.504, 0.508]
     made = [
@@ -160,9 +170,8 @@ def test_the_history_has_two_panels_a_cell_and_marks_what_moved(drawn: list[Figu
         "stays + none": "#1b1f24",
     }
     (up,) = (line for line in axes[1].lines if line.get_color() == history_figure.UP)
-    assert np.asarray(up.get_xdata()).tolist() == list(
-        range(3, 12)
-    )  # the nights after the acceptance
+    # the nights after the acceptance
+    assert np.asarray(up.get_xdata()).tolist() == list(range(3, 12))
     assert history_figure.history(accepted, "", [], "toy") == {}
     assert history_figure.history({}, "", nights, "toy") == {}
 
@@ -201,21 +210,18 @@ def test_the_history_explains_its_signs_and_no_others(drawn: list[Figure]) -> No
         for line in falls.lines
         if line.get_linestyle() == "-"
     }
-    assert lines["#9aa2ac"] == [
-        0,
-        1,
-        2,
-    ]  # grey before the acceptance, and not joined to what came after
+    # grey before the acceptance, and not joined to the line after it
+    assert lines["#9aa2ac"] == [0, 1, 2]
     assert lines["#0072b2"] == list(range(3, 12))
     assert [text.get_text() for text in sums.texts if text.get_text().startswith("tonight")] == [
         "tonight: regression, slower"
     ]
-    assert any(
-        text.get_text().startswith("−") for text in sums.texts
-    )  # the sum is beyond what is drawn
+    # the sum is beyond what is drawn
+    assert any(text.get_text().startswith("−") for text in sums.texts)
+    # the ring
     assert [
         sum(line.get_markerfacecolor() == "none" for line in axes.lines) for axes in (falls, stays)
-    ] == [1, 0]  # the ring
+    ] == [1, 0]
     assert drawn[0].texts[0].get_text() == "toy: suspect in all cells together"
     history_figure.history(accepted, "2026-12-01", nights, "toy")
     assert legend(drawn[2])[:2] == ["nights before the acceptance: not summed", "accepted mean"]

@@ -1,4 +1,7 @@
-"""The report's files: golden texts, a page that loads nothing, deterministic plots, and a terminal table that cuts no number."""
+"""The report's files: golden texts, a page that loads nothing, plots, and a terminal table.
+
+The plots are deterministic, and the terminal table cuts no number.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 @pytest.fixture
 def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Coarse PNG files, no PDF, no further figures, where a test is about something else: embedding fonts takes a while."""
+    """Make coarse PNG files, no PDF and no further figures, which saves time embedding fonts.
+
+    The tests that use it are about something else.
+    """
 
     def coarse(figure: Figure) -> dict[str, bytes]:
         png = io.BytesIO()
@@ -51,7 +57,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["leaderboard.md", "leaderboard.csv", "cells.csv"])
 def test_texts_equal_the_golden_files(name: str, written: Path) -> None:
-    """``UEBENCH_REGENERATE=1 pytest tests/report/test_report.py`` writes them anew; look at the difference before committing it."""
+    """The golden files hold the report's texts.
+
+    ``UEBENCH_REGENERATE=1 pytest tests/report/test_report.py`` writes them anew. Look at the
+    difference before committing it.
+    """
     text = (written / name).read_text(encoding="utf-8")
     if os.environ.get("UEBENCH_REGENERATE") == "1":
         (GOLDEN / name).write_text(text, encoding="utf-8")
@@ -85,7 +95,8 @@ def test_the_page_is_whole_and_loads_nothing(written: Path) -> None:
     assert "http://" not in text
     assert "https://" not in text
     assert "@import" not in text
-    # a header and a row a defense: toy/net without needs, with needs, its cells; toy/other, its cells
+    # A header and a row a defense: toy/net without needs, with needs, its cells; then toy/other and
+    # its cells.
     assert page.rows == [6, 2, 7, 3, 3]
     assert set(page.sorts) == {"none"}
     for shown in (
@@ -187,7 +198,8 @@ def test_a_state_file_cannot_remove_what_lies_elsewhere(tmp_path: Path, quick_pl
 def test_asking_whether_a_report_is_current_loads_no_pandas_or_matplotlib() -> None:
     code = (
         "import sys; from pathlib import Path; from benchmark.report.write import is_current;"
-        "is_current('x', Path('.')); print([m for m in ('pandas', 'matplotlib', 'torch') if m in sys.modules])"
+        "is_current('x', Path('.'));"
+        "print([m for m in ('pandas', 'matplotlib', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -230,13 +242,13 @@ def test_small_and_odd_tables_are_reported(
 
 def test_the_summary_names_the_leader_and_the_anchors() -> None:
     section = sections(summarized(records()))[0]
-    assert (
-        section.summary
-        == "Best mean over 2 attacks: slow, 71.0 %; undefended 21.0 %; undefended on clean data 91.0 %."
+    assert section.summary == (
+        "Best mean over 2 attacks: slow, 71.0 %; undefended 21.0 %; "
+        "undefended on clean data 91.0 %."
     )
-    assert (
-        section.seeds
-        == "1 to 2 seeds a cell, which share poisons and purified sets: mean ± standard deviation over seeds where there are two or more"
+    assert section.seeds == (
+        "1 to 2 seeds a cell, which share poisons and purified sets: "
+        "mean ± standard deviation over seeds where there are two or more"
     )
     assert sections(summarized([record("em", "soft", 0.5)]))[0].seeds == "one seed: no interval"
     assert "partial: no rank; lacks lsp[a=1] (absent)" in section.notes

@@ -1,4 +1,4 @@
-"""The tables of a paper: golden files, marks, means that are not made, names that LaTeX would stumble over."""
+"""The tables of a paper: golden files, marks, means left out, and names that are hard for LaTeX."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ HOSTILE = [
 
 
 def records() -> list[Record]:
-    """Four attacks of three norms, two victims, three poison ratios, a privileged defense; a failed cell, an absent one, a partial one."""
+    """Return four attacks of three norms, two victims, three poison ratios, a privileged defense.
+
+    One cell failed, one is absent, one is partial.
+    """
     made = [
         *cell("none", "none", 0.9, 0.92),
         *cell("none", "soft", 0.8, 0.82),
@@ -92,7 +95,11 @@ def tables() -> dict[str, PaperTable]:
 def test_tables_equal_the_golden_files(
     name: str, ending: str, tables: dict[str, PaperTable]
 ) -> None:
-    """``UEBENCH_REGENERATE=1 pytest tests/report/test_tables.py`` writes them anew; look at the difference before committing it."""
+    """The golden files hold the tables.
+
+    ``UEBENCH_REGENERATE=1 pytest tests/report/test_tables.py`` writes them anew. Look at the
+    difference before committing it.
+    """
     file, text = GOLDEN / f"table-{name}.{ending}", FORMS[ending](tables[name])
     if os.environ.get("UEBENCH_REGENERATE") == "1":
         file.write_text(text, encoding="utf-8")
@@ -112,7 +119,7 @@ def test_there_is_a_table_for_each_group_and_axis_and_no_other(
 
 
 def entries(table: PaperTable) -> dict[tuple[str, str, str], Entry]:
-    """(block, line, column) -> entry."""
+    """Return (block, line, column) -> entry."""
     return {
         (block.title, label, column): entry
         for block in table.blocks
@@ -130,7 +137,7 @@ def test_means_are_over_all_attacks_or_absent(tables: dict[str, PaperTable]) -> 
     assert shown["", "mean over attacks", "weak"].text == "39.5"
     assert shown["", "mean over attacks", "weak"].values == ("0.395000", "", "1", "0")
     assert shown["L∞", "mean", "rich †"].text == "-"  # lacks tap
-    assert ("L2", "mean", "soft") not in shown  # of one attack there is nothing to average
+    assert ("L2", "mean", "soft") not in shown  # one attack has nothing to average
 
 
 def test_cells_say_what_happened(tables: dict[str, PaperTable]) -> None:
@@ -233,7 +240,7 @@ def hostile() -> list[PaperTable]:
 
 
 def check_structure(text: str) -> None:
-    """Environments and braces are closed, and each line of the tabular has as many columns as it declares."""
+    """Check that environments and braces are closed, and lines have the declared columns."""
     plain = re.sub(r"\\[{}%&#_$\\]", "", text)
     assert plain.count("{") == plain.count("}")
     environments = re.findall(r"\\(begin|end)\{(\w+)\}", text)
@@ -306,9 +313,8 @@ def test_csv_has_numbers_and_names_as_they_are(tables: dict[str, PaperTable]) ->
         "2",
         "0",
     )
-    assert (
-        next(row for row in rows if row["attack"] == "tap")["norm"] == "L∞"
-    )  # repeated, so that each row stands alone
+    # repeated, so that each row stands alone
+    assert next(row for row in rows if row["attack"] == "tap")["norm"] == "L∞"
     odd = list(csv.reader(io.StringIO(table_csv(hostile()[0]))))
     assert len({len(row) for row in odd}) == 1
 
@@ -316,6 +322,6 @@ def test_csv_has_numbers_and_names_as_they_are(tables: dict[str, PaperTable]) ->
 def test_latex_compiles(
     tables: dict[str, PaperTable], compile_latex: Callable[[str], bytes]
 ) -> None:
-    """Where there is a TeX; elsewhere the structure is all that is checked."""
+    """The test needs a TeX; without one, the other tests check the structure alone."""
     body = "\n\\clearpage\n".join(table_latex(table) for table in [*tables.values(), *hostile()])
     assert compile_latex(body).startswith(b"%PDF")

@@ -101,7 +101,7 @@ def test_class_names_stay_inside_the_folder(name: str, tmp_path: Path, source: S
         ValueError, match="cannot be the name of a folder of its own; take npz or pt"
     ):
         export(tmp_path / "out", "png", hostile.train, hostile, {})
-    assert list(tmp_path.iterdir()) == []  # nothing half-written is left
+    assert list(tmp_path.iterdir()) == []  # nothing half-written stays
 
 
 def test_what_is_there_is_not_overwritten(
@@ -217,7 +217,10 @@ def test_a_class_without_images_is_no_folder(
 
 
 def test_images_left_out_are_counted(call: Call, images: Path, tmp_path: Path) -> None:
-    filtering = "    def purify(self, data, ctx):\n        return data.select((data.y != 0).nonzero().flatten())\n"
+    filtering = (
+        "    def purify(self, data, ctx):\n"
+        "        return data.select((data.y != 0).nonzero().flatten())\n"
+    )
     text = (
         'from benchmark import Defense, defense\n\n@defense(version=1, cite="x", filters=True)\n'
         f'class Sieve(Defense):\n    """Sieve."""\n{filtering}'

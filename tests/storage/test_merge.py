@@ -29,7 +29,7 @@ KEYS = [hashlib.sha256(name.encode()).hexdigest() for name in "abc"]
 
 
 def filled(folder: Path, *accs: float, **values: Any) -> Store:
-    """A store with one record a given accuracy, the same keys in each."""
+    """Return a store with one record for each given accuracy; every store has the same keys."""
     store = Store(folder / "store")
     for key, acc in zip(KEYS, accs, strict=False):
         store.publish_record(record("em", "soft", acc, key=key, **values))
@@ -56,9 +56,8 @@ def test_what_is_lacking_is_copied_and_the_source_stays_as_it_is(tmp_path: Path)
     merged = merge_store(here, present)
     assert (merged.records, merged.present, merged.conflicts, merged.refused) == (2, 1, [], [])
     assert [here.record(key).test_acc for key in KEYS] == [0.5, 0.6, 0.7]
-    assert (
-        here.record(KEYS[0]).date != "2026-01-01"
-    )  # the same numbers: the one that was here stays
+    # the numbers are the same, so the record that was here stays
+    assert here.record(KEYS[0]).date != "2026-01-01"
     assert here.record(KEYS[1]) == present.record(KEYS[1])
     assert content(present) == before
     again = merge_store(here, present)
@@ -240,8 +239,8 @@ def test_the_long_table_is_written_with_its_description(
     assert result.code == 0, result.err
     assert "3 records" in result.out
     assert (
-        "there is no records.parquet: pyarrow is not installed: pip install pyarrow, or uebench with its extra"
-        in result.err
+        "there is no records.parquet: pyarrow is not installed: "
+        "pip install pyarrow, or uebench with its extra" in result.err
     )
     assert "'.[parquet]'" in result.err
     assert not (folder / "records.parquet").exists()  # an earlier one would not be of these records
@@ -318,7 +317,10 @@ def test_every_column_has_a_meaning() -> None:
 
 @pytest.mark.parametrize("schema", range(1, SCHEMA + 1))
 def test_a_record_of_each_schema_still_loads(schema: int) -> None:
-    """``tests/golden/record-schema-N.json`` are as that schema wrote them: never change one, add one for a new schema."""
+    """``tests/golden/record-schema-N.json`` are as that schema wrote them.
+
+    Never change one; add one for a new schema.
+    """
     one = Record.from_json(
         json.loads((GOLDEN / f"record-schema-{schema}.json").read_text(encoding="utf-8"))
     )

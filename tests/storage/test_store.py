@@ -1,4 +1,4 @@
-"""The store: what is published is whole, what is damaged is named, and nothing is unpickled."""
+"""The store: published files are whole, damage is named, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def files(store: Store) -> list[str]:
 
 
 def test_importing_the_store_loads_no_torch() -> None:
-    code = "import sys, benchmark.storage.store; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = (
+        "import sys, benchmark.storage.store\n"
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -86,7 +89,7 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_whoever_may_read_the_folder_may_read_its_files(store: Store) -> None:
-    """safetensors itself makes files for their owner alone, which would shut a shared store."""
+    """safetensors itself makes files that other users of a shared store cannot read."""
     store.publish_images(KEY, images(), {}, {"model": {"w": torch.ones(3)}})
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder(store).iterdir()}
     assert modes == dict.fromkeys(modes, folder(store).stat().st_mode & 0o666)
@@ -117,10 +120,8 @@ def test_a_truncated_artifact_is_named_and_not_done(store: Store) -> None:
     path = folder(store) / "images.safetensors"
     path.write_bytes(path.read_bytes()[:-3])
     assert not store.is_done(stage())
-    with pytest.raises(
-        ValueError,
-        match=r"images\.safetensors is truncated: it has \d+ bytes, expected \d+; delete the folder",
-    ):
+    truncated = r"images\.safetensors is truncated: it has \d+ bytes, expected \d+; "
+    with pytest.raises(ValueError, match=truncated + "delete the folder"):
         store.load_images(KEY)
 
 
@@ -130,10 +131,8 @@ def test_a_flipped_byte_is_found(store: Store) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(
-        ValueError,
-        match=r"images\.safetensors is corrupt: its sha256 is [0-9a-f]{64}, expected [0-9a-f]{64}; delete",
-    ):
+    corrupt = r"images\.safetensors is corrupt: its sha256 is [0-9a-f]{64}, "
+    with pytest.raises(ValueError, match=corrupt + r"expected [0-9a-f]{64}; delete"):
         store.load_images(KEY)
 
 
@@ -148,7 +147,7 @@ def test_a_deleted_file_is_named(store: Store) -> None:
 
 
 class Trap:
-    """Writes a file when unpickled."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -166,7 +165,7 @@ def test_a_pickle_is_refused_and_never_run(store: Store, tmp_path: Path, form: s
         path.write_bytes(pickle.dumps(trap))
     else:
         torch.save(trap, path)
-    manifest = store.manifest(KEY)  # even a manifest that vouches for the file does not help
+    manifest = store.manifest(KEY)  # not even if a manifest vouches for the file
     manifest["files"]["images.safetensors"]["size"] = path.stat().st_size
     (folder(store) / "manifest.json").write_text(json.dumps(manifest))
     expected = "a pickle" if form == "pickle" else "a zip archive, as torch.save writes"
@@ -377,7 +376,7 @@ def test_stored_files_open_with_plain_safetensors(store: Store) -> None:
 
 
 def test_an_older_record_is_written_as_it_was() -> None:
-    """Its bytes, and with them its sha256 in tables, do not depend on fields that came later."""
+    """Its bytes, and their sha256 in tables, do not depend on fields that came later."""
     old = Path(__file__).parents[1] / "golden" / f"record-schema-{SCHEMA}.json"
     read = Record.from_json(json.loads(old.read_text("utf-8")))
     assert "identity" not in read.to_json()

@@ -1,1 +1,1 @@
-"""Helpers that tests share: made-up records, small networks, the command line called in this process."""
+"""Helpers that tests share: made-up records, small networks, a command line in this process."""

@@ -1,4 +1,4 @@
-"""The command line in tests: calling it, watching what it loads, reading what it wrote."""
+"""Helpers to call the command line in tests, watch what it loads and read what it writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from benchmark.catalogue.registry import ROOT
 
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "sklearn", "scipy")
-# Runs one command line after another in one process and prints, for each, its exit code and the heavy modules loaded so far.
+# Run one command line after another in one process, and print the exit code and the heavy modules
+# loaded so far for each.
 WATCH = """
 import json, sys
 from benchmark.cli.main import main
@@ -45,7 +46,7 @@ FAILING = DIM.replace("Dim", "Failing").replace(
 
 @dataclass
 class Result:
-    """What a command line did. ``out`` and ``err`` without line breaks inside sentences."""
+    """The result of a command line; ``out`` and ``err`` have no line breaks inside sentences."""
 
     code: int
     out: str
@@ -62,7 +63,11 @@ def run_tiny(call: Call, tiny: str, *args: str) -> Result:
 def watch(
     folder: Path, data_root: Path, *lines: list[str]
 ) -> tuple[list[tuple[int | None, list[str]]], str]:
-    """(exit code, heavy modules loaded) of each command line, run in one fresh process, and what was printed."""
+    """Run command lines in one fresh process.
+
+    Return the exit code and the heavy modules loaded so far, for each of them, and what they
+    printed.
+    """
     done = subprocess.run(
         [sys.executable, "-c", WATCH, json.dumps(lines)],
         cwd=folder,

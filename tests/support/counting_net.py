@@ -11,7 +11,10 @@ from benchmark.data import DatasetInfo
 
 
 class CountingNet(nn.Module):
-    """Convolution, BatchNorm, ReLU, pooling, one linear layer. ``images`` counts what it saw since it was last set to 0."""
+    """A network of convolution, BatchNorm, ReLU, pooling and one linear layer.
+
+    ``images`` counts the images that it saw since the counter was last set to 0.
+    """
 
     def __init__(self, info: DatasetInfo) -> None:
         super().__init__()
@@ -33,14 +36,17 @@ class CountingNet(nn.Module):
 def build_counting_net(
     name: str, info: DatasetInfo, seed: int, registry: Registry | None = None
 ) -> CountingNet:
-    """In the place of ``benchmark.training.train.build_victim``."""
+    """Replace ``benchmark.training.train.build_victim``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return CountingNet(info).to(memory_format=torch.channels_last)
 
 
 def short_protocol(name: str) -> Protocol:
-    """One protocol under any name, so that what tests expect of a surrogate does not hang on the tuning of a suite."""
+    """Return one protocol under any name.
+
+    The expectations of tests of a surrogate then do not depend on the tuning of a suite.
+    """
     return Protocol(
         name,
         "",

@@ -1,6 +1,6 @@
-"""Stages for the scheduler's tests, and their running.
+"""Stages for the scheduler's tests, and a runner of them.
 
-They do what the parameters of their method say, in plain files, without torch.
+The runner does in plain files, without torch, what the parameters of a stage's method say.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ EM = Method(Spec("em"), 1)
 def make(
     kind: str, name: str, inputs: tuple[str, ...] = (), cost: float = 1.0, **does: Value
 ) -> Stage:
-    """A stage whose key is its name. What it ``does`` are parameters of its method."""
+    """A stage whose key is its name; what it ``does`` are parameters of its method."""
     method = Method(Spec("fake", does), 1)
     read = inputs[0] if inputs else ""
     jobs: dict[str, Job] = {
@@ -73,7 +73,7 @@ def _does(stage: Stage) -> Mapping[str, Any]:
 
 
 def runs(store: Store) -> list[str]:
-    """The names of the stages that began, in order, over all runs."""
+    """Return the names of the stages that began, in order, over all runs."""
     journal = store.root / "journal"
     return (
         [line.split()[0] for line in journal.read_text().splitlines()] if journal.exists() else []
@@ -87,7 +87,7 @@ def run(
     on_progress: Callable[[float, str], None],
     on_log: Callable[[str], None],
 ) -> None:
-    """Does ``stage``; the runner's signature."""
+    """Do the work of ``stage``; the signature is that of a runner."""
     does = _does(stage)
     with (store.root / "journal").open("a") as journal:
         journal.write(f"{stage.key} {os.getpid()} {machine.device}\n")
@@ -137,7 +137,7 @@ def publish(stage: Stage, store: Store, machine: Machine) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Does the process run? One that is dead but not waited for does not."""
+    """Say whether the process runs; one that is dead but not waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -164,7 +164,7 @@ def diamond(**poison: Any) -> list[Stage]:
 
 
 def events(path: Path) -> list[dict[str, Any]]:
-    """The lines of an event log."""
+    """Read the lines of an event log."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 

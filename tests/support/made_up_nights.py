@@ -1,4 +1,4 @@
-"""Records of made-up nights, and what a verdict says of them in short."""
+"""Records of made-up nights, and a short form of a verdict's findings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def record(attack: str, acc: float | None, seed: int = 0, **values: Any) -> Reco
 
 
 def night(levels: dict[str, Sequence[float | None]], **values: Any) -> list[Record]:
-    """A record for each attack and seed."""
+    """Return a record for each attack and seed."""
     return [
         record(attack, acc, seed, **values)
         for attack, accs in levels.items()
@@ -53,7 +53,7 @@ def kinds(verdict: Verdict) -> list[tuple[str, str]]:
     return [(kind, cell) for kind, cell, _ in told(verdict)]
 
 
-# Ten cells of the standard deviation 0.004; which seed is the best differs from cell to cell.
+# Ten cells with a standard deviation of 0.004; which seed is the best differs from cell to cell.
 STEADY: dict[str, Sequence[float | None]] = {
     f"a{i}": [0.5 + i / 100 + (seed + i) % 3 * 0.004 for seed in range(3)] for i in range(10)
 }

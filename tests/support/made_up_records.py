@@ -24,7 +24,10 @@ Accs = Mapping[str, Mapping[str, Sequence[float | None]]]
 def plain(
     attack: str, defense: str, acc: float | None, seed: int, values: dict[str, Any], **own: Any
 ) -> Record:
-    """A record with ``values``, else what its test module has of its ``own``, else what any has. Without an accuracy it is a failed one."""
+    """Make a record of ``values``, else of the test module's ``own``, else of the values here.
+
+    A record without an accuracy is a failed one.
+    """
     fields: dict[str, Any] = {
         "key": f"{attack}/{defense}/{seed}/{sorted(values.items())}",
         "dataset": "toy",
@@ -86,7 +89,7 @@ BY_HAND: Accs = {
 
 
 def example() -> list[Record]:
-    """What docs/compare.md and the golden files show: made-up numbers, with six seeds."""
+    """Return the made-up numbers that docs/compare.md and the golden files show, with six seeds."""
     points = {
         "none": (-1.1, -0.3, -0.9, -1.6, -0.2, -1.4),
         "em": (3.1, 2.2, 4.0, 3.6, 2.7, 3.3),

@@ -26,12 +26,12 @@ def some_images() -> ImageSet:
 
 @pytest.fixture(name="delta")
 def some_changes(data: ImageSet) -> Array:
-    """Changes in levels, -8..8, int16 (N, C, H, W); both ends occur."""
+    """Draw changes in levels, -8..8, int16 (N, C, H, W); both ends occur."""
     return np.random.default_rng(0).integers(-8, 9, data.x.shape).astype(np.int16)
 
 
 def added(data: ImageSet, delta: Array) -> torch.Tensor:
-    """What adding whole levels gives."""
+    """Return the images with whole levels added."""
     return (data.x.short() + torch.from_numpy(delta.astype(np.int16))).clamp(0, 255).to(torch.uint8)
 
 
@@ -41,7 +41,7 @@ def save(path: Path, array: Array) -> str:
 
 
 def poisoned(data: ImageSet, path: str, **params: Any) -> tuple[torch.Tensor, dict[str, Any], str]:
-    """The images, the notes and the log."""
+    """Return the images, the notes and the log."""
     lines: list[str] = []
     ctx = Context(on_log=lines.append)
     return File(path=path, **params).poison(data, ctx).x, ctx.notes, "\n".join(lines)

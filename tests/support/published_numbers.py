@@ -1,4 +1,4 @@
-"""A made-up source of published numbers, and measured records that some of them have counterparts in."""
+"""A made-up source of published numbers, and measured records with counterparts of some of them."""
 
 from __future__ import annotations
 

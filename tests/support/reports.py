@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 from benchmark.analysis.leaderboard import Summary
 from benchmark.analysis.table import to_table
+from benchmark.report.page import page as html
+from benchmark.report.pictures import PictureKey
+from benchmark.report.sections import sections
 from benchmark.report.write import write_report
 from benchmark.storage.record import Record
 from support.made_up_records import plain
+
+# as much of a file as the page reads
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (100).to_bytes(4, "big") + (66).to_bytes(4, "big")
 
 
 def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **values: Any) -> Record:
@@ -26,12 +32,19 @@ def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **val
 
 
 def summarized(records: Iterable[Record], **options: Any) -> Summary:
-    """The summary of the records' long table; ``options`` are those of ``to_table``."""
+    """Return the summary of the records' long table; ``options`` are those of ``to_table``."""
     return Summary(to_table(records, **options))
 
 
+def rendered(made: Sequence[Record], pictures: Mapping[PictureKey, bytes] | None = None) -> str:
+    """Return the leaderboard page of the records; a section's heat map is ``PNG``."""
+    table = summarized(made)
+    groups = sections(table)
+    return html(table, groups, "t", {}, [{"heatmap": PNG} for _ in groups], pictures or {})
+
+
 def is_rewritten(summary: Summary, folder: Path, title: str = "t", **options: Any) -> bool:
-    """Writes a report and says whether its page was written anew."""
+    """Write a report and say whether its page was written anew."""
     page = folder / "leaderboard.html"
     before = page.stat().st_ino if page.exists() else None
     write_report(summary, folder, title, **options)
@@ -39,7 +52,7 @@ def is_rewritten(summary: Summary, folder: Path, title: str = "t", **options: An
 
 
 def records() -> list[Record]:
-    """Two seeds; a failed cell, an absent cell, a privileged defense and a second victim."""
+    """Return two seeds; a failed cell, an absent cell, a privileged defense and a second victim."""
     accs: dict[str, tuple[float | None, ...]] = {
         "none": (0.9, 0.1, 0.3),
         "soft": (0.8, 0.6, 0.4),
@@ -64,7 +77,7 @@ def records() -> list[Record]:
 
 
 def cell(attack: str, defense: str, *accs: float | None, **values: Any) -> list[Record]:
-    """One record a seed, None for a failed one."""
+    """Return one record a seed; None stands for a failed one."""
     specs = {
         "attack_spec": {"name": attack, "params": {}},
         "defense_spec": {"name": defense, "params": {}},
@@ -75,7 +88,7 @@ def cell(attack: str, defense: str, *accs: float | None, **values: Any) -> list[
 
 
 class Page(HTMLParser):
-    """Collects what the tests ask of a page, and fails on a tag that closes another."""
+    """A parser that collects what tests ask of a page, and fails on a tag that closes another."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from benchmark.data import DatasetInfo
 def random_set(
     n: int, classes: int, channels: int = 3, height: int = 8, width: int = 8, seed: int = 0
 ) -> ImageSet:
-    """Random bytes with random labels; every class occurs if ``n`` allows it."""
+    """Make random bytes with random labels; every class occurs if ``n`` allows it."""
     generator = torch.Generator().manual_seed(seed)
     info = DatasetInfo(
         "random", classes, tuple(map(str, range(classes))), channels, height, width, hflip=True

@@ -32,7 +32,10 @@ def machine_of(attack: NTGA, data: ImageSet, index: Tensor) -> KernelMachine:
 
 
 def faint_set() -> ImageSet:
-    """60 images of 3 classes, 8x8 pixels, whose class pattern is weaker than the noise and weaker than the budget."""
+    """Return 60 images of 3 classes, 8x8 pixels, with a weak class pattern.
+
+    The pattern is weaker than the noise and weaker than the budget.
+    """
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(60) % 3
     x = (

@@ -1,4 +1,4 @@
-"""A tiny folder data set, plugins and a store of their own: real stages in a second."""
+"""A bench with a tiny folder data set, plugins and a store: real stages in a second."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ class Bench:
         return Machine(data_root=str(self.data_root), plugins=tuple(map(str, self.plugins)))
 
     def method(self, name: str, source: str) -> None:
-        """Writes a plugin."""
+        """Write a plugin."""
         self.plugins.append(self.work / f"{name}.py")
         self.plugins[-1].write_text(source, encoding="utf-8")
 
     def edit(self, name: str, source: str) -> None:
-        """Writes a plugin anew, as its author does between two runs."""
+        """Write a plugin anew, as its author does between two runs."""
         (self.work / f"{name}.py").write_text(source, encoding="utf-8")
 
     def plan(self, precision: str = "fp32", **axes: Any) -> Plan:
@@ -122,14 +122,14 @@ class Bench:
         )
 
     def records(self, **axes: Any) -> dict[str, Record]:
-        """``attack + defense`` -> record, after a run that went well."""
+        """Run a suite without failures; return ``attack + defense`` -> record."""
         outcome = self.run(**axes)
         assert outcome.exit_code == 0, outcome.failures
         return {f"{record.attack} + {record.defense}": record for record in self.store.records()}
 
 
 def save_images(folder: Path, per_class: dict[str, int], seed: int = 0) -> None:
-    """``<folder>/<split>/<class>/*.png``: striped images of two classes, 16 pixels a side."""
+    """Write ``<folder>/<split>/<class>/*.png``: striped images of two classes, 16 pixels a side."""
     for split, count in per_class.items():
         data = toy_set(classes=2, per_class=count, size=16, seed=seed + len(split))
         for i, (x, y) in enumerate(zip(data.x, data.y.tolist(), strict=True)):
