@@ -297,8 +297,8 @@ def attack(
     Args:
         version: raise it whenever results may change for the same parameters.
         cite: the source, such as ``arXiv:2101.04898``.
-        norm: of the budget: ``linf`` and ``l2`` in [0, 1] units, ``l0`` in pixels, ``none`` for no
-            bound.
+        norm: the norm of the budget: ``linf`` and ``l2`` in [0, 1] units, ``l0`` in pixels,
+            ``none`` for no bound.
         effort: what the attack costs, in passes of the victim over the training set per unit of a
             parameter: ``{"epochs": 3.0}`` is three passes for each of its epochs; the key ``""`` is
             a fixed part.
@@ -306,8 +306,8 @@ def attack(
         trained_surrogate: the parameters that decide the training of the networks that
             ``training.surrogate.surrogates`` gives. ``surrogate`` (a victim) and
             ``surrogate_protocol`` are among them; ``surrogate_epochs`` and ``checkpoints`` may be.
-        files: the parameters that are paths of files (an empty one is none). Results are named by
-            what the files hold.
+        files: the parameters that are paths of files; an empty path means no file. The content of
+            the files is part of a result's key.
         later: parameters that came after results had been published, whose defaults leave those
             results as they are. At its default such a parameter is not part of a result's key.
         by_choice: the defaults that a choice brings. With ``{"norm=l2": {"eps": 0.5}}``, the

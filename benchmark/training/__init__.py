@@ -1,1 +1,1 @@
-"""Everything that decides a number: training, loading, surrogates, gradients, image operations."""
+"""Decide numbers: training, loading, surrogates, gradients, image operations."""

@@ -112,7 +112,7 @@ def test_checkpoints_are_equally_spaced_and_end_with_the_last_epoch(
 ) -> None:
     seen: list[int] = []
 
-    def fit(victim, protocol, data, ctx, defense, registry, after_epoch):  # type: ignore[no-untyped-def]
+    def fit(victim, protocol, data, ctx, defense, after_epoch):  # type: ignore[no-untyped-def]
         for epoch in range(protocol.epochs):
             seen.append(epoch)
             model = nn.Linear(1, 1).requires_grad_(False)
