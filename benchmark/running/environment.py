@@ -19,7 +19,7 @@ from benchmark.running.scheduler.outcome import Machine
 
 
 def environment(machine: Machine) -> dict[str, Any]:
-    """Describe packages, device, threads and code; a record holds this, but no key depends on it."""
+    """Describe packages, device, threads and code for a record; no key depends on this."""
     packages = {
         name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "scikit-learn")
     }

@@ -117,7 +117,7 @@ def watch_hooks(method: M, ctx: Context) -> M:
 
 @contextmanager
 def seeded_stage(ctx: Context) -> Iterator[None]:
-    """Seed the global generators from the stage's seed axes; warn at the end if a method used them."""
+    """Seed the global generators from the stage's seed axes; warn if a method draws from them."""
     if ctx.device.type == "cuda":
         # CUDA's generators must be there before ``seeded`` reads the states.
         torch.cuda.init()  # type: ignore[no-untyped-call]
