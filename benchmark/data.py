@@ -213,5 +213,5 @@ def truncate_uint8(x: Tensor) -> Tensor:
 # Share of an L2 budget that is allowed after rounding to uint8, which may lengthen a change.
 L2_ALLOWED = 1.01
 
-# Share of an L2 budget that attacks aim at which look at their rounded images.
+# Share of an L2 budget that an attack aims at if it looks at its rounded images.
 L2_AIM = 1.009

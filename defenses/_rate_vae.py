@@ -20,7 +20,8 @@ from benchmark.training.loader import Batches
 from benchmark.training.schedule import cosine
 from benchmark.training.train import check_finite
 
-# Images in a batch when purifying. It decides numbers, since one generator serves all batches.
+# Images in a batch when purifying. It decides numbers: in each batch, one network after the other
+# draws its noise from the same generator.
 PURIFY_BATCH = 256
 # Images that a network takes at a time when applied; a multiple of 16, in which torch draws.
 CACHED_BATCH = 64
@@ -253,5 +254,6 @@ def in_parts(network: Callable[..., Tensor], *batch: Tensor) -> Tensor:
 def seeded(make: Callable[[], M], seed: int) -> M:
     """Make a module whose initial weights depend on ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's alone: a GPU's would not be put back
+        # This seeds the CPU's generator alone; ``fork_rng`` would not restore those of GPUs.
+        torch.default_generator.manual_seed(seed)
         return make()

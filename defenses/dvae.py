@@ -249,7 +249,7 @@ class DVAE(Defense):
         return purified
 
     def fit(self, data: ImageSet, ctx: Context) -> tuple[FittedDVAE, ImageSet, Tensor]:
-        """Fit both stages. Stage 2 starts from new weights and reads the output of stage 1.
+        """Fit both stages; stage 2 starts from new weights and reads the output of stage 1.
 
         Returns:
             The fitted stages; the images that stage 1 makes of ``data``; and the perturbation that

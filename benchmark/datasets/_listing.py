@@ -80,7 +80,7 @@ def _walk(folder: str, prefix: str, top: str, skip: str) -> Iterator[Item]:
             try:
                 stat = entry.stat()
                 yield Item(path, False, stat.st_size, stat.st_mtime_ns)
-            except OSError:  # a dangling link: listed, so that whoever opens it names it
+            except OSError:  # a dangling link is listed, so that the error at opening names it
                 yield Item(path, False, -1, 0)
 
 

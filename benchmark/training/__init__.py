@@ -1,1 +1,1 @@
-"""Decide numbers: training, loading, surrogates, gradients, image operations."""
+"""The code that decides numbers: training, batches, surrogates, gradients, image operations."""

@@ -43,12 +43,17 @@ def build_victim(
 ) -> nn.Module:
     """Build an untrained victim in channels-last memory; ``seed`` alone decides its weights.
 
+    Args:
+        registry: ``ctx.registry``, which knows the victims of plugins too; None knows only those
+            that uebench brings.
+
     Raises:
         ValueError: for an unknown victim.
     """
     module = (registry or Registry()).load("victim", name)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's alone: a GPU's would not be put back
+        # This seeds the CPU's generator alone; ``fork_rng`` would not restore those of GPUs.
+        torch.default_generator.manual_seed(seed)
         model: nn.Module = module.build(info)
     return model.to(memory_format=torch.channels_last)
 

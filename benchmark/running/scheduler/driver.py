@@ -131,7 +131,7 @@ class Driver:
         self._interrupted = True
         executor.interrupt()
 
-    # Handing out
+    # Hand out stages
 
     def _push(self, key: str) -> None:
         heapq.heappush(self._ready, (-self._graph.priority[key], self._order[key], key))
@@ -171,7 +171,7 @@ class Driver:
                 if not lacking and key in self._status.waiting:
                     self._push(key)
 
-    # Booking
+    # Book reports
 
     def _on_report(self, slot: int, report: Mapping[str, Any]) -> None:
         item = self._status.running.get(slot)
@@ -274,7 +274,7 @@ class Driver:
                     other.key, other.label, reason, "", _failed_record(other, reason)
                 )
 
-    # Stopping and telling
+    # Stop and report
 
     @contextmanager
     def _full_disk_stops(self) -> Iterator[None]:

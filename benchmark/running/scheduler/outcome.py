@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-WARNING = "warning: "  # begins a line of a stage's log that the terminal shows too, once in a run
+# The terminal shows lines of a stage's log that begin with this, each text once in a run.
+WARNING = "warning: "
 
 
 @dataclass(frozen=True)
