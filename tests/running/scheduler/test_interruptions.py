@@ -27,8 +27,8 @@ root, executor = Path(sys.argv[1]), sys.argv[2]
 sleep, extra = float(sys.argv[3]), json.loads(sys.argv[4])
 stages = [make("poison", "p", cost=9), make("train", "t", ("p",), cost=9),
           make("purify", "u", ("p",), sleep=sleep, **extra), make("train", "v", ("u",))]
-outcome = run_plan(stages, Store(root), Machine(), executor=executor, slots=["cpu", "cpu"],
-                   runner=RUNNER, display="plain", events=root.parent / "events.jsonl")
+outcome = run_plan(stages, Store(root), Machine(), executor=executor, display="plain",
+                   slots=["cpu", "cpu"], runner=RUNNER, events=root.parent / "events.jsonl")
 assert "torch" not in sys.modules
 print(outcome.summary)
 sys.exit(outcome.exit_code)
