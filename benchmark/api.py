@@ -1,10 +1,10 @@
-"""What the author of a method writes against: Attack, Defense, Dataset, Context, and their decorators.
+"""The interface for authors of methods: Attack, Defense, Dataset, Context, and the decorators.
 
-A method is one class in one file; the file name is its registered name, and the annotated fields of the class are its
-parameters. Field defaults are plain literals or arithmetic on literals (``8 / 255``), because the registry reads them
-without running the file. Choices are annotated as ``Literal["sample", "class"]`` and ranges as
-``Annotated[float, Interval(gt=0, le=1)]`` of annotated-types; the registry and every new instance
-check them.
+A method is one class in one file. The file name is its registered name, and the annotated fields of
+the class are its parameters. Field defaults are plain literals or arithmetic on literals
+(``8 / 255``), because the registry reads them without running the file. Choices are annotated as
+``Literal["sample", "class"]`` and ranges as ``Annotated[float, Interval(gt=0, le=1)]`` of
+annotated-types. The registry and every new instance check them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, dataclass_transform
@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.catalogue.limits import check_fields
-from benchmark.catalogue.spec import Value, defaults_by_choice
+from benchmark.catalogue.instances import check_when_built, make_frozen, use_defaults_by_choice
+from benchmark.catalogue.spec import Value
 from benchmark.data import DatasetInfo, ImageSet, Splits
 from benchmark.keys import axis_seed
 
@@ -38,18 +38,23 @@ Norm = Literal["linf", "l2", "l0", "none"]
 
 @dataclass
 class Context:
-    """What a method may know of its surroundings: a device, seeds and a place to work. Never whom it faces.
+    """The surroundings that a method sees: a device, seeds and a place to work.
+
+    A method never learns which attack or defense it faces.
 
     Attributes:
-        seed_axes: what the seeds of this run derive from.
+        seed_axes: the values from which the seeds of this run derive.
         device: where tensors live.
         precision: ``fp32`` or ``bf16``, for ``autocast``.
-        scratch: a folder of this stage's own. It survives a killed run, so a method may keep its state here and resume.
-        workers: threads that a method may use for work outside torch.
-        registry: where surrogates are looked up, so that a plugin's victim can be one; None means the victims that uebench brings.
-        surrogates: the states of the attack's trained surrogate, one a checkpoint; None if no stage trained it (``training.surrogate``).
-        epoch: the number of the epoch that a victim or a trained surrogate is in, from 0; None outside such a training.
-        epochs: how many epochs that training has; None outside.
+        scratch: a folder that this stage alone uses. It survives a killed run, so a method may keep
+            its state here and resume.
+        workers: the number of threads that a method may use for work outside torch.
+        registry: finds victims and surrogates, those of plugins too; None finds only those that
+            uebench brings.
+        surrogates: the states of the attack's trained surrogate, one for each checkpoint; None if
+            no stage trained it (``training.surrogate``).
+        epoch: the current epoch, from 0, while a victim or a surrogate is trained; None otherwise.
+        epochs: the number of epochs of that training; None otherwise.
     """
 
     seed_axes: tuple[object, ...] = ("default",)
@@ -71,7 +76,7 @@ class Context:
 
     @property
     def info(self) -> DatasetInfo:
-        """What is known of the images: number of classes, channels, height, width, and whether mirroring keeps the class.
+        """Describe the images: classes, channels, sides, and whether mirroring keeps the class.
 
         Raises:
             RuntimeError: where there are no images, such as while a data set is read.
@@ -87,39 +92,43 @@ class Context:
         self._info = info
 
     def seed(self, purpose: str) -> int:
-        """The seed of one purpose, the same in every run and independent of every other purpose."""
+        """Return the seed of one purpose, the same in every run and independent of all others."""
         return axis_seed(*self.seed_axes, purpose)
 
     def generator(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-        """A fresh random generator for one purpose; asking twice gives the same numbers twice.
+        """Return a fresh random generator for one purpose.
 
-        On the CPU by default, so that a poison made on a GPU machine draws what a CPU machine draws.
+        A second call gives the same numbers again. The generator is on the CPU by default, so that
+        an attack draws the same numbers on a GPU machine and on a CPU machine.
         """
         return torch.Generator(device).manual_seed(self.seed(purpose))
 
     def stream(self, purpose: str) -> torch.Generator:
-        """A random generator that goes on from call to call, for what is drawn anew in every batch."""
+        """Return a random generator that continues from call to call, for draws in every batch."""
         if purpose not in self._streams:
             self._streams[purpose] = self.generator(purpose)
         return self._streams[purpose]
 
     def numpy_stream(self, purpose: str) -> np.random.Generator:
-        """A NumPy generator that goes on from call to call, for what torch cannot draw from a generator, such as ``beta``."""
+        """Return a NumPy generator that continues from call to call.
+
+        It serves distributions that torch cannot draw from a generator, such as ``beta``.
+        """
         if purpose not in self._numpy_streams:
             self._numpy_streams[purpose] = np.random.default_rng(self.seed(purpose))
         return self._numpy_streams[purpose]
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Mixed precision as the plan chose it; outside it, and in fp32, nothing changes."""
+        """Compute in the precision that the plan chose; with ``fp32`` nothing changes."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def progress(self, done: float, note: str = "") -> None:
-        """Reports the share done, 0..1, with a short note such as ``round 3: 88.2 %``."""
+        """Report the share done, 0..1, with a short note such as ``round 3: 88.2 %``."""
         if self.on_progress is not None:
             self.on_progress(done, note)
 
     def track(self, items: Iterable[T], total: int, note: str = "") -> Iterator[T]:
-        """Yields ``items`` and reports progress, at most about five times a second."""
+        """Yield ``items`` and report progress, at most about five times a second."""
         last = 0.0
         for i, item in enumerate(items):
             yield item
@@ -128,29 +137,28 @@ class Context:
                 self.progress((i + 1) / max(total, 1), note)
 
     def log(self, message: str) -> None:
-        """Writes one line to the run's log."""
+        """Write one line to the run's log."""
         if self.on_log is not None:
             self.on_log(message)
 
     def keep(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keeps tensors beside this stage's result as the artifact ``name``, for example a fitted model."""
+        """Keep tensors, such as a fitted model, as the artifact ``name`` of this stage's result."""
         self.kept[name] = {
             key: value.detach().to("cpu").contiguous() for key, value in tensors.items()
         }
 
     def note(self, **facts: float | int | str | bool) -> None:
-        """Records facts about this run beside its result, for example ``rounds=7``. JSON has no NaN or infinity: these become text."""
+        """Record facts about this run beside its result, for example ``rounds=7``.
+
+        NaN and infinity become text, since JSON does not have them.
+        """
         for name, value in facts.items():
-            self.notes[name] = (
-                str(value) if isinstance(value, float) and not math.isfinite(value) else value
-            )
+            has_no_json = isinstance(value, float) and not math.isfinite(value)
+            self.notes[name] = str(value) if has_no_json else value
 
 
 class Method:
-    """What attacks, defenses and data sets have in common.
-
-    The decorators fill in what they declare.
-    """
+    """The common base of attacks, defenses and data sets; the decorators set its attributes."""
 
     name: ClassVar[str] = ""
     version: ClassVar[int] = 0
@@ -162,10 +170,7 @@ class Method:
 
 
 class Attack(Method):
-    """Makes training images unlearnable.
-
-    The decorator ``attack`` explains what an attack declares.
-    """
+    """Make training images unlearnable; the decorator ``attack`` explains what one declares."""
 
     declared_norm: ClassVar[Norm] = "linf"
     trained_surrogate: ClassVar[tuple[str, ...]] = ()
@@ -175,62 +180,76 @@ class Attack(Method):
     def norm(self) -> Norm:
         """The norm of the budget, by default the declared one.
 
-        Override it where it depends on parameters.
+        An attack whose norm depends on its parameters overrides this.
         """
         return self.declared_norm
 
     def budget(self, info: DatasetInfo) -> float:
-        """The bound on one image's change, in units of ``norm``; by default the parameter ``eps``."""
+        """Return the bound on an image's change, in units of ``norm``; by default ``eps``."""
         return float(getattr(self, "eps", 0.0))
 
     def check(self, info: DatasetInfo) -> None:
-        """Refuses, with a ValueError, a data set that the attack cannot protect as it is set; called before anything is trained or made."""
+        """Raise a ValueError for a data set that the attack cannot protect with its parameters.
+
+        The stage calls this before it trains or makes anything.
+        """
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
-        """The protected images: same images, same order, same labels, within the budget after rounding."""
+        """Return the protected images, with the same order and labels.
+
+        Their changes are within the budget after rounding to uint8.
+        """
         raise TypeError(f'attack "{self.name}" does not define poison(data, ctx)')
 
     def augment_surrogate(self, x: Tensor, ctx: Context) -> Tensor:
-        """Changes a training batch of the trained surrogate, float (B, C, H, W) in [0, 1]. By default it stays as it is."""
+        """Change a training batch of the trained surrogate, float (B, C, H, W) in [0, 1].
+
+        By default the batch stays as it is.
+        """
         return x
 
 
 class Defense(Method):
-    """Restores learning, before training (``purify``) or during it (``augment``, ``loss``, ``at_test``).
+    """Restore learning; the decorator ``defense`` explains what a defense declares.
 
-    The decorator ``defense`` explains what a defense declares.
+    ``purify`` acts once, before training. In training, ``augment`` acts on each batch, and ``loss``
+    on the result; ``at_test`` acts on the test images at each evaluation.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
     filters: ClassVar[bool] = False
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
-        """Cleaned training images in their order. By default the images as they are."""
+        """Return cleaned training images in their order; by default the images as they are."""
         return data
 
     def augment(self, x: Tensor, y: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
-        """Changes a training batch: ``x`` float (B, C, H, W) in [0, 1]; ``y`` int64 (B,) may become float (B, K)."""
+        """Change a training batch: ``x`` float (B, C, H, W) in [0, 1], ``y`` int64 (B,).
+
+        The labels that it returns may also be float (B, K).
+        """
         return x, y
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
-        """The scalar training loss of a batch; by default cross-entropy.
+        """Return the scalar training loss of a batch; by default cross-entropy.
 
-        ``y`` is what ``augment`` returned, or float (B, K) where the protocol smooths labels. torch's cross-entropy takes both.
+        ``y`` is what ``augment`` returned, or float (B, K) where the protocol smooths labels.
+        torch's cross-entropy takes both.
         """
         with ctx.autocast():
             logits = model(x)
         return F.cross_entropy(logits.float(), y)
 
     def at_test(self, x: Tensor) -> Tensor:
-        """Changes test images, float (B, C, H, W) in [0, 1]. By default they stay as they are."""
+        """Change test images, float (B, C, H, W) in [0, 1]; by default they stay as they are."""
         return x
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Method):
-    """Loads a data set.
+    """Load a data set.
 
-    Every data set takes these parameters; 0 means all images of a class.
+    Every data set takes the parameters below; 0 images of a class means all of them.
     """
 
     train_per_class: int = 0
@@ -238,11 +257,14 @@ class Dataset(Method):
     subset_seed: int = 0
 
     def source_id(self, root: Path) -> str:
-        """Names the source's content without decoding it, so that a cached copy can be found (and found stale)."""
+        """Name the content of the source without decoding it.
+
+        The name changes with the content, so that no stale cached copy is used.
+        """
         return ""
 
     def load(self, root: Path, ctx: Context, download: bool = False) -> Splits:
-        """Builds or reads the whole data set; ``benchmark.datasets.open_dataset`` caches it and takes the subset.
+        """Build or read the whole data set; ``open_dataset`` caches it and takes the subset.
 
         Raises:
             FileNotFoundError: if the files are not there; the message says how to get them.
@@ -275,8 +297,8 @@ def attack(
     Args:
         version: raise it whenever results may change for the same parameters.
         cite: the source, such as ``arXiv:2101.04898``.
-        norm: of the budget: ``linf`` and ``l2`` in [0, 1] units, ``l0`` in pixels, ``none`` for no
-            bound.
+        norm: the norm of the budget: ``linf`` and ``l2`` in [0, 1] units, ``l0`` in pixels,
+            ``none`` for no bound.
         effort: what the attack costs, in passes of the victim over the training set per unit of a
             parameter: ``{"epochs": 3.0}`` is three passes for each of its epochs; the key ``""`` is
             a fixed part.
@@ -284,12 +306,12 @@ def attack(
         trained_surrogate: the parameters that decide the training of the networks that
             ``training.surrogate.surrogates`` gives. ``surrogate`` (a victim) and
             ``surrogate_protocol`` are among them; ``surrogate_epochs`` and ``checkpoints`` may be.
-        files: the parameters that are paths of files (an empty one is none). Results are named by
-            what the files hold.
+        files: the parameters that are paths of files; an empty path means no file. The content of
+            the files is part of a result's key.
         later: parameters that came after results had been published, whose defaults leave those
             results as they are. At its default such a parameter is not part of a result's key.
-        by_choice: the defaults that a choice brings: with ``{"norm=l2": {"eps": 0.5}}``, the default
-            of ``eps`` is 0.5 where ``norm`` is ``l2``.
+        by_choice: the defaults that a choice brings. With ``{"norm=l2": {"eps": 0.5}}``, the
+            default of ``eps`` is 0.5 where ``norm`` is ``l2``.
     """
     return _decorator(
         Attack,
@@ -328,15 +350,9 @@ def defense(
         needs: privileges: ``clean:500`` (clean images), ``pairs:1000`` (clean and protected pairs),
             ``pretrained:cifar10`` (weights).
         filters: whether ``purify`` may leave images out. It keeps the order of the others.
-        effort: what the defense costs, in passes of the victim over the training set per unit of a
-            parameter: ``{"epochs": 3.0}`` is three passes for each of its epochs; the key ``""`` is
-            a fixed part. For a defense without ``purify`` it counts extra passes for each epoch of
-            the victim.
-        toy: parameters small enough for the contract tests.
-        later: parameters that came after results had been published, whose defaults leave those
-            results as they are. At its default such a parameter is not part of a result's key.
-        by_choice: the defaults that a choice brings: with ``{"norm=l2": {"eps": 0.5}}``, the default
-            of ``eps`` is 0.5 where ``norm`` is ``l2``.
+        effort: as for ``attack``. For a defense without ``purify`` it counts extra passes for each
+            epoch of the victim.
+        toy, later, by_choice: as for ``attack``.
     """
     return _decorator(
         Defense,
@@ -364,44 +380,20 @@ def dataset(*, version: int, cite: str, later: tuple[str, ...] = ()) -> Callable
 
 
 def _decorator(base: type[Method], **declared: object) -> Callable[[C], C]:
-    def wrap(cls: C) -> C:
+    """Return the decorator that makes a class a method of the kind ``base``.
+
+    Each of ``declared`` becomes an attribute of the class.
+    """
+
+    def decorate(cls: C) -> C:
         if not issubclass(cls, base):
             raise TypeError(f"{cls.__name__} must derive from {base.__name__}")
-        _check_when_built(cls)
-        for ancestor in reversed(cls.__mro__):
-            inherited = issubclass(ancestor, Method) and ancestor.__module__ != __name__
-            if ancestor is cls or (inherited and "__dataclass_fields__" not in vars(ancestor)):
-                dataclass(frozen=True, kw_only=True)(ancestor)  # in place
+        check_when_built(cls)
+        make_frozen(cls, Method)
         for name, value in declared.items():
             setattr(cls, name, value)
         if cls.by_choice:
-            _fill_in_by_choice(cls)
+            use_defaults_by_choice(cls, cls.by_choice)
         return cls
 
-    return wrap
-
-
-def _fill_in_by_choice(cls: type[Method]) -> None:
-    """Let the constructor take the defaults that a choice brings, as a spec does."""
-    plain: dict[str, Any] = {
-        item.name: item.default
-        for item in fields(cls)  # type: ignore[arg-type]
-    }
-    build = cls.__init__
-
-    def __init__(self: Method, **given: Value) -> None:  # noqa: N807  replaces the dataclass's
-        build(self, **{**defaults_by_choice(cls.by_choice, {**plain, **given}), **given})
-
-    setattr(cls, "__init__", __init__)  # noqa: B010  mypy takes no assignment to a method
-
-
-def _check_when_built(cls: type) -> None:
-    """Let each instance check its choices and ranges before its own ``__post_init__``."""
-    own = getattr(cls, "__post_init__", None)
-
-    def __post_init__(self: object) -> None:  # noqa: N807  the name that dataclasses call
-        check_fields(self)
-        if own is not None:
-            own(self)
-
-    setattr(cls, "__post_init__", __post_init__)  # noqa: B010  cls is only a type here
+    return decorate

@@ -1,4 +1,4 @@
-"""Images with labels: the one form in which data sets, poisons and purified sets travel."""
+"""Hold labelled images, in the one form of data sets, poisons and purified sets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ CHUNK = 2048 * 3072  # numbers handled at once: 25 MB of floats, so that memory 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a model must know of a data set. ``hflip``: a mirror image belongs to the same class."""
+    """Describe the images and classes of a data set.
+
+    Attributes:
+        name: of the data set.
+        num_classes: the number of classes, at least 2.
+        class_names: one name for each class.
+        channels, height, width: the shape of an image, in pixels.
+        hflip: whether a mirror image belongs to the same class.
+    """
 
     name: str
     num_classes: int
@@ -44,23 +52,23 @@ class DatasetInfo:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DatasetInfo:
-        """What ``dataclasses.asdict`` and JSON have made of one."""
+        """Read the JSON form of ``dataclasses.asdict``."""
         return cls(**{**values, "class_names": tuple(values["class_names"])})
 
     @property
     def size(self) -> int:
-        """Numbers in one image: channels x height x width."""
+        """The number of values in one image: channels x height x width."""
         return self.channels * self.height * self.width
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled images, immutable.
+    """Labelled images; an instance does not change.
 
     Attributes:
         x: uint8 (N, C, H, W), 0..255.
         y: int64 (N,), 0..num_classes-1.
-        info: the data set they belong to.
+        info: describes the data set that they belong to.
     """
 
     x: Tensor
@@ -91,29 +99,29 @@ class ImageSet:
         return len(self.y)
 
     def with_x(self, x: Tensor) -> ImageSet:
-        """The same labels with other images, uint8 (N, C, H, W)."""
+        """Return the same labels with other images, uint8 (N, C, H, W)."""
         return ImageSet(x, self.y, self.info)
 
     def select(self, index: Tensor) -> ImageSet:
-        """The images at ``index``, int64 (M,), in that order."""
+        """Return the images at ``index``, int64 (M,), in that order."""
         return ImageSet(self.x[index], self.y[index], self.info)
 
     def batch(self, where: slice | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The images as a network takes them, and their labels, int64 (B,).
-
-        Images are float (B, C, H, W) in [0, 1], in channels-last memory.
+        """Return a batch of images as a network takes them, with their labels.
 
         Args:
             where: a slice, or int64 positions on the CPU.
-            device: of both results.
+            device: the device of both results.
+
+        Returns:
+            Images, float (B, C, H, W) in [0, 1] in channels-last memory; and labels, int64 (B,).
         """
-        x, y = (
-            part[where].to(device, non_blocking=True) for part in (self.x, self.y)
-        )  # a GPU goes on with the last batch meanwhile
+        # A GPU still computes the last batch while these copies are made.
+        x, y = (part[where].to(device, non_blocking=True) for part in (self.x, self.y))
         return to_float(x).to(memory_format=torch.channels_last), y
 
     def perturb(self, delta: Tensor) -> ImageSet:
-        """Adds ``delta`` (N, C, H, W) in [0, 1] units, clips to the image range, rounds to nearest.
+        """Add ``delta`` (N, C, H, W) in [0, 1] units, clip to the image range, round to nearest.
 
         Raises:
             ValueError: if the shape differs from the images' or ``delta`` holds NaN or infinite
@@ -133,7 +141,7 @@ class ImageSet:
         return self.with_x(out)
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> ImageSet:
-        """Applies ``fn`` (uint8 batch -> uint8 batch of the same shape) to all images in chunks."""
+        """Apply ``fn`` (uint8 batch -> uint8 batch of the same shape) to all images in chunks."""
         out = torch.empty_like(self.x)
         for part in chunks(len(self), at_once(self.x)):
             batch = fn(self.x[part])
@@ -147,7 +155,7 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of images, labels and info."""
+        """The sha256 of images, labels and info."""
         sha = hashlib.sha256(canonical_json(asdict(self.info)).encode())
         for tensor in (self.x, self.y):
             for part in chunks(len(self), at_once(self.x)):
@@ -159,7 +167,7 @@ class ImageSet:
 class Splits:
     """The training and the test images of a data set, with notes about the data set.
 
-    A note is for example ``{"left_out": 3}`` unreadable images.
+    For example, ``{"left_out": 3}`` notes that three images could not be read.
     """
 
     train: ImageSet
@@ -172,36 +180,38 @@ class Splits:
 
 
 def chunks(n: int, size: int) -> Iterator[slice]:
-    """Slices of ``size`` that cover 0..n in order; the last may be shorter."""
+    """Return slices of ``size`` that cover 0..n in order; the last may be shorter."""
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def at_once(x: Tensor | NDArray[Any]) -> int:
-    """The number of images like those of ``x``, (N, C, H, W), that hold ``CHUNK`` numbers together.
+    """Return how many images like those of ``x``, (N, C, H, W), hold ``CHUNK`` numbers together.
 
-    For 3x32x32 it is 2,048.
+    For images of 3x32x32 it is 2,048.
     """
     return max(1, CHUNK // max(1, math.prod(x.shape[1:])))
 
 
 def to_float(x: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 [0, 1]."""
+    """Convert uint8 0..255 to float32 in [0, 1]."""
     return x.to(torch.float32).div_(255)
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Float in [0, 1] units -> uint8, clipped and rounded to nearest."""
+    """Convert floats in [0, 1] units to uint8, clipped and rounded to nearest."""
     return x.clamp(0, 1).mul_(255).round_().to(torch.uint8)
 
 
 def truncate_uint8(x: Tensor) -> Tensor:
-    """Float in [0, 1] units -> uint8, clipped and cut toward zero.
+    """Convert floats in [0, 1] units to uint8, clipped and cut toward zero.
 
-    Several released codes write images so.
+    Several released codes write their images in this way.
     """
     return x.clamp(0, 1).mul_(255).to(torch.uint8)
 
 
-L2_ALLOWED = 1.01  # of an L2 budget, since rounding to uint8 may add to it
+# Share of an L2 budget that is allowed after rounding to uint8, which may lengthen a change.
+L2_ALLOWED = 1.01
 
-L2_AIM = 1.009  # what attacks that look at their rounded images keep to
+# Share of an L2 budget that an attack aims at if it looks at its rounded images.
+L2_AIM = 1.009

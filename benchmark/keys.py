@@ -1,4 +1,4 @@
-"""Canonical JSON, digests and seeds that name results and random streams."""
+"""Name results and random streams: canonical JSON, digests and seeds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no spaces.
+    """Return JSON with sorted keys and no spaces.
 
-    NaN and infinities are refused, since they do not compare.
+    Raises:
+        ValueError: for NaN and infinity, which JSON does not have.
     """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True
@@ -17,18 +18,17 @@ def canonical_json(value: object) -> str:
 
 
 def digest(value: object) -> str:
-    """sha256 of the canonical JSON of ``value``, as 64 hex digits."""
+    """Return the sha256 of the canonical JSON of ``value``, as 64 hex digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def axis_seed(*axes: object) -> int:
-    """A 63-bit seed for named axes, for example ``axis_seed("poison", key, 0, "init")``.
+    """Return a 63-bit seed for named axes, such as ``axis_seed("poison", key, 0, "init")``.
 
-    Seeds of different axes are independent, and adding an axis elsewhere moves none of them.
+    Seeds of different axes are independent. A new axis elsewhere changes no seed.
     """
     import numpy as np
 
-    entropy = int.from_bytes(
-        hashlib.sha256(canonical_json(list(axes)).encode()).digest()[:16], "big"
-    )
+    hashed = hashlib.sha256(canonical_json(list(axes)).encode()).digest()
+    entropy = int.from_bytes(hashed[:16], "big")
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))

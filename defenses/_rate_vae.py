@@ -1,7 +1,7 @@
 """Rate-constrained variational autoencoders: the parts that ``vae`` and ``dvae`` share.
 
-Source: Yu, Wang, Xia, Yang, Lu, Tan, Kot, "Purify Unlearnable Examples via Rate-Constrained Variational Autoencoders",
-ICML 2024, arXiv:2405.01460, and the constants of its released code.
+Source: Yu, Wang, Xia, Yang, Lu, Tan, Kot, "Purify Unlearnable Examples via Rate-Constrained
+Variational Autoencoders", ICML 2024, arXiv:2405.01460, and the constants of its released code.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ from benchmark.training.loader import Batches
 from benchmark.training.schedule import cosine
 from benchmark.training.train import check_finite
 
-PURIFY_BATCH = (
-    256  # images whose noise is drawn one network after the other, so that it decides numbers
-)
-CACHED_BATCH = (
-    64  # images that a network takes at once when applied; a multiple of 16, in which torch draws
-)
+# Images in a batch when purifying. It decides numbers: in each batch, one network after the other
+# draws its noise from the same generator.
+PURIFY_BATCH = 256
+# Images that a network takes at a time when applied; a multiple of 16, in which torch draws.
+CACHED_BATCH = 64
 M = TypeVar("M", bound=nn.Module)
 
 
 class Block(nn.Module):
     """The basic block of a ResNet: conv3x3-BN-ReLU-conv3x3-BN, plus a shortcut, then ReLU.
 
-    It is D-VAE's own, so that a change of the victims' block moves no purified image. Where it
-    halves the sides, the shortcut leaves out pixels before its 1x1 convolution, which gives the
-    numbers of ``stride=2`` bit for bit: with ``stride=`` and channels that are no multiple of 8,
-    oneDNN 3.12 crashes on processors without AVX-512.
+    D-VAE has its own copy, so that a change of the victims' block changes no purified image. A
+    block that halves the sides leaves out pixels before the 1x1 convolution of its shortcut. This
+    gives the numbers of ``stride=2`` bit for bit. With ``stride=`` and a number of channels that 8
+    does not divide, oneDNN 3.12 crashes on processors without AVX-512.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -54,15 +53,22 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         if self.stride > 1:
-            x = F.avg_pool2d(x, 1, self.stride)  # picks pixels; a slice would leave channels-last
+            # This picks pixels as a slice would, but keeps channels-last memory.
+            x = F.avg_pool2d(x, 1, self.stride)
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x), inplace=True)
 
 
 class Encoder(nn.Module):
-    """The first blocks of a ResNet-18, then 1x1 convolutions to the mean and log-variance of the latent code.
+    """The first blocks of a ResNet-18, then 1x1 convolutions to the latent code.
 
-    ``depth`` counts the blocks kept: ``shallow`` ends after the first block of stage 2 (the published choice at 32 px;
-    latents at 1/2 resolution), ``deep`` after the first of stage 4 (at 224 px; latents at 1/8).
+    They give the mean and the log-variance of the code.
+
+    Args:
+        channels: of the images.
+        width: the channels of the first layer.
+        latent: the channels of the code.
+        deep: end after the first block of stage 4 (published for 224 px; latents at 1/8 of the
+            resolution), not after that of stage 2 (published for 32 px; latents at 1/2).
     """
 
     def __init__(self, channels: int, width: int, latent: int, deep: bool) -> None:
@@ -91,16 +97,17 @@ class Encoder(nn.Module):
         self.post = nn.Conv2d(latent, self.features, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Stem features (B, F, h, w), mean and log-variance, both float32 (B, latent, h, w)."""
+        """Return stem features (B, F, h, w), mean and log-variance, float32 (B, latent, h, w)."""
         features = self.stem(x)
         return features, self.mean(features).float(), self.log_var(features).float()
 
 
 def decoder(features: int, width: int, channels: int, deep: bool) -> nn.Sequential:
-    """Transposed convolutions back to the image; instance norm without affine, no activation at the end.
+    """Build the transposed convolutions from the code back to the image.
 
-    ``width`` counts the channels of the first layer of the shallow form. The released 224-px form declares its norms with
-    wrong widths; here they have the true ones, which changes no number.
+    Instance norms have no affine parameters, and there is no activation at the end. ``width`` is
+    the number of channels of the first layer of the shallow form. The released 224-px form declares
+    its norms with wrong widths; here they have the true ones, which changes no number.
     """
     if deep:
         return nn.Sequential(
@@ -127,9 +134,10 @@ def decoder(features: int, width: int, channels: int, deep: bool) -> nn.Sequenti
 
 
 def sample(mean: Tensor, log_var: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One draw of the code, mean + std * noise, (B, latent, h, w); without a generator the mean itself.
+    """Draw a code, mean + std * noise, (B, latent, h, w); without a generator it is the mean.
 
-    The noise is drawn as one contiguous run in channels-last order: filling a strided tensor is several times slower.
+    The noise is drawn as one contiguous run in channels-last order, since it takes several times
+    longer to fill a strided tensor.
     """
     if generator is None:
         return mean
@@ -139,17 +147,23 @@ def sample(mean: Tensor, log_var: Tensor, generator: torch.Generator | None) -> 
 
 
 def kl_rate(mean: Tensor, log_var: Tensor) -> Tensor:
-    """KL divergence to the unit Gaussian in nats per latent position: summed over channels, averaged over (B, h, w)."""
+    """Return the KL divergence to the unit Gaussian, in nats per latent position.
+
+    It is summed over channels and averaged over (B, h, w).
+    """
     return (-0.5 * (1 + log_var - mean.square() - log_var.exp()).sum(1)).mean()
 
 
 def rate_weight(target: float, given: float = 0.0) -> float:
-    """Weight of the rate term: ``given``, or for 0 that of the released code, 0.01 for targets above 0.99 and else 0.5."""
+    """Return the weight of the rate term: ``given``, or for 0 that of the released code.
+
+    The released weight is 0.01 for targets above 0.99 and 0.5 for others.
+    """
     return given or (0.01 if target > 0.99 else 0.5)
 
 
 def hinge(value: Tensor, bound: float) -> Tensor:
-    """max(value, bound): no gradient while ``value`` is below the bound."""
+    """Return max(value, bound), which has no gradient while ``value`` is below the bound."""
     return value.clamp(min=bound)
 
 
@@ -167,13 +181,13 @@ def fit_network(
     anneal: str = "epoch",
     span: tuple[float, float] = (0.0, 1.0),
 ) -> dict[str, float]:
-    """Trains with Adam, a cosine to 0, shuffled full batches, no augmentation, gradients clipped.
+    """Train with Adam, a cosine to 0, shuffled full batches, no augmentation, gradients clipped.
 
     Args:
-        loss: maps (images, labels, epoch index) to the loss and to named terms worth watching.
+        loss: maps (images, labels, epoch index) to the loss and to named terms for the log.
         stage: names this training in seeds, log and progress.
-        anneal: ``epoch``, the learning rate is constant within an epoch, as released; or ``step``.
-        span: the part of the whole method, 0..1, that this training is; for the progress display.
+        anneal: ``epoch`` (the learning rate is constant within an epoch, as released) or ``step``.
+        span: where this training begins and ends in the whole method, 0..1, for the progress.
 
     Returns:
         The mean of each named term over the last epoch.
@@ -208,39 +222,38 @@ def fit_network(
         means = {name: float(total) / len(batches) for name, total in sums.items()}
         if not math.isfinite(means["loss"]):
             raise FloatingPointError(
-                f"{stage}: the loss is {means['loss']} in epoch {epoch + 1} of {epochs}; lower lr (now {lr})"
+                f"{stage}: the loss is {means['loss']} in epoch {epoch + 1} of {epochs}; "
+                f"lower lr (now {lr})"
             )
-        ctx.log(
-            f"{stage}: epoch {epoch + 1}/{epochs} "
-            + " ".join(f"{name} {value:.5f}" for name, value in means.items())
-        )
+        shown = " ".join(f"{name} {value:.5f}" for name, value in means.items())
+        ctx.log(f"{stage}: epoch {epoch + 1}/{epochs} {shown}")
     check_finite(net, f"after {stage}")
     return means
 
 
 def ready(net: nn.Module, ctx: Context) -> nn.Module:
-    """The network for applying: on its device, in the memory format it was fitted in, in eval mode."""
+    """Prepare a fitted network for use: device, channels-last memory, eval mode."""
     return net.to(ctx.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 
 def image_batches(data: ImageSet, ctx: Context) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Images in order with nothing dropped: position, float [0, 1] (B, C, H, W), labels (B,)."""
+    """Yield all images in order: position, float (B, C, H, W) in [0, 1], labels (B,)."""
     for part in chunks(len(data), PURIFY_BATCH):
         yield part, *data.batch(part, ctx.device)
 
 
 def in_parts(network: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-    """``network(*batch)`` for few images at a time, which stay in a CPU's cache. What it draws is the same as at once."""
-    return torch.cat(
-        [
-            network(*part)
-            for part in zip(*(torch.split(tensor, CACHED_BATCH) for tensor in batch), strict=True)
-        ]
-    )
+    """Apply a network to few images at a time, which stay in a CPU's cache.
+
+    The network draws the same numbers as for the whole batch.
+    """
+    parts = zip(*(torch.split(tensor, CACHED_BATCH) for tensor in batch), strict=True)
+    return torch.cat([network(*part) for part in parts])
 
 
 def seeded(make: Callable[[], M], seed: int) -> M:
-    """A module whose initial weights depend on ``seed`` alone."""
+    """Make a module whose initial weights depend on ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's alone: a GPU's would not be put back
+        # This seeds the CPU's generator alone; ``fork_rng`` would not restore those of GPUs.
+        torch.default_generator.manual_seed(seed)
         return make()

@@ -1,16 +1,17 @@
-"""Adversarial training: every batch is replaced by its PGD-perturbed form before the update.
+"""Adversarial training: train on the PGD-perturbed form of each batch.
 
 Source: Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant to
 Adversarial Attacks", ICLR 2018, arXiv:1706.06083.
 
 L-inf has the constants that the evaluations of unlearnable examples share: 10 steps of 2/255 within
-8/255, from a Gaussian start of one step's length, crafted in eval mode. L2 has those of Tao, Feng,
-Yi, Huang, Chen, "Better Safe Than Sorry", NeurIPS 2021, arXiv:2102.04716: 7 steps of 0.1 within
-0.5, from a random start inside the ball.
+8/255, from a Gaussian start of one step's length, crafted in eval mode. L2 has the constants of
+Tao, Feng, Yi, Huang, Chen, "Better Safe Than Sorry", NeurIPS 2021, arXiv:2102.04716: 7 steps of 0.1
+within 0.5, from a random start inside the ball.
 
 Departures:
-- The Gaussian start is projected at once, onto the ball and the image range; in the common recipe
-  it may leave both until the first step's projection. It matters only where steps are few.
+- The Gaussian start is projected onto the ball and the image range before the first step; in the
+  common recipe it may leave both until the first step's projection. This matters only with few
+  steps.
 - The L2 start is uniform in the ball. In 3,072 dimensions nearly all of a ball lies at its rim.
 - The number of epochs and the schedule are the protocol's, so that every defense gets the same
   training.

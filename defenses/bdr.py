@@ -1,13 +1,15 @@
-"""Bit depth reduction of training images, the third squeezer of Image Shortcut Squeezing.
+"""Reduce the bit depth of training images, the third squeezer of Image Shortcut Squeezing.
 
-Source: Liu, Zhao, Larson, "Image Shortcut Squeezing: Countering Perturbative Availability Poisons with Compression",
-ICML 2023, arXiv:2301.13838.
+Source: Liu, Zhao, Larson, "Image Shortcut Squeezing: Countering Perturbative Availability Poisons
+with Compression", ICML 2023, arXiv:2301.13838.
 
 Departures:
-- This is the posterize form of the release: the low bits are cleared, so that 2 bits leave 0, 64, 128 and 192. D-VAE's code
-  floors floats instead and gets five levels, since white stays white.
-- The images are transformed once, before training. The operation draws nothing, so the victim sees what it would see online.
-- ``test=true`` is an option of ours in this form: the release has such a switch but reports untransformed test images.
+- This is the posterize form of the release: it clears the low bits, so that 2 bits leave 0, 64,
+  128 and 192. D-VAE's code floors floats instead and gets five levels, since white stays white.
+- The images are transformed once, before training. The operation draws nothing at random, so the
+  victim sees the same images as with a transform in each epoch.
+- ``test=true`` is an option of uebench in this form: the release has such a switch but reports
+  untransformed test images.
 """
 
 from __future__ import annotations

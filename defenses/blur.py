@@ -1,13 +1,17 @@
-"""Gaussian blur of training images, a low-pass baseline of the benchmarks.
+"""Blur training images with a Gaussian, a low-pass baseline of the benchmarks.
 
-Source: Liu, Zhao, Larson, "Image Shortcut Squeezing: Countering Perturbative Availability Poisons with Compression",
-ICML 2023, arXiv:2301.13838, where it is a baseline.
+Source: Liu, Zhao, Larson, "Image Shortcut Squeezing: Countering Perturbative Availability Poisons
+with Compression", ICML 2023, arXiv:2301.13838, where it is a
+baseline.
 
 Departures:
-- The default is sigma 1.0. The release and several benchmarks after it use 0.1, at which the 3x3 window's side weight is
-  2e-22 and nothing changes: their "Gaussian" columns repeat "no defense". ``blur[sigma=0.1]`` reproduces them.
-- The images are transformed once, before training. The operation draws nothing, so the victim sees what it would see online.
-- ``test=true`` is an option of ours in this form: the release has such a switch but reports untransformed test images.
+- The default is sigma 1.0. The release and several benchmarks after it use 0.1, where the side
+  weight of the 3x3 window is 2e-22 and nothing changes: their "Gaussian" columns repeat
+  "no defense". ``blur[sigma=0.1]`` reproduces them.
+- The images are transformed once, before training. The operation draws nothing at random, so the
+  victim sees the same images as with a transform in each epoch.
+- ``test=true`` is an option of uebench in this form: the release has such a switch but reports
+  untransformed test images.
 """
 
 from __future__ import annotations

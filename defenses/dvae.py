@@ -1,19 +1,24 @@
-"""D-VAE: two rate-constrained autoencoders, each with a second decoder that explains the perturbation.
+"""D-VAE: two rate-constrained autoencoders, each with a second decoder for the perturbation.
 
-Source: Yu, Wang, Xia, Yang, Lu, Tan, Kot, "Purify Unlearnable Examples via Rate-Constrained Variational Autoencoders",
-ICML 2024, arXiv:2405.01460. Network, losses, constants and the order of the pipeline follow the released code.
+Source: Yu, Wang, Xia, Yang, Lu, Tan, Kot, "Purify Unlearnable Examples via Rate-Constrained
+Variational Autoencoders", ICML 2024, arXiv:2405.01460. Network, losses, constants and the order of
+the pipeline follow the released code.
 
-Stage 1 is fitted to the protected images with a tight rate; its perturbation is subtracted. Stage 2 is fitted to the result
-with a looser rate; its perturbation is subtracted too, and what it then reconstructs is the purified image.
+Stage 1 is fitted to the protected images with a tight rate, and its perturbation is subtracted.
+Stage 2 is fitted to the result with a looser rate, and its perturbation is subtracted too. The
+purified image is what stage 2 then reconstructs.
 
 Departures:
-- The rest of the classifier behind the encoder is not built; in the release it is evaluated but receives no gradient.
-- The cross-entropies that the release only logs are not computed, so no trained classifier is needed.
-- The perturbation decoder reads the sampled code plus the class embedding, as in the authors' scripts (their command line's
-  flags invert); ``decoder_input`` gives the other two forms.
-- Embeddings are as wide as the feature they are added to; at 224 px the release adds tensors of different shapes and fails.
-- The perturbation kept of stage 2 is the one that was subtracted; the release saves that of the second forward pass, which nothing
-  reads. Both stages' are kept as float16.
+- The rest of the classifier behind the encoder is not built; in the release it is evaluated but
+  receives no gradient.
+- The cross-entropies that the release only logs are not computed, so no trained classifier is
+  needed.
+- The perturbation decoder reads the sampled code plus the class embedding, as in the authors'
+  scripts (the flags of their command line invert); ``decoder_input`` gives the other two forms.
+- Embeddings are as wide as the feature that they are added to; at 224 px the release adds tensors
+  of different shapes and fails.
+- The kept perturbation of stage 2 is the subtracted one; the release saves that of the second
+  forward pass, which nothing reads. The perturbations of both stages are kept as float16.
 - Every random draw is seeded, including the weights and the noise of purification.
 - Where the hardware has bf16, the networks run in bf16 (``precision`` auto); the release runs in
   fp32. Losses are fp32 here, too.
@@ -22,6 +27,7 @@ Departures:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -48,7 +54,13 @@ from defenses._rate_vae import (
 
 @dataclass(frozen=True)
 class Output:
-    """One forward pass: reconstruction, perturbation (both (B, C, H, W), float32), mean and log-variance of the code."""
+    """The result of one forward pass.
+
+    Attributes:
+        image: the reconstruction, float32 (B, C, H, W).
+        perturbation: float32 (B, C, H, W).
+        mean, log_var: of the code, float32 (B, latent, h, w).
+    """
 
     image: Tensor
     perturbation: Tensor
@@ -77,30 +89,30 @@ class DVAENet(nn.Module):
             )
         self.encoder = Encoder(info.channels, width, latent, deep)
         self.image_decoder = decoder(self.encoder.features, decoder_width, info.channels, deep)
-        self.perturbation_decoder = decoder(
-            self.encoder.features, decoder_width, info.channels, deep
-        )
-        self.map_shape = (
-            (self.encoder.features, info.height // scale, info.width // scale)
-            if spatial
-            else (self.encoder.features, 1, 1)
-        )
-        self.embedding = nn.Embedding(
-            info.num_classes, self.map_shape[0] * self.map_shape[1] * self.map_shape[2]
-        )
+        features = self.encoder.features
+        self.perturbation_decoder = decoder(features, decoder_width, info.channels, deep)
+        sides = (info.height // scale, info.width // scale) if spatial else (1, 1)
+        self.map_shape = (features, *sides)
+        self.embedding = nn.Embedding(info.num_classes, math.prod(self.map_shape))
         self.decoder_input = decoder_input
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Output:
-        """Args: ``x`` float (B, C, H, W) in [0, 1]; ``y`` int64 (B,); ``generator`` draws the code, in eval mode too; None: its mean."""
+        """Reconstruct images and find their perturbation.
+
+        Args:
+            x: float (B, C, H, W) in [0, 1].
+            y: int64 (B,).
+            generator: draws the code, in eval mode too; None takes its mean.
+        """
         features, code, mean, log_var = self._encode(x, generator)
         return Output(self._decode(code), self._explain(features, code, y), mean, log_var)
 
     def image(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The reconstruction alone, at half the cost of ``forward``."""
+        """Return the reconstruction alone, at half the cost of ``forward``."""
         return self._decode(self._encode(x, generator)[1])
 
     def perturbation(self, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The perturbation alone, at half the cost of ``forward``."""
+        """Return the perturbation alone, at half the cost of ``forward``."""
         features, code, _, _ = self._encode(x, generator)
         return self._explain(features, code, y)
 
@@ -127,7 +139,7 @@ class DVAENet(nn.Module):
 
 @dataclass(frozen=True)
 class FittedDVAE:
-    """Both fitted stages. Applies to any images of the data set it was fitted on."""
+    """Both fitted stages; they apply to any images of the data set that they were fitted on."""
 
     stage1: DVAENet
     stage2: DVAENet
@@ -136,7 +148,7 @@ class FittedDVAE:
 
     @torch.no_grad()
     def remove(self, data: ImageSet, ctx: Context) -> tuple[ImageSet, Tensor]:
-        """Stage 1: the images less the perturbation found in them, and that perturbation."""
+        """Apply stage 1: return the images less the perturbation found, and that perturbation."""
         ready(self.stage1, ctx)
         generator = ctx.generator("stage 1 code") if self.sample_code else None
         out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
@@ -150,7 +162,11 @@ class FittedDVAE:
 
     @torch.no_grad()
     def reconstruct(self, data: ImageSet, ctx: Context) -> tuple[ImageSet, Tensor]:
-        """Stage 2: what it reconstructs of the images less the perturbation found in them, and that perturbation."""
+        """Apply stage 2: reconstruct the images less the perturbation found.
+
+        Returns:
+            The reconstructed images, and the perturbation, float16 (N, C, H, W).
+        """
         ready(self.stage2, ctx)
         generator = ctx.generator("stage 2 code") if self.sample_code else None
         out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
@@ -175,7 +191,7 @@ class FittedDVAE:
     toy={"width": 4, "latent": 4, "epochs": 1, "batch_size": 32},
 )
 class DVAE(Defense):
-    """D-VAE: disentangles the perturbation in two rate-constrained stages and returns the reconstruction.
+    """D-VAE: subtract the perturbation in two rate-constrained stages, and reconstruct the images.
 
     Parameters:
         width: channels of the encoder's first layer.
@@ -183,10 +199,12 @@ class DVAE(Defense):
         latent: channels of the latent code.
         spatial: one embedding value a class and position, not only a class and channel.
         deep: the 224-px network, with latents at 1/8 of the resolution.
-        decoder_input: what is added to the class embedding for the perturbation decoder: code, stem or none.
+        decoder_input: what is added to the class embedding for the perturbation decoder: code, stem
+            or none.
         target: rate of stage 1, nats per latent position.
         kd: rate of stage 2, nats per latent position.
-        rate_weight: weight of the rate term in both stages; 0 means the released rule, 0.01 for targets above 0.99 and else 0.5.
+        rate_weight: weight of the rate term in both stages; 0 means the released rule, 0.01 for
+            targets above 0.99 and else 0.5.
         hinge: mean square below which the perturbation is not penalised.
         hinge_weight: weight of that penalty.
         hinge_from: epoch index from which that penalty acts.
@@ -223,22 +241,19 @@ class DVAE(Defense):
         fitted, middle, first = self.fit(data, ctx)
         purified, second = fitted.reconstruct(middle, ctx)
         ctx.keep("perturbation", {"stage1": first, "stage2": second})
-        ctx.keep(
-            "model",
-            {
-                f"{name}.{key}": value
-                for name in ("stage1", "stage2")
-                for key, value in getattr(fitted, name).state_dict().items()
-            },
-        )
+        stages = {"stage1": fitted.stage1.state_dict(), "stage2": fitted.stage2.state_dict()}
+        weights = {
+            f"{name}.{key}": value for name, state in stages.items() for key, value in state.items()
+        }
+        ctx.keep("model", weights)
         return purified
 
     def fit(self, data: ImageSet, ctx: Context) -> tuple[FittedDVAE, ImageSet, Tensor]:
-        """Fit both stages. Stage 2 starts from new weights and reads the output of stage 1.
+        """Fit both stages; stage 2 starts from new weights and reads the output of stage 1.
 
         Returns:
-            The fitted stages; what stage 1 makes of ``data``; and the perturbation that it found,
-            float16 (N, C, H, W).
+            The fitted stages; the images that stage 1 makes of ``data``; and the perturbation that
+            stage 1 found, float16 (N, C, H, W).
         """
         stage1 = self._fit_stage(data, self.target, "stage 1", ctx, (0.0, 0.5))
         middle, found = self._fitted(stage1, stage1).remove(data, ctx)
@@ -249,7 +264,7 @@ class DVAE(Defense):
         return FittedDVAE(stage1, stage2, self.rounding, self.sample_code)
 
     def network(self, info: DatasetInfo) -> DVAENet:
-        """One untrained network for a data set."""
+        """Build one untrained network for a data set."""
         return DVAENet(
             info,
             self.width,
@@ -263,11 +278,10 @@ class DVAE(Defense):
     def loss_terms(
         self, out: Output, x: Tensor, target: float, epoch: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The training loss of one batch and its terms ``rec``, ``rec_p``, ``kl`` and ``p``."""
+        """Return the training loss of one batch and its terms ``rec``, ``rec_p``, ``kl``, ``p``."""
         rec = (out.image - x).square().mean()
-        rec_p = (
-            ((out.image + out.perturbation).clamp(0, 1) - x).square().mean()
-        )  # trains the image decoder too
+        both = (out.image + out.perturbation).clamp(0, 1)
+        rec_p = (both - x).square().mean()  # trains the image decoder too
         kl = kl_rate(out.mean, out.log_var)
         p = out.perturbation.square().mean()
         loss = rec + rec_p + rate_weight(target, self.rate_weight) * hinge(kl, target)

@@ -1,13 +1,16 @@
-"""Grayscale training images, the part of Image Shortcut Squeezing against smooth perturbations.
+"""Make training images gray, the part of Image Shortcut Squeezing against smooth perturbations.
 
-Source: Liu, Zhao, Larson, "Image Shortcut Squeezing: Countering Perturbative Availability Poisons with Compression",
-ICML 2023, arXiv:2301.13838. Reported with ResNet-18 on CIFAR-10 (%): clean 92.41, EM 93.01, LSP 82.47, OPS 42.44.
+Source: Liu, Zhao, Larson, "Image Shortcut Squeezing: Countering Perturbative Availability Poisons
+with Compression", ICML 2023, arXiv:2301.13838. Reported with ResNet-18 on CIFAR-10
+(%): clean 92.41, EM 93.01, LSP 82.47, OPS 42.44.
 
 Departures:
-- Luminance is rounded as Pillow and ISS do. D-VAE's code (arXiv:2405.01460) takes it of floats in
-  each epoch, after crop and mirroring, with other weights and without rounding.
-- The images are transformed once, before training. The operation draws nothing, so the victim sees what it would see online.
-- ``test=true`` is an option of ours in this form: the release has such a switch but reports untransformed test images.
+- Luminance is rounded as in Pillow and ISS. D-VAE's code (arXiv:2405.01460) computes it from
+  floats in each epoch, after crop and mirroring, with other weights and without rounding.
+- The images are transformed once, before training. The operation draws nothing at random, so the
+  victim sees the same images as with a transform in each epoch.
+- ``test=true`` is an option of uebench in this form: the release has such a switch but reports
+  untransformed test images.
 """
 
 from __future__ import annotations

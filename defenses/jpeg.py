@@ -1,12 +1,16 @@
-"""JPEG compression of training images, the part of Image Shortcut Squeezing against fine perturbations.
+"""Compress training images, the part of Image Shortcut Squeezing against fine perturbations.
 
-Source: Liu, Zhao, Larson, "Image Shortcut Squeezing: Countering Perturbative Availability Poisons with Compression",
-ICML 2023, arXiv:2301.13838. Reported with ResNet-18 on CIFAR-10 and quality 10 (%): clean 85.38, EM 81.50, LSP 83.01, OPS 82.53.
+Source: Liu, Zhao, Larson, "Image Shortcut Squeezing: Countering Perturbative Availability Poisons
+with Compression", ICML 2023, arXiv:2301.13838. Reported with ResNet-18 on CIFAR-10
+and quality 10 (%): clean 85.38, EM 81.50, LSP 83.01, OPS 82.53.
 
 Departures:
-- The images are coded once, before training. The operation draws nothing, so the victim sees what it would see online.
-- The releases pass a misspelt ``optimice`` to Pillow, which ignores it; it is not passed here, and the pixels are the same.
-- ``test=true`` is an option of ours in this form: the release has such a switch but reports untransformed test images.
+- The images are coded once, before training. The operation draws nothing at random, so the victim
+  sees the same images as with a transform in each epoch.
+- The releases pass a misspelt ``optimice`` to Pillow, which ignores it; it is not passed here, and
+  the pixels are the same.
+- ``test=true`` is an option of uebench in this form: the release has such a switch but reports
+  untransformed test images.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""No defense: standard training on the images as they are. With attack ``none`` it is the upper bound of the table."""
+"""No defense: standard training. With attack ``none`` it is the upper bound of the table."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
-"""Rate-constrained VAE: one autoencoder with a bounded rate; its reconstruction is the purified image.
+"""Rate-constrained VAE: an autoencoder with a bounded rate reconstructs each image.
 
-Source: the plain-VAE baseline of Yu, Wang, Xia, Yang, Lu, Tan, Kot, "Purify Unlearnable Examples via Rate-Constrained
-Variational Autoencoders", ICML 2024, arXiv:2405.01460. Network and schedule follow the released class and configuration.
+Source: the plain-VAE baseline of Yu, Wang, Xia, Yang, Lu, Tan, Kot, "Purify Unlearnable Examples
+via Rate-Constrained Variational Autoencoders", ICML 2024, arXiv:2405.01460. Network and schedule
+follow the released class and configuration.
 
 Departures:
-- The release holds no script for this baseline, so its loss is D-VAE's without the perturbation terms, and the rate target of
-  3.0 nats per position is our choice. Say so where you print a number.
+- The release holds no script for this baseline. So its loss is D-VAE's without the perturbation
+  terms, and the rate target of 3.0 nats per position is a choice of uebench. Say so where you print
+  a number.
 - Every random draw is seeded.
 - Precision and ``epochs`` depart as those of ``dvae`` do.
 """
@@ -50,7 +52,10 @@ class VAENet(nn.Module):
     def forward(
         self, x: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction (B, C, H, W) in [0, 1], mean and log-variance of the code, all float32."""
+        """Return the reconstruction (B, C, H, W) in [0, 1], and mean and log-variance of the code.
+
+        All are float32. The generator draws the code; None takes its mean.
+        """
         _, mean, log_var = self.encoder(x)
         code = self.encoder.post(sample(mean, log_var, generator))
         return torch.sigmoid(self.image_decoder(code).float()), mean, log_var
@@ -63,14 +68,15 @@ class VAENet(nn.Module):
     toy={"width": 4, "latent": 4, "epochs": 1, "batch_size": 32},
 )
 class VAE(Defense):
-    """Rate-constrained VAE: replaces each image by its reconstruction at a bounded rate.
+    """Rate-constrained VAE: replace each image by its reconstruction at a bounded rate.
 
     Parameters:
         width: channels of the encoder's first layer.
         decoder_width: channels of the decoder's first layer; 0 means as the encoder.
         latent: channels of the latent code.
         target: rate in nats per latent position.
-        rate_weight: weight of the rate term; 0 means the released rule, 0.01 for targets above 0.99 and else 0.5.
+        rate_weight: weight of the rate term; 0 means the released rule, 0.01 for targets above 0.99
+            and else 0.5.
         epochs: of the training.
         batch_size: of the training; few images want small batches.
         lr: of Adam.
@@ -104,10 +110,8 @@ class VAE(Defense):
             with ctx.autocast():
                 image, mean, log_var = net(x, noise)
             rec, kl = (image - x).square().mean(), kl_rate(mean, log_var)
-            return rec + rate_weight(self.target, self.rate_weight) * hinge(kl, self.target), {
-                "rec": rec,
-                "kl": kl,
-            }
+            weight = rate_weight(self.target, self.rate_weight)
+            return rec + weight * hinge(kl, self.target), {"rec": rec, "kl": kl}
 
         means = fit_network(
             net,
@@ -128,14 +132,11 @@ class VAE(Defense):
     @torch.no_grad()
     def _reconstruct(self, net: nn.Module, data: ImageSet, ctx: Context) -> ImageSet:
         ready(net, ctx)
-        out, generator = (
-            torch.empty_like(data.x),
-            ctx.generator("code") if self.sample_code else None,
-        )
+        out = torch.empty_like(data.x)
+        generator = ctx.generator("code") if self.sample_code else None
         for part, x, _ in image_batches(data, ctx):
             with ctx.autocast():
                 image = in_parts(lambda x: net(x, generator)[0], x)
-            out[part] = (
-                truncate_uint8(image) if self.rounding == "trunc" else to_uint8(image)
-            ).cpu()
+            rounded = truncate_uint8(image) if self.rounding == "trunc" else to_uint8(image)
+            out[part] = rounded.cpu()
         return data.with_x(out)

@@ -1,4 +1,4 @@
-"""Verification of poisons and purified sets, and the contract tests run on strangers' methods that break each promise."""
+"""Verification of poisons and purified sets, and contract tests of methods that break promises."""
 
 from __future__ import annotations
 
@@ -149,7 +149,8 @@ def test_labels_count_and_type_of_a_poison(clean: ImageSet) -> None:
         verify_poison(clean, clean.select(torch.arange(39)), attack("none", 0))
     with pytest.raises(
         TypeError,
-        match=r"tensor of torch.float32 \(40, 3, 8, 8\), expected an ImageSet of uint8; return data.perturb",
+        match=r"tensor of torch.float32 \(40, 3, 8, 8\), expected an ImageSet of uint8; "
+        r"return data.perturb",
     ):
         verify_poison(clean, to_float(clean.x), attack("none", 0))
     with pytest.raises(TypeError, match="returned NoneType, expected an ImageSet"):
@@ -211,7 +212,8 @@ class Mine(Defense):
     def augment(self, x, y, ctx):
         order = torch.randperm(len(x), generator=ctx.stream("mix"))
         labels = torch.nn.functional.one_hot(y, 10).float()
-        return (1 - self.share) * x + self.share * x[order], (1 - self.share) * labels + self.share * labels[order]
+        mixed = (1 - self.share) * labels + self.share * labels[order]
+        return (1 - self.share) * x + self.share * x[order], mixed
 '''
 )
 
@@ -280,7 +282,8 @@ RETURN = "return data.perturb((2 * noise - 1) * self.eps)"
         (
             "seed",
             "noise = ",
-            "import os; noise = torch.tensor(list(os.urandom(data.x.numel()))).view(data.x.shape) / 255 # ",
+            "import os; drawn = torch.tensor(list(os.urandom(data.x.numel()))); "
+            "noise = drawn.view(data.x.shape) / 255 # ",
             "two runs with one",
         ),
         ("documentation", '    """Add noise."""\n', "", "has no docstring"),
@@ -385,7 +388,8 @@ def hook(name: str, *lines: str) -> str:
             hook(
                 "at_test",
                 "import os",
-                "return (x + os.urandom(1)[0] / 2550 + torch.tensor(list(os.urandom(8))).sum() * 1e-6).clamp(0, 1)",
+                "drawn = torch.tensor(list(os.urandom(8))).sum() * 1e-6; "
+                "return (x + os.urandom(1)[0] / 2550 + drawn).clamp(0, 1)",
             ),
             "other images the second time",
         ),
@@ -508,7 +512,8 @@ def test_layers_that_draw_for_themselves_pass_where_they_are_seeded(tmp_path: Pa
 def test_a_surrogates_augmentation_that_breaks_a_promise_fails(
     body: str, message: str, tmp_path: Path
 ) -> None:
-    source = f"import numpy as np\n{GOOD_ATTACK}\n    def augment_surrogate(self, x, ctx):\n        {body}\n"
+    hook = f"    def augment_surrogate(self, x, ctx):\n        {body}\n"
+    source = f"import numpy as np\n{GOOD_ATTACK}\n{hook}"
     result = check("attack", source, tmp_path)["augment_surrogate"]
     assert not result.passed
     assert re.search(message, result.detail)
@@ -625,7 +630,8 @@ def test_toy_set_is_deterministic_and_balanced() -> None:
 
 
 def test_a_plugins_victim_is_a_surrogate_here_too(tmp_path: Path) -> None:
-    body = "        build_victim(self.surrogate, data.info, ctx.seed('init'), ctx.registry)\n        noise ="
+    build = "build_victim(self.surrogate, data.info, ctx.seed('init'), ctx.registry)"
+    body = f"        {build}\n        noise ="
     text = GOOD_ATTACK.replace("        noise =", body).replace(
         "eps: float", 'surrogate: str = "slim"\n    eps: float'
     )

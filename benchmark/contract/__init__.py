@@ -1,4 +1,4 @@
-"""The contract tests: does an attack or a defense keep the promises of its kind?"""
+"""Test that an attack or a defense honours the contract of its kind."""
 
 from benchmark.contract.check import CheckResult as CheckResult
 from benchmark.contract.check import check_method as check_method

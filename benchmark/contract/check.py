@@ -1,8 +1,9 @@
-"""Contract tests on one attack or defense, ours or a stranger's: does it keep the promises of its kind?
+"""Test that one attack or defense, built-in or third-party, honours the contract of its kind.
 
-They run on a small toy set. A method that trains a network says in its decorator how to be quick
-here, for example ``toy={"surrogate": "resnet10_w16", "max_rounds": 2}``. Of a method that needs what
-``toy`` cannot hold, such as the path of a file, only the card and the documentation are looked at.
+The tests run on a small toy set. A method that trains a network gives quick parameters for them in
+its decorator, for example ``toy={"surrogate": "resnet10_w16", "max_rounds": 2}``. A method may need
+a parameter that ``toy`` cannot hold, such as the path of a file. Then only its card and its
+documentation are checked.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ class CheckResult:
     """The outcome of one contract test.
 
     Attributes:
-        name: of the test.
-        passed: whether the method keeps this promise.
-        detail: what was seen, or what is wrong and what to do.
-        where: the line of the method's file at which it crashed, such as ``mine.py:12: return x / 0``; empty if it did not.
-        traceback: of the crash, in full; empty if there was none.
+        name: the name of the test.
+        passed: whether the method passes it.
+        detail: what the test found, or what is wrong and what to do.
+        where: the line of the method's file at which it crashed, such as
+            ``mine.py:12: return x / 0``; empty if it did not crash.
+        traceback: the full traceback of the crash; empty if it did not crash.
     """
 
     name: str
@@ -51,9 +53,10 @@ class CheckResult:
 
 
 def toy_set(classes: int = 10, per_class: int = 6, size: int = 32, seed: int = 0) -> ImageSet:
-    """Striped colour images, uint8 (classes * per_class, 3, size, size), whose hue and stripe direction tell the class.
+    """Make striped colour images, uint8 (classes * per_class, 3, size, size).
 
-    A small network learns them in a few dozen steps. Classes alternate, and the values reach both ends of the range.
+    Hue and direction of the stripes tell the class. A small network learns them in a few dozen
+    steps. Classes alternate, and the values reach both ends of the range.
     """
     rng = np.random.default_rng(seed)
     y = np.tile(np.arange(classes), per_class)
@@ -77,14 +80,16 @@ def toy_set(classes: int = 10, per_class: int = 6, size: int = 32, seed: int = 0
 def check_method(
     kind: str, name: str, registry: Registry, given: Mapping[str, Value] | None = None
 ) -> list[CheckResult]:
-    """Runs the contract tests on one method.
+    """Run the contract tests on one method.
 
-    A test that cannot run because an earlier one failed is left out, and so is all that needs an instance of a method with
-    required parameters that neither ``toy`` nor ``given`` holds.
+    A test is left out if an earlier one that it builds on failed. If neither ``toy`` nor ``given``
+    holds a required parameter, all tests that need an instance are left out.
 
     Args:
         kind: ``attack`` or ``defense``.
-        given: parameters beside those of ``toy``.
+        name: the registered name of the method.
+        registry: finds the method and its plugins.
+        given: parameters in addition to those of ``toy``.
 
     Raises:
         ValueError: for another kind, or a name that the registry does not know or cannot read.
@@ -113,9 +118,8 @@ def check_method(
         steps += [("augment", hooks.augment), ("loss", hooks.loss)]
         steps += [("smoothed labels", hooks.smoothed_labels), ("at_test", hooks.at_test)]
     results += [attempt(title, partial(step, subject)) for title, step in steps]
-    if subject.first is not None and all(
-        result.passed for result in results if result.name in ("poison", "purify")
-    ):
+    made_right = all(result.passed for result in results if result.name in ("poison", "purify"))
+    if subject.first is not None and made_right:
         results.append(attempt("seed", partial(hooks.seed, subject)))
     return results
 
@@ -124,9 +128,7 @@ def _attempt(name: str, step: Callable[[], str], plugins: tuple[Path, ...]) -> C
     try:
         with deterministic(), seeded(0):
             return CheckResult(name, True, step())
-    except (
-        Exception
-    ) as error:  # a stranger's method may raise anything; each becomes a line of the report
+    except Exception as error:  # a plugin may raise anything; each error becomes a line
         kind = "" if type(error) in (ValueError, TypeError) else f"{type(error).__name__}: "
         where = own_crash_line(error, plugins)
         trace = traceback.format_exc() if where else ""
@@ -141,13 +143,13 @@ def _build(card: Card, registry: Registry, given: Mapping[str, Value], made: lis
         f"{cls.__name__} does not derive from {base.__name__}; one file holds one method",
     )
     toy = Spec(card.name, {**cls.toy, **given})
-    if missing := [
-        param.name
-        for param in card.params.values()
-        if param.required and param.name not in toy.params
-    ]:
+    required = [param.name for param in card.params.values() if param.required]
+    if missing := [name for name in required if name not in toy.params]:
         made.append(Subject(card, cls, None, toy_set(), registry))
-        return f"not built, since it needs {', '.join(missing)} and toy does not say; only its card and documentation are checked"
+        return (
+            f"not built, since it needs {', '.join(missing)} and toy does not say; "
+            "only its card and documentation are checked"
+        )
     subject = Subject(card, cls, registry.resolve(card.kind, toy), toy_set(), registry)
     subject.build()
     made.append(subject)
@@ -155,40 +157,47 @@ def _build(card: Card, registry: Registry, given: Mapping[str, Value], made: lis
 
 
 def _card(subject: Subject) -> str:
-    """Planning reads the source and running uses the class; the two must agree, or keys would name something else."""
+    """Require that the source, which planning reads, agrees with the class, which runs.
+
+    Otherwise the keys would name something else than what runs.
+    """
     card, cls = subject.card, subject.cls
     runtime = {item.name: item for item in dataclasses.fields(cls)}
     require(
         list(runtime) == list(card.params),
-        f"the file shows parameters {list(card.params)} but the class has {list(runtime)}; declare all of them in the class itself",
+        f"the file shows parameters {list(card.params)} but the class has {list(runtime)}; "
+        "declare all of them in the class itself",
     )
     for name, param in card.params.items():
         default = runtime[name].default
-        same = (
-            default is dataclasses.MISSING
-            if param.required
-            else (type(default), default) == (type(param.default), param.default)
-        )
+        if param.required:
+            same = default is dataclasses.MISSING
+        else:
+            same = (type(default), default) == (type(param.default), param.default)
         require(
             same,
             f"parameter {name}: the file shows {param.default!r} but the class has {default!r}",
         )
-    for name in ("version", "cite") + (("files",) if card.kind == "attack" else ("needs",)):
+    for name in ("version", "cite", "files" if card.kind == "attack" else "needs"):
         seen, has = getattr(card, name), getattr(cls, name)
         require(
             seen == has,
-            f"{name}: the file shows {seen!r} but the class has {has!r}; write a literal in the class itself",
+            f"{name}: the file shows {seen!r} but the class has {has!r}; "
+            "write a literal in the class itself",
         )
     known = ("poison",) if card.kind == "attack" else ("purify", "augment", "loss", "at_test")
     own = {name for name in known if getattr(cls, name) is not getattr(KINDS[card.kind], name)}
+    seen = card.overrides & set(known)
     require(
-        own == card.overrides & set(known),
-        f"the class overrides {sorted(own)} but its body defines {sorted(card.overrides & set(known))}; define them in the class itself",
+        own == seen,
+        f"the class overrides {sorted(own)} but its body defines {sorted(seen)}; "
+        "define them in the class itself",
     )
     return f"{len(runtime)} parameters, overrides {', '.join(sorted(own)) or 'nothing'}"
 
 
 def _documentation(subject: Subject) -> str:
+    """Require a summary, a source, a version and needs of a known form."""
     card = subject.card
     require(
         bool(card.summary.strip()),
@@ -210,7 +219,10 @@ def _documentation(subject: Subject) -> str:
 
 
 def _units(subject: Subject) -> str:
-    """An L-inf or L2 budget is a float in [0, 1] units; an integer such as 8 would be read as 8 * 255 levels."""
+    """Require that an L-inf or L2 budget is a float in [0, 1] units.
+
+    An integer such as 8 would mean 8 * 255 levels.
+    """
     card = subject.card
     require(
         card.norm in ("linf", "l2", "l0", "none"),
@@ -227,13 +239,14 @@ def _units(subject: Subject) -> str:
     most = 1.0 if card.norm == "linf" else float(subject.data.info.size)
     require(
         0 < budget <= most,
-        f"budget {budget:g} in {card.norm}, expected more than 0 and at most {most:g}; write 8 / 255, not 8",
+        f"budget {budget:g} in {card.norm}, expected more than 0 and at most {most:g}; "
+        "write 8 / 255, not 8",
     )
     return f"budget {budget:.6g} in {card.norm}"
 
 
 def _independence(subject: Subject) -> str:
-    """A defense does not learn whom it faces: it takes no attack as parameter and imports none."""
+    """Require that a defense takes no attack as a parameter and imports none."""
     named = [name for name in subject.card.params if "attack" in name.lower()]
     require(not named, f"parameters {named} name an attack; a defender cannot know whom it faces")
     for node in ast.walk(ast.parse(subject.card.file.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""Contract tests of the hooks: what they return, that they repeat, and that they draw from the context alone."""
+"""Test the hooks of a method: what they return, that they repeat, and where they draw from."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ from benchmark.running.verify import verify_poison, verify_purified
 from benchmark.training.train import build_victim, smoothed
 
 BATCH = 16  # images of the batch that augment, loss and at_test get
-CALLS = 4  # of a hook, one in each epoch of a short training
+CALLS = 4  # calls of a hook, one in each epoch of a short training
 LEVEL = 1 / 255
+# What to use instead of a global generator; for those of torch see ``no_global_draw``.
 INSTEAD = {
     PYTHON: 'random.Random(ctx.seed("purpose"))',
     NUMPY: 'ctx.numpy_stream("purpose")',
-}  # of torch's generators: ctx.generator, or ctx.stream where a hook is called for each batch
+}
 
 
 @dataclasses.dataclass
 class Subject:
-    """A method under test with its card and toy images, and what it made of them with seed 0.
+    """A method under test, with its card and toy images.
 
-    ``spec`` holds all its parameters; it is None if the method cannot be built.
+    Attributes:
+        spec: all its parameters; None if the method cannot be built.
+        first: the images that it made of ``data`` with seed 0; None before that test.
     """
 
     card: Card
@@ -45,12 +48,12 @@ class Subject:
     first: ImageSet | None = None
 
     def build(self) -> Any:
-        """A fresh instance of the method."""
+        """Build a fresh instance of the method."""
         assert self.spec is not None
         return self.registry.build(self.card.kind, self.spec)
 
     def context(self, seed: int, scratch: Path | None = None) -> Context:
-        """A fresh context, whose numbers depend on ``seed`` alone."""
+        """Make a fresh context whose numbers depend on ``seed`` alone."""
         ctx = Context(
             seed_axes=("check", self.card.kind, self.card.name, seed),
             scratch=scratch,
@@ -60,11 +63,11 @@ class Subject:
         return ctx
 
     def run(self, seed: int, shared: int) -> Any:
-        """What ``poison`` or ``purify`` returns for one seed, in a fresh scratch folder.
+        """Call ``poison`` or ``purify`` with one seed, in a fresh scratch folder.
 
         Args:
-            seed: of the context.
-            shared: of the global generators, on which nothing may depend.
+            seed: the seed of the context.
+            shared: the seed of the global generators, on which nothing may depend.
         """
         hook = "poison" if self.card.kind == "attack" else "purify"
         act = getattr(self.build(), hook)
@@ -74,22 +77,22 @@ class Subject:
                 return act(self.data, ctx)
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """A training batch: float (B, C, H, W) in [0, 1] and int64 (B,)."""
+        """Return a training batch: float (B, C, H, W) in [0, 1] and int64 (B,)."""
         x = to_float(self.data.x[:BATCH]).to(memory_format=torch.channels_last)
         return x, self.data.y[:BATCH].clone()
 
     def augmented(self) -> tuple[Tensor, Tensor]:
-        """The training batch after ``augment``, as the loss gets it."""
+        """Return the training batch after ``augment``, as the loss gets it."""
         ctx = self.context(0)
         ctx.epoch, ctx.epochs = 0, CALLS
         x, y = self.build().augment(*self.batch(), ctx)
         return x, y
 
     def calls(self, shared: int, call: Callable[[Any, Context], Any]) -> list[Any]:
-        """What a hook of a fresh instance returns in each epoch of a short training.
+        """Call a hook of a fresh instance in each epoch of a short training.
 
         Args:
-            shared: of the global generators, on which nothing may depend.
+            shared: the seed of the global generators, on which nothing may depend.
             call: calls the hook of the method with a context.
         """
         method, ctx = self.build(), self.context(0)
@@ -103,38 +106,39 @@ class Subject:
 
 
 def require(condition: bool, message: str) -> None:
-    """Raises a ValueError with the message unless the condition holds."""
+    """Raise a ValueError with the message unless the condition holds."""
     if not condition:
         raise ValueError(message)
 
 
 @contextmanager
 def no_global_draw(hook: str) -> Iterator[None]:
-    """Raises at the end if a global generator was drawn from; the message names the hook, the generator and what to use."""
+    """Raise at the end if a hook drew from a global generator.
+
+    The message names the hook, the generator and what to use instead.
+    """
     with watched() as drawn:
         yield
     torch_way = 'generator=ctx.generator("purpose")'
-    if hook in (
-        "augment",
-        "loss",
-        "augment_surrogate",
-    ):  # a fresh generator would repeat itself in each batch
+    if hook in ("augment", "loss", "augment_surrogate"):
+        # The harness calls these for each batch, where a fresh generator would repeat itself.
         torch_way = 'generator=ctx.stream("purpose")'
     for name in drawn:
-        advice = (
-            "it may draw nothing at random, so that the accuracy repeats"
-            if hook == "at_test"
-            else f"take {INSTEAD.get(name, torch_way)}"
-        )
+        advice = f"take {INSTEAD.get(name, torch_way)}"
+        if hook == "at_test":
+            advice = "it may draw nothing at random, so that the accuracy repeats"
         raise ValueError(f"{hook} draws from {name}; {advice}")
 
 
 def require_repeats(hook: str, first: list[Any], again: list[Any]) -> None:
-    """Compares the values of two series of calls with one seed, tensors or tuples of tensors or numbers."""
+    """Require that two series of calls with one seed gave the same values.
+
+    A value is a tensor, a number, or a tuple of tensors.
+    """
     require(
         all(map(_same, first, again)),
-        f"{hook} gives other values the second time with the same seed; draw from the context alone "
-        "(ctx.generator, ctx.stream), and keep no state outside the method",
+        f"{hook} gives other values the second time with the same seed; draw from the context "
+        "alone (ctx.generator, ctx.stream), and keep no state outside the method",
     )
 
 
@@ -147,7 +151,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def output(subject: Subject) -> str:
-    """Shapes, range, labels, order, budget; the input and the global generators stay as they were."""
+    """Test ``poison`` or ``purify``: shapes, range, labels, order, budget, untouched input."""
     with untouched({"images": subject.data.x, "labels": subject.data.y}):
         subject.first = subject.run(0, shared=0)
     check = verify_poison if subject.card.kind == "attack" else verify_purified
@@ -156,20 +160,24 @@ def output(subject: Subject) -> str:
 
 
 def seed(subject: Subject) -> str:
-    """The same seed gives the same bytes. Another seed is tried and reported, since a method need not be random."""
+    """Require that one seed gives the same bytes twice.
+
+    Another seed is tried and reported only, since a method need not be random.
+    """
     assert subject.first is not None
     first = subject.first.fingerprint
     again, other = subject.run(0, shared=1).fingerprint, subject.run(1, shared=2).fingerprint
     require(
         first == again,
-        "two runs with one seed differ; draw from ctx.generator(purpose) only, and keep no state outside the method",
+        "two runs with one seed differ; draw from ctx.generator(purpose) only, and keep no state "
+        "outside the method",
     )
     same = "same bytes" if first == other else "other bytes"
     return f"same seed, same bytes; another seed, {same}"
 
 
 def augment_surrogate(subject: Subject) -> str:
-    """A batch of the same shape, within [0, 1], which repeats."""
+    """Require that the batch keeps its shape, lies within [0, 1] and repeats."""
     x, _ = subject.batch()
 
     def call(method: Any, ctx: Context) -> Tensor:
@@ -186,7 +194,7 @@ def augment_surrogate(subject: Subject) -> str:
 
 
 def augment(subject: Subject) -> str:
-    """Images within [0, 1] and labels of a known form, which repeat."""
+    """Require images within [0, 1] and labels of a known form, which repeat."""
     x, y = subject.batch()
 
     def call(method: Any, ctx: Context) -> tuple[Tensor, Tensor]:
@@ -208,7 +216,10 @@ def augment(subject: Subject) -> str:
 
 
 def loss(subject: Subject) -> str:
-    """A finite scalar whose gradient reaches all weights; the network stays in training mode; the value repeats."""
+    """Require a finite scalar that repeats and whose gradient reaches all weights.
+
+    The network must stay in training mode.
+    """
     x, y = subject.augmented()
 
     def series(shared: int) -> list[float]:
@@ -233,7 +244,7 @@ def loss(subject: Subject) -> str:
 
 
 def smoothed_labels(subject: Subject) -> str:
-    """The loss takes float labels (B, K), which protocols that smooth labels give."""
+    """Require that the loss takes float labels (B, K), as with protocols that smooth labels."""
     x, y = subject.augmented()
     soft = smoothed(y, subject.data.info.num_classes, 0.1)
     model = _network(subject)
@@ -248,7 +259,10 @@ def smoothed_labels(subject: Subject) -> str:
 
 
 def at_test(subject: Subject) -> str:
-    """Images of the same shape within [0, 1], which repeat and do not depend on the batch around them."""
+    """Require images of the same shape within [0, 1], which repeat.
+
+    An image must not depend on the batch around it.
+    """
     x, _ = subject.batch()
 
     def call(method: Any, ctx: Context) -> Tensor:
@@ -267,7 +281,8 @@ def at_test(subject: Subject) -> str:
     difference = float((half - out[: BATCH // 2]).abs().max())
     require(
         difference < 1.5 * LEVEL,
-        f"at_test changes an image by {difference:.3f} with the batch around it; treat images one by one",
+        f"at_test changes an image by {difference:.3f} with the batch around it; "
+        "treat images one by one",
     )
     return "images unchanged" if torch.equal(out, x) else "changes test images"
 
@@ -320,9 +335,10 @@ def _images(out: object, x: Tensor, hook: str) -> None:
         f"{hook} returned {_described(out)}, expected {_described(x)}",
     )
     assert isinstance(out, Tensor)
+    sides = ", ".join(map(str, x.shape[1:]))
     require(
         out.shape[1:] == x.shape[1:],
-        f"{hook} returned images {tuple(out.shape)}, expected (B, {', '.join(map(str, x.shape[1:]))})",
+        f"{hook} returned images {tuple(out.shape)}, expected (B, {sides})",
     )
     require(bool(torch.isfinite(out).all()), f"{hook} returned values that are not finite")
     low, high = float(out.min()), float(out.max())
@@ -358,7 +374,7 @@ def _described(value: object) -> str:
 
 @contextmanager
 def untouched(tensors: dict[str, Tensor]) -> Iterator[None]:
-    """Raises at the end if one of the tensors was changed in place."""
+    """Raise at the end if one of the tensors was changed in place."""
     copies = {name: tensor.clone() for name, tensor in tensors.items()}
     yield
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""Data sets, one a file; the file name is the registered name.
+"""Data sets, one in each file; the file name is the registered name.
 
-Files that begin with ``_`` open and cache them.
+Files whose names begin with ``_`` open and cache them.
 """

@@ -1,7 +1,7 @@
-"""Cache a data set as a safetensors shard with a JSON file beside it, which is written last.
+"""Cache a data set as a safetensors shard and a JSON file of facts.
 
-The JSON file's existence means that the shard is whole. Reading it needs no torch, so planning can
-name the data.
+The JSON file is written last, so its existence means that the shard is whole. Reading it needs no
+torch, so that the planner can name the data quickly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmark.storage.files import sha256_of
 if TYPE_CHECKING:
     from benchmark.data import DatasetInfo, ImageSet, Splits
 
-LAYOUT = 3  # of the two files; part of the file name, so another layout never meets this one
+LAYOUT = 3  # of the two files; it is part of their name, so that two layouts never meet
 _FACTS = {
     "fingerprint": str,
     "size": int,
@@ -35,19 +35,19 @@ _FACTS = {
 
 
 def is_complete(shard: Path) -> bool:
-    """Are the shard and its JSON file there?"""
+    """Tell whether the shard and its JSON file are there."""
     return shard.is_file() and _facts_file(shard).is_file()
 
 
 @dataclass(frozen=True)
 class CachedFacts:
-    """What is recorded of a cached set.
+    """The recorded facts about a cached set.
 
     Attributes:
         fingerprint: sha256 of its content.
         notes: see ``Splits``.
-        class_counts: the images of each class of a split.
-        fields: of its ``DatasetInfo``, which needs torch.
+        class_counts: split -> class -> number of images.
+        fields: the fields of its ``DatasetInfo``, whose module needs torch.
     """
 
     fingerprint: str
@@ -57,30 +57,28 @@ class CachedFacts:
 
     @property
     def info(self) -> DatasetInfo:
-        """What a model must know of the set."""
+        """The description of the set's images and classes."""
         from benchmark.data import DatasetInfo
 
         return DatasetInfo.from_json(self.fields)
 
 
 def read_facts(shard: Path) -> CachedFacts | None:
-    """What is recorded of the cached set, or None if it was never built.
+    """Return the recorded facts about the cached set; None if it was never built.
 
     Raises:
         ValueError: if the JSON file is damaged.
     """
     facts = _facts(shard)
-    return (
-        None
-        if facts is None
-        else CachedFacts(facts["fingerprint"], facts["notes"], facts["class_counts"], facts["info"])
-    )
+    if facts is None:
+        return None
+    return CachedFacts(facts["fingerprint"], facts["notes"], facts["class_counts"], facts["info"])
 
 
 def read(shard: Path) -> Splits:
-    """The cached set; the images stay on disk until they are used.
+    """Read the cached set; the images stay on disk until they are used.
 
-    Its bytes are checked once a process.
+    Each process checks the bytes of a shard once.
 
     Raises:
         ValueError: if one of the two files is truncated or damaged.
@@ -102,15 +100,14 @@ def read(shard: Path) -> Splits:
         tensors = load_file(shard)
         info = DatasetInfo.from_json(facts["info"])
         train = ImageSet(tensors["train_x"], tensors["train_y"], info)
-        return Splits(
-            train, ImageSet(tensors["test_x"], tensors["test_y"], info), notes=facts["notes"]
-        )
+        test = ImageSet(tensors["test_x"], tensors["test_y"], info)
+        return Splits(train, test, notes=facts["notes"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{shard} is damaged ({error}); {_ADVICE}") from error
 
 
 def write(shard: Path, splits: Splits, spec: Spec) -> None:
-    """Publishes the set; other processes see the old files, none, or the whole new ones.
+    """Publish the set; other processes see the old files, no files, or the whole new ones.
 
     Raises:
         ValueError: if an earlier copy of the same set was recorded with other content.
@@ -120,9 +117,7 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
 
     found = digest([splits.train.fingerprint, splits.test.fingerprint])
     earlier = read_facts(shard)
-    if (
-        earlier is not None and earlier.fingerprint != found
-    ):  # results may be named by the recorded content
+    if earlier is not None and earlier.fingerprint != found:  # keys hold the recorded content
         raise ValueError(
             f'data set "{spec}" was built again and its images differ from the earlier ones (a '
             "library may have changed); "
@@ -130,8 +125,8 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
         )
     train, test = splits.train, splits.test
     tensors = {"train_x": train.x.contiguous(), "train_y": train.y.contiguous()}
-    # safetensors refuses tensors that share memory, as the two parts of one array may do; the
-    # test images are the fewer.
+    # safetensors refuses tensors that share memory, as the two parts of one array may do. The test
+    # images are copied, since they are fewer.
     tensors |= {
         "test_x": test.x.clone(memory_format=torch.contiguous_format),
         "test_y": test.y.clone(),
@@ -150,17 +145,12 @@ def write(shard: Path, splits: Splits, spec: Spec) -> None:
 
 
 def _class_counts(data: ImageSet) -> dict[str, int]:
-    return dict(
-        zip(
-            data.info.class_names,
-            data.y.bincount(minlength=data.info.num_classes).tolist(),
-            strict=True,
-        )
-    )
+    counts = data.y.bincount(minlength=data.info.num_classes).tolist()
+    return dict(zip(data.info.class_names, counts, strict=True))
 
 
 def check_writable(folder: Path) -> None:
-    """Makes the folder.
+    """Make the folder and try to write a file in it.
 
     Raises:
         OSError: if files cannot be made in it.
@@ -179,11 +169,9 @@ def check_writable(folder: Path) -> None:
 
 @cache
 def _check_bytes(shard: Path, changed: int, sha256: str) -> None:
-    """Compares a shard's bytes with their sha256, once a process.
+    """Compare a shard's bytes with their sha256, once in each process.
 
-    It reads the shard again if it has ``changed`` since. An error is not remembered.
-
-    An error is not remembered.
+    They are read again after an error, or if ``changed``, the time of the last change, differs.
     """
     if sha256_of(shard) != sha256:
         raise ValueError(

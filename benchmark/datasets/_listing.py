@@ -1,8 +1,6 @@
-"""List what a folder holds without opening a file: the source identity of a data set.
+"""List the files of a folder without opening them, to name the source of a data set.
 
-This needs no torch.
-
-Needs no torch.
+This module needs no torch.
 """
 
 from __future__ import annotations
@@ -17,8 +15,11 @@ from typing import NamedTuple
 class Item(NamedTuple):
     """One file or folder.
 
-    Fields: the path relative to the listed folder with ``/``, bytes (-1 if it cannot be looked at),
-    time.
+    Attributes:
+        path: relative to the listed folder, with ``/``.
+        is_folder: whether it is a folder.
+        size: in bytes; -1 if the file cannot be looked at.
+        mtime_ns: when the file changed last, in nanoseconds.
     """
 
     path: str
@@ -28,13 +29,13 @@ class Item(NamedTuple):
 
 
 def list_folder(folder: Path, skip: Path | None = None) -> list[Item]:
-    """Every file and folder below ``folder``, sorted by path.
+    """List every file and folder below ``folder``, sorted by path.
 
     Hidden names and ``skip`` are left out.
 
     Raises:
-        ValueError: if a link leads to a folder or out of ``folder``, since the set would then hold
-            files that are not in it.
+        ValueError: if a link leads to a folder or out of ``folder``; the set would then hold files
+            from elsewhere.
     """
     top = folder.resolve()
     left_out = str(skip.resolve()) if skip is not None else ""
@@ -42,9 +43,9 @@ def list_folder(folder: Path, skip: Path | None = None) -> list[Item]:
 
 
 def listing_digest(path: Path, skip: Path | None = None) -> str:
-    """sha256 of the listing (relative paths, sizes, times) of a folder.
+    """Return the sha256 of a folder's listing: relative paths, sizes and times.
 
-    Of a file it is that of its size and time; "" if there is nothing.
+    For a file it is the sha256 of its size and time; for a path that does not exist it is "".
 
     Raises:
         ValueError: as ``list_folder``.
@@ -58,8 +59,8 @@ def listing_digest(path: Path, skip: Path | None = None) -> str:
         return ""
     sha = hashlib.sha256()
     for item in items:
-        # A folder's own time says nothing that its listing does not say, and copying tools set it
-        # as they like.
+        # A folder's own time is left out: copying tools set it to any value, and the listing tells
+        # what changed.
         sha.update(os.fsencode(f"{item.path}\0{item.is_folder}\0{item.size}\0{item.mtime_ns}\n"))
     return sha.hexdigest()
 
@@ -79,7 +80,7 @@ def _walk(folder: str, prefix: str, top: str, skip: str) -> Iterator[Item]:
             try:
                 stat = entry.stat()
                 yield Item(path, False, stat.st_size, stat.st_mtime_ns)
-            except OSError:  # a dangling link: listed, so that whoever opens it names it
+            except OSError:  # a dangling link is listed, so that the error at opening names it
                 yield Item(path, False, -1, 0)
 
 

@@ -1,4 +1,4 @@
-"""Open a data set by its spec: cached, or decoded and then cached; whole, or a subset."""
+"""Open a data set by its spec, from the cache or else from its source, whole or a subset."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where the whole set of a spec is cached, and the spec of that whole set."""
+    """The spec of a whole set, the identity of its source, and the file that caches it."""
 
     spec: Spec
     source: str
@@ -30,13 +30,14 @@ class _Entry:
 def open_dataset(
     spec: Spec, root: Path, registry: Registry, ctx: Context | None = None, download: bool = False
 ) -> Splits:
-    """Opens a data set, cut to the subset that ``spec`` asks for.
+    """Open a data set, cut to the subset that ``spec`` asks for.
 
-    It is read from the cache if it is there, else built and cached.
+    The set is read from the cache if it is there, or else built and cached.
 
     Args:
-        spec: name and parameters; those not given take their defaults.
+        spec: name and parameters; parameters that are not given take their defaults.
         root: the data folder; torchvision's sets lie in it, the cache in ``root/cache``.
+        registry: finds the data set.
         ctx: threads, progress and log of the build; by default all cores and no messages.
         download: fetch a set that is not there.
 
@@ -47,21 +48,21 @@ def open_dataset(
     """
     full = registry.resolve("dataset", spec)
     entry = _entry(full, root, registry)
-    whole = (
-        _cache.read(entry.shard)
-        if _cache.is_complete(entry.shard)
-        else _build(entry, root, registry, ctx, download)
-    )
+    if _cache.is_complete(entry.shard):
+        whole = _cache.read(entry.shard)
+    else:
+        whole = _build(entry, root, registry, ctx, download)
     return _subset(full, whole)
 
 
 def fingerprint(
     spec: Spec, root: Path, registry: Registry, ctx: Context | None = None, download: bool = False
 ) -> str:
-    """sha256 of the whole set's images, labels and info, whatever subset ``spec`` asks for.
+    """Return the sha256 of the whole set's images, labels and info.
 
-    It depends on content only: the same images in another folder have the same fingerprint. Builds
-    the cache if there is none; arguments and errors are those of ``open_dataset``.
+    The fingerprint depends on content only: the same images in another folder, or with another
+    subset, have the same one. The cache is built if there is none. Arguments and errors are those
+    of ``open_dataset``.
     """
     entry = _entry(registry.resolve("dataset", spec), root, registry)
     cached = _cache.read_facts(entry.shard)
@@ -73,9 +74,9 @@ def fingerprint(
 
 
 def cached_facts(spec: Spec, root: Path, registry: Registry) -> _cache.CachedFacts | None:
-    """What is recorded of the whole set if it was built before, else None.
+    """Return the facts in the cache about the whole set; None if it was never built.
 
-    Never builds anything and needs no torch.
+    This builds nothing and needs no torch.
 
     Raises:
         ValueError: if the set is there and has too few images for the subset that ``spec`` asks
@@ -101,7 +102,7 @@ def _entry(full: Spec, root: Path, registry: Registry) -> _Entry:
         "source": source,
         "layout": _cache.LAYOUT,
     }
-    if card.content:  # of a plugin, whose author need not raise the version with each change
+    if card.content:  # the author of a plugin need not raise its version with each change
         identity["content"] = card.content
     name = digest(identity)
     return _Entry(whole, source, root / "cache" / f"{full.name}-{name[:16]}.safetensors")
@@ -111,11 +112,9 @@ def _source(spec: Spec, root: Path, registry: Registry) -> str:
     if "source_id" in registry.card("dataset", spec.name).overrides:
         return str(registry.build("dataset", spec).source_id(root))
     path = spec.params.get("path")
-    return (
-        listing_digest(Path(path).expanduser(), skip=root / "cache")
-        if isinstance(path, str)
-        else ""
-    )
+    if not isinstance(path, str):
+        return ""
+    return listing_digest(Path(path).expanduser(), skip=root / "cache")
 
 
 def _build(
@@ -148,9 +147,9 @@ def _subset(spec: Spec, whole: Splits) -> Splits:
 
 
 def _per_class(data: ImageSet, split: str, spec: Spec) -> ImageSet:
-    """``<split>_per_class`` images of each class in their original order.
+    """Choose ``<split>_per_class`` images of each class, in their original order.
 
-    A smaller choice lies within a larger one.
+    A smaller choice is part of a larger one.
     """
     import numpy as np
     import torch
@@ -161,15 +160,14 @@ def _per_class(data: ImageSet, split: str, spec: Spec) -> ImageSet:
     for label, name in enumerate(data.info.class_names):
         members = (data.y == label).nonzero().flatten()
         count = _take(spec, split, name, len(members))
-        generator = np.random.default_rng(
-            axis_seed("subset", spec.params["subset_seed"], split, label)
-        )
-        chosen.append(members[torch.from_numpy(generator.permutation(len(members))[:count])])
+        seed = axis_seed("subset", spec.params["subset_seed"], split, label)
+        order = np.random.default_rng(seed).permutation(len(members))
+        chosen.append(members[torch.from_numpy(order[:count])])
     return data.select(torch.cat(chosen).sort().values)
 
 
 def _take(spec: Spec, split: str, label: str, there: int) -> int:
-    """How many of the ``there`` images of a class the spec asks for."""
+    """Return how many of the ``there`` images of a class the spec asks for."""
     count = spec.params[f"{split}_per_class"]
     assert isinstance(count, int)
     if count < 0:

@@ -1,4 +1,4 @@
-"""What the data sets read through torchvision share: opening, errors, conversion."""
+"""Open and convert the data sets that torchvision reads."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from benchmark.data import DatasetInfo, ImageSet
 def open_split(
     name: str, make: Callable[..., Any], root: Path, download: bool, **split: object
 ) -> Any:
-    """torchvision's data set ``make(root, download=..., **split)``, which checks the files against
-    its checksums.
+    """Open torchvision's data set ``make(root, download=..., **split)``.
+
+    torchvision checks the files against its checksums.
 
     Raises:
         FileNotFoundError: if the files are missing or damaged; the message says how to get them.
@@ -25,9 +26,7 @@ def open_split(
     """
     try:
         return make(root, download=download, **split)
-    except (
-        RuntimeError
-    ) as error:  # torchvision's word for missing, damaged and undownloadable files alike
+    except RuntimeError as error:  # torchvision raises it for missing and damaged files alike
         if download:
             raise OSError(
                 f'data set "{name}" could not be downloaded into {root} ({error}); {_advice(name)}'
@@ -44,7 +43,11 @@ def open_split(
 def image_set(
     x: np.ndarray[Any, Any], y: ArrayLike, name: str, class_names: Sequence[str], hflip: bool
 ) -> ImageSet:
-    """Images uint8 (N, C, H, W) or channels last, and labels 0..K-1, as an ImageSet.
+    """Make an ImageSet of arrays.
+
+    Args:
+        x: uint8 (N, 3, H, W) or (N, H, W, 3).
+        y: labels 0..K-1, (N,).
 
     Raises:
         ValueError: if the array is neither form of colour images.

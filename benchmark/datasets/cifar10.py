@@ -1,4 +1,7 @@
-"""CIFAR-10: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Read by torchvision."""
+"""CIFAR-10, read by torchvision.
+
+Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from benchmark.datasets._torchvision import image_set, open_split
 
 @dataset(version=1, cite="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images")
 class CIFAR10(Dataset):
-    """CIFAR-10: 50,000 + 10,000 photographs of 10 classes, 32x32; files as torchvision lays them out."""
+    """CIFAR-10: 50,000 + 10,000 photographs of 10 classes, 32x32.
+
+    The files have torchvision's layout.
+    """
 
     def load(self, root: Path, ctx: Context, download: bool = False) -> Splits:
         from torchvision import datasets

@@ -1,4 +1,7 @@
-"""CIFAR-100: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Read by torchvision."""
+"""CIFAR-100, read by torchvision.
+
+Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from benchmark.datasets._torchvision import image_set, open_split
 
 @dataset(version=1, cite="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images")
 class CIFAR100(Dataset):
-    """CIFAR-100: 50,000 + 10,000 photographs of 100 fine classes, 32x32; files as torchvision lays them out."""
+    """CIFAR-100: 50,000 + 10,000 photographs of 100 fine classes, 32x32.
+
+    The files have torchvision's layout.
+    """
 
     def load(self, root: Path, ctx: Context, download: bool = False) -> Splits:
         from torchvision import datasets

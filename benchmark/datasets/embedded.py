@@ -1,10 +1,12 @@
-"""The set that needs no network: scikit-learn's handwritten digits drawn over crops of its two sample photographs.
+"""Draw scikit-learn's handwritten digits over its sample photographs; this needs no download.
 
-In the manner of MNIST-M (Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016), which blends digits with
-patches of photographs. Digits: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
+The images follow MNIST-M (Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR
+2016), which blends digits with patches of photographs. Digits: Alpaydin and Kaynak, "Optical
+Recognition of Handwritten Digits", UCI, 1998.
 
-The bytes are meant to outlive versions of numpy and of the machine: random numbers come from ``Generator.random`` alone,
-arithmetic is elementwise float64, and the sines are rounded, so that the last bit of a sine or of a sum does not matter.
+The bytes are meant to be the same with every version of numpy and on every machine: random numbers
+come from ``Generator.random`` alone, arithmetic is elementwise float64, and the sines are rounded,
+so that the last bit of a sine or of a sum does not matter.
 """
 
 from __future__ import annotations
@@ -26,13 +28,11 @@ Ints = NDArray[np.int64]
 
 SIDE = 32  # pixels of an image
 TRAIN_DIGITS = 1400  # of the 1,797; the other 397 are for testing
-DIGIT_SIDE = (20.0, 28.0)  # pixels that the 8x8 digit is drawn at
+DIGIT_SIDE = (20.0, 28.0)  # pixels of the enlarged 8x8 digit
 MAX_ANGLE = 20.0  # degrees, either way
 ALPHA = (0.7, 0.95)  # opacity of full ink
-LUMINANCE_GAP = (
-    0.30,
-    0.45,
-)  # between the ink and the crop's mean; below 0.5, so that one side always has room
+# Between the ink and the crop's mean; below 0.5, so that there is always room above or below.
+LUMINANCE_GAP = (0.30, 0.45)
 CONTRAST = 0.6  # of the background about its mean
 LUMINANCE = (0.299, 0.587, 0.114)  # weights of R, G, B, ITU-R BT.601
 CHUNK = 512  # images drawn at once: 50 MB of working memory
@@ -42,7 +42,7 @@ CHUNK = 512  # images drawn at once: 50 MB of working memory
     version=1, cite="digits: Alpaydin and Kaynak 1998 (UCI); manner of MNIST-M: arXiv:1505.07818"
 )
 class Embedded(Dataset):
-    """Handwritten digits over photograph crops, 32x32 RGB, 4,200 + 1,191 images, from scikit-learn's own files.
+    """Handwritten digits over photograph crops, 32x32 RGB, 4,200 + 1,191 images; no download.
 
     Parameters:
         seed: of the split and of every scene.
@@ -73,27 +73,20 @@ class Embedded(Dataset):
     def _draw(
         self, ink: Floats, photos: list[NDArray[np.uint8]], rng: np.random.Generator
     ) -> NDArray[np.uint8]:
-        """One scene for each digit: ``ink`` (N, 8, 8) in [0, 1] -> uint8 (N, 3, 32, 32)."""
-        draws = rng.random(
-            (len(ink), 13)
-        )  # one row an image; 13 columns, each used for one thing below
+        """Draw one scene for each digit: ``ink`` (N, 8, 8) in [0, 1] -> uint8 (N, 3, 32, 32)."""
+        draws = rng.random((len(ink), 13))  # a row for each image; each column has one use below
         out = np.empty((len(ink), 3, SIDE, SIDE), np.uint8)
         for part in chunks(len(ink), CHUNK):
             u = draws[part]
             crop = _crops(photos, u[:, 0], u[:, 1], u[:, 2])  # (n, 3, 32, 32)
-            # Whole numbers of levels add up exactly, in whatever order; the division comes after.
-            mean = crop.sum((2, 3), dtype=np.int64)[:, :, None, None] / (
-                SIDE * SIDE * 255.0
-            )  # (n, 3, 1, 1)
+            # The sum of integers is exact in any order; the division comes after it.
+            total = crop.sum((2, 3), dtype=np.int64)[:, :, None, None]
+            mean = total / (SIDE * SIDE * 255.0)  # (n, 3, 1, 1)
             background = mean + CONTRAST * (crop / 255.0 - mean)
-            cover = (
-                _between(ALPHA, u[:, 3])[:, None, None]
-                * _place(ink[part], u[:, 4], u[:, 5], u[:, 6], u[:, 7])
-            )[:, None]
-            colour = _colour(_luminance(mean[:, :, 0, 0]), u[:, 8], u[:, 9], u[:, 10:13])[
-                :, :, None, None
-            ]
-            scene = background * (1 - cover) + colour * cover
+            digits = _place(ink[part], u[:, 4], u[:, 5], u[:, 6], u[:, 7])  # (n, 32, 32)
+            cover = (_between(ALPHA, u[:, 3])[:, None, None] * digits)[:, None]
+            inks = _colour(_luminance(mean[:, :, 0, 0]), u[:, 8], u[:, 9], u[:, 10:13])  # (n, 3)
+            scene = background * (1 - cover) + inks[:, :, None, None] * cover
             out[part] = np.floor(np.clip(scene, 0, 1) * 255 + 0.5).astype(np.uint8)
         return out
 
@@ -105,7 +98,7 @@ def _between(bounds: tuple[float, float], u: Floats) -> Floats:
 def _crops(
     photos: list[NDArray[np.uint8]], which: Floats, down: Floats, along: Floats
 ) -> NDArray[np.uint8]:
-    """Square crops at random places of random photographs: uint8 (n, 3, 32, 32)."""
+    """Cut squares at random places of random photographs: uint8 (n, 3, 32, 32)."""
     stack = np.stack(photos)  # (2, H, W, 3)
     photo = (which * len(stack)).astype(np.int64)
     top = (down * (stack.shape[1] - SIDE + 1)).astype(np.int64)
@@ -117,25 +110,30 @@ def _crops(
 
 
 def _place(ink: Floats, size: Floats, turn: Floats, down: Floats, along: Floats) -> Floats:
-    """Digits (n, 8, 8) enlarged bilinearly, turned and moved to a random place of an empty image: (n, 32, 32) in [0, 1]."""
+    """Enlarge digits (n, 8, 8) bilinearly, turn them, and move them to a random place.
+
+    Returns:
+        The digits on empty images, (n, 32, 32) in [0, 1].
+    """
     side = _between(DIGIT_SIDE, size)[:, None, None]
     angle = np.deg2rad(_between((-MAX_ANGLE, MAX_ANGLE), turn))[:, None, None]
     cos, sin = np.round(np.cos(angle), 9), np.round(np.sin(angle), 9)
     grid = np.arange(SIDE) + 0.5
-    y = grid[:, None] - (
-        (SIDE - side) * down[:, None, None] + side / 2
-    )  # from the digit's centre, in pixels of the image
+    # From the digit's centre, in pixels of the image.
+    y = grid[:, None] - ((SIDE - side) * down[:, None, None] + side / 2)
     x = grid - ((SIDE - side) * along[:, None, None] + side / 2)
+    # In cells of the digit, where 0 is the centre of the first cell.
     cells = ink.shape[1]
-    row = (cos * y + sin * x) * (cells / side) + (
-        cells - 1
-    ) / 2  # in cells of the digit, 0 at the first cell's centre
+    row = (cos * y + sin * x) * (cells / side) + (cells - 1) / 2
     column = (cos * x - sin * y) * (cells / side) + (cells - 1) / 2
     return _bilinear(ink, row, column)
 
 
 def _bilinear(ink: Floats, row: Floats, column: Floats) -> Floats:
-    """Values of ``ink`` (n, h, w) between its cells, at ``row`` and ``column`` (n, H, W); nothing lies outside."""
+    """Interpolate ``ink`` (n, h, w) between its cells, at ``row`` and ``column`` (n, H, W).
+
+    Outside of the cells it is 0.
+    """
     padded = np.pad(ink, ((0, 0), (1, 1), (1, 1)))
     last = padded.shape[1] - 1
     row, column = np.clip(row + 1, 0, last), np.clip(column + 1, 0, last)
@@ -150,21 +148,20 @@ def _bilinear(ink: Floats, row: Floats, column: Floats) -> Floats:
 
 
 def _luminance(rgb: Floats) -> Floats:
-    """(n, 3) -> (n,)."""
+    """Return the luminance (n,) of colours (n, 3)."""
     result: Floats = rgb[:, 0] * LUMINANCE[0] + rgb[:, 1] * LUMINANCE[1] + rgb[:, 2] * LUMINANCE[2]
     return result
 
 
 def _colour(mean: Floats, gap: Floats, side: Floats, rgb: Floats) -> Floats:
-    """A random colour (n, 3) whose luminance lies above or below ``mean`` (n,) by a random gap."""
+    """Return random colours (n, 3), whose luminance differs from ``mean`` (n,) by a random gap."""
     distance = _between(LUMINANCE_GAP, gap)
     fits_above, fits_below = mean + distance <= 1, mean - distance >= 0
     above = np.where(fits_above & fits_below, side < 0.5, fits_above)
     target = np.where(above, mean + distance, mean - distance)[:, None]
     now = _luminance(rgb)[:, None]
-    darker = rgb * (
-        target / np.maximum(now, 1e-9)
-    )  # toward black and toward white luminance moves linearly, within the gamut
+    # Toward black and toward white, luminance moves linearly and the colour stays in the gamut.
+    darker = rgb * (target / np.maximum(now, 1e-9))
     lighter = rgb + (1 - rgb) * ((target - now) / np.maximum(1 - now, 1e-9))
     result: NDArray[Any] = np.where(target < now, darker, lighter)
     return result

@@ -1,8 +1,9 @@
-"""Images of one's own: ``<path>/train/<class>/*`` and ``<path>/test/<class>/*``, decoded once by Pillow.
+"""Read the user's own images: ``<path>/train/<class>/*`` and ``<path>/test/<class>/*``.
 
-Every image becomes ``size`` x ``size`` RGB: turned upright as its EXIF orientation says, transparency laid over white, 16-bit grey
-levels brought to 8 bits, the shorter side resized to ``size`` (bicubic, antialiased) and the centre cropped. An image that
-has that size and form already keeps its decoded pixels. Of an animation the first frame counts.
+Pillow decodes them once. Every image becomes ``size`` x ``size`` RGB: it is turned upright by its
+EXIF orientation, transparency is laid over white, 16-bit grey levels become 8 bits, the shorter
+side is resized to ``size`` (bicubic, antialiased), and the centre is cropped. An image that has
+this size and form already keeps its decoded pixels. The first frame of an animation is taken.
 """
 
 from __future__ import annotations
@@ -22,25 +23,9 @@ from benchmark import Context, Dataset, DatasetInfo, ImageSet, Splits, dataset
 from benchmark.data import chunks
 from benchmark.datasets._listing import Item, list_folder
 
-SUFFIXES = frozenset(
-    f".{kind}"
-    for kind in (
-        "png",
-        "jpg",
-        "jpeg",
-        "jpe",
-        "jfif",
-        "bmp",
-        "webp",
-        "gif",
-        "tif",
-        "tiff",
-        "ppm",
-        "pgm",
-        "pnm",
-    )
-)
-DECODE_CHUNK = 64  # images a task; small, so that progress moves and threads end together
+KINDS = "png jpg jpeg jpe jfif bmp webp gif tif tiff ppm pgm pnm"
+SUFFIXES = frozenset(f".{kind}" for kind in KINDS.split())
+DECODE_CHUNK = 64  # images in a task; few, so that progress moves and threads end together
 SHOWN = 5  # names in a message
 
 Files = dict[str, list[str]]  # class -> its files' relative paths, both sorted
@@ -67,17 +52,19 @@ class Folder(Dataset):
         if not top.is_dir():
             found = "is not a folder" if top.exists() else "does not exist"
             raise FileNotFoundError(
-                f"{top} {found}; folder[path=...] expects a folder with train/<class>/* and test/<class>/*"
+                f"{top} {found}; folder[path=...] expects a folder with train/<class>/* and "
+                "test/<class>/*"
             )
         items = list_folder(top, skip=root / "cache")
         train, test = (_classes(items, split, top, ctx) for split in ("train", "test"))
         _check_classes(train, test, top)
         names = tuple(train)
         info = DatasetInfo("folder", len(names), names, 3, self.size, self.size, self.hflip)
-        files = [file for part in (train, test) for name in names for file in part[name]]
-        labels = [
-            label for part in (train, test) for label, name in enumerate(names) for _ in part[name]
-        ]
+        files, labels = [], []
+        for classes in (train, test):
+            for label, name in enumerate(names):
+                files += classes[name]
+                labels += [label] * len(classes[name])
         x, broken = _decode_all(top, files, self.size, ctx)
         if broken:
             self._report(broken, len(files), top, ctx)
@@ -88,11 +75,8 @@ class Folder(Dataset):
         parts = []
         for split, part in (("train", slice(0, count)), ("test", slice(count, None))):
             keep = kept[part]
-            images = ImageSet(
-                torch.from_numpy(x[part] if keep.all() else x[part][keep]),
-                y[part][torch.from_numpy(keep)],
-                info,
-            )
+            pixels = x[part] if keep.all() else x[part][keep]
+            images = ImageSet(torch.from_numpy(pixels), y[part][torch.from_numpy(keep)], info)
             _check_not_empty(images, split, top)
             parts.append(images)
         return Splits(*parts, notes=notes)
@@ -111,19 +95,24 @@ class Folder(Dataset):
 
 
 def _classes(items: list[Item], split: str, top: Path, ctx: Context) -> Files:
-    """The image files of each class folder of ``split``; a file that no image suffix marks is left out and logged."""
+    """List the image files in each class folder of ``split``.
+
+    A file without the suffix of an image is left out and logged.
+    """
     here = [(item, item.path.split("/")) for item in items if item.path.startswith(f"{split}/")]
     if not any(item.is_folder and len(parts) == 2 for item, parts in here):
         loose = " (it holds files, but no folders)" if here else ""
         raise ValueError(
-            f"{top / split} holds no classes{loose}; expected one folder of images a class, {split}/<class>/*"
+            f"{top / split} holds no classes{loose}; expected one folder of images a class, "
+            f"{split}/<class>/*"
         )
     classes: Files = {parts[1]: [] for item, parts in here if item.is_folder and len(parts) == 2}
     others = []
     for item, parts in here:
         if item.is_folder and len(parts) > 2:
             raise ValueError(
-                f"{top / item.path} is a folder inside a class; put images directly into {split}/{parts[1]}"
+                f"{top / item.path} is a folder inside a class; put images directly into "
+                f"{split}/{parts[1]}"
             )
         if not item.is_folder:
             if len(parts) == 3 and Path(item.path).suffix.lower() in SUFFIXES:
@@ -132,7 +121,8 @@ def _classes(items: list[Item], split: str, top: Path, ctx: Context) -> Files:
                 others.append(item.path)
     if others:
         ctx.log(
-            f"folder: {len(others)} files in {top / split} are no images by name or place, such as {', '.join(others[:SHOWN])}"
+            f"folder: {len(others)} files in {top / split} are no images by name or place, such as "
+            f"{', '.join(others[:SHOWN])}"
         )
     return {name: sorted(classes[name]) for name in sorted(classes)}
 
@@ -140,21 +130,25 @@ def _classes(items: list[Item], split: str, top: Path, ctx: Context) -> Files:
 def _check_classes(train: Files, test: Files, top: Path) -> None:
     if len(train) < 2:
         raise ValueError(
-            f'{top / "train"} holds one class ("{next(iter(train))}"); classification needs at least 2 class folders'
+            f'{top / "train"} holds one class ("{next(iter(train))}"); classification needs at '
+            "least 2 class folders"
         )
     for split, part in (("train", train), ("test", test)):
         empty = [name for name, files in part.items() if not files]
         if empty:
             raise ValueError(
-                f"{top / split} has {len(empty)} empty classes: {_some(empty)}; add images or remove the folders"
+                f"{top / split} has {len(empty)} empty classes: {_some(empty)}; "
+                "add images or remove the folders"
             )
     if unknown := sorted(set(test) - set(train)):
         raise ValueError(
-            f"{top / 'test'} has classes that train does not have: {_some(unknown)}; names must be equal"
+            f"{top / 'test'} has classes that train does not have: {_some(unknown)}; "
+            "names must be equal"
         )
     if absent := sorted(set(train) - set(test)):
         raise ValueError(
-            f"{top / 'test'} lacks classes that train has: {_some(absent)}; every class needs test images"
+            f"{top / 'test'} lacks classes that train has: {_some(absent)}; "
+            "every class needs test images"
         )
 
 
@@ -163,27 +157,31 @@ def _check_not_empty(images: ImageSet, split: str, top: Path) -> None:
     lost = [name for name, count in zip(images.info.class_names, counts, strict=True) if count == 0]
     if lost:
         raise ValueError(
-            f"no image can be read of these classes in {top / split}: {_some(lost)}; repair the images or remove the classes"
+            f"no image can be read of these classes in {top / split}: {_some(lost)}; "
+            "repair the images or remove the classes"
         )
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (
-        f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    )
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _decode_all(
     top: Path, files: list[str], size: int, ctx: Context
 ) -> tuple[NDArray[np.uint8], dict[str, str]]:
-    """All images, uint8 (N, 3, size, size), and what could not be read: file -> reason."""
+    """Decode all images, uint8 (N, 3, size, size).
+
+    Returns:
+        The images, and for each file that cannot be read the reason: file -> reason.
+    """
     out = np.zeros((len(files), 3, size, size), np.uint8)
 
     def decode_part(part: slice) -> list[tuple[str, str]]:
         return list(_decode_into(out, top, files, size, part))
 
     parts = list(chunks(len(files), DECODE_CHUNK))
-    # Threads: Pillow decodes outside the GIL, and all of them write into ``out``.
+    # Threads serve here: Pillow decodes outside the GIL, and all threads write into ``out``.
     parallel = Parallel(
         n_jobs=max(ctx.workers, 1), require="sharedmem", return_as="generator", batch_size=1
     )
@@ -198,18 +196,17 @@ def _decode_into(
     for i in range(part.start, part.stop):
         try:
             out[i] = decode(top / files[i], size)
-        except Exception as error:  # damaged bytes make decoders raise almost anything; the file and reason are reported
-            yield (
-                files[i],
-                str(error).replace(str(top / files[i]), "the file") or type(error).__name__,
-            )
+        except Exception as error:  # damaged bytes make decoders raise almost anything
+            reason = str(error).replace(str(top / files[i]), "the file")
+            yield files[i], reason or type(error).__name__
 
 
 def decode(file: Path, size: int) -> NDArray[np.uint8]:
-    """One image file as uint8 (3, size, size), RGB.
+    """Read one image file as uint8 (3, size, size), RGB.
 
     Raises:
-        OSError, ValueError, SyntaxError, ...: whatever Pillow raises on damaged files; ValueError for floating-point pixels.
+        ValueError: for floating-point pixels.
+        Exception: whatever Pillow raises on damaged files, such as OSError or SyntaxError.
     """
     with Image.open(file) as opened:
         ImageOps.exif_transpose(opened, in_place=True)
@@ -218,10 +215,10 @@ def decode(file: Path, size: int) -> NDArray[np.uint8]:
     if (width, height) != (size, size):
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
-        # Only the centre is computed; its edges see what lies beside it, as if the whole image had been resized.
-        image = image.resize(
-            (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
-        )
+        # Only the centre is computed. Its edges take in the pixels beside them, as they do when
+        # the whole image is resized.
+        box = (left, top, left + side, top + side)
+        image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
     return np.asarray(image).transpose(2, 0, 1)
 
 
@@ -243,10 +240,11 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(levels: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """16-bit grey levels -> 8 bits, rounded to nearest: 65535 is 255."""
+    """Convert 16-bit grey levels to 8 bits, rounded to nearest: 65535 becomes 255."""
     if levels.min() < 0 or levels.max() > 65535:
         raise ValueError(
-            f"grey levels from {levels.min()} to {levels.max()}, expected 16 bits (0..65535); save the image with 8 or 16 bits"
+            f"grey levels from {levels.min()} to {levels.max()}, expected 16 bits (0..65535); "
+            "save the image with 8 or 16 bits"
         )
     result: NDArray[Any] = (levels + 128) // 257
     return result.astype(np.uint8)

@@ -1,1 +1,1 @@
-"""Runs stages: what a worker does, how it is checked, and what is recorded of the machine."""
+"""Run stages, check their results, and describe the machine that ran them."""

@@ -1,4 +1,4 @@
-"""The line of a method's own file at which it crashed."""
+"""Find the line of a method's own file at which it crashed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from benchmark.catalogue.registry import FOLDERS, ROOT
 
 
 def crash_line(error: BaseException, plugins: Iterable[Path]) -> str:
-    """Where ``error`` came from, such as ``mydefense.py:12: return x / 0``.
+    """Return the line that ``error`` came from, such as ``mydefense.py:12: return x / 0``.
 
-    That is the last frame in a file of a method: of a plugin, or of the project's own attacks, defenses, data sets and
-    victims. If there is none, it is the last frame of all. Empty if the project's own code raised the error on purpose,
-    since the message then says what is wrong.
+    It is the line of the last frame in a file of a method: of a plugin, or of the project's own
+    attacks, defenses, data sets and victims. If there is no such frame, it is the line of the last
+    frame of all. It is empty if the project's own code raised the error on purpose, since the
+    message then says what is wrong.
     """
     if own := own_crash_line(error, plugins):
         return own
@@ -29,19 +30,22 @@ def crash_line(error: BaseException, plugins: Iterable[Path]) -> str:
 
 
 def own_crash_line(error: BaseException, plugins: Iterable[Path]) -> str:
-    """As ``crash_line``, but empty if no frame is in a file of a method."""
-    files = {str(file.resolve()) for file in plugins} | set(_installed_files())
+    """Return the same as ``crash_line``, but empty if no frame is in a file of a method."""
+    files = {file.resolve() for file in plugins} | set(_installed_files())
     folders = set(FOLDERS.values())
-    own = [
-        frame
-        for frame in _frames(error)
-        if str(Path(frame.filename).resolve()) in files or Path(frame.filename).parent in folders
-    ]
-    return _shown(own[-1]) if own else ""
+    own = ""
+    for frame in _frames(error):
+        file = Path(frame.filename)
+        if file.resolve() in files or file.parent in folders:
+            own = _shown(frame)
+    return own
 
 
 def _frames(error: BaseException) -> Iterator[FrameSummary]:
-    """The frames of an error after those of the error that it was raised from: the innermost of all comes last."""
+    """Yield the frames of an error, then those of the error that caused it, and so on.
+
+    The innermost frame of all comes last.
+    """
     seen: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in seen:
@@ -52,13 +56,13 @@ def _frames(error: BaseException) -> Iterator[FrameSummary]:
         yield from traceback.extract_tb(one.__traceback__)
 
 
-def _installed_files() -> Iterator[str]:
-    """The files of the methods that other packages installed and that have been imported."""
+def _installed_files() -> Iterator[Path]:
+    """Yield the imported files of methods that other packages installed."""
     for kind in FOLDERS:
         for entry in entry_points(group=f"uebench.{kind}s"):
             module = sys.modules.get(entry.value.partition(":")[0])
             if file := getattr(module, "__file__", None):
-                yield str(Path(file).resolve())
+                yield Path(file).resolve()
 
 
 def _is_ours(frame: FrameSummary) -> bool:

@@ -1,4 +1,4 @@
-"""Settings of torch that make a stage repeatable."""
+"""Make torch repeatable: the same stage gives the same numbers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ import torch
 
 
 def set_up_torch(threads: int = 1) -> None:
-    """Makes torch in this process repeatable, for good.
+    """Make torch repeatable for the rest of this process.
 
     Args:
-        threads: threads of torch. The order of sums, and with it the last bits, depends on their number.
+        threads: the number of torch's threads, on which the order of sums depends and thus the last
+            bits of a result.
     """
     torch.use_deterministic_algorithms(True)
-    # fills every new tensor, which finds bugs and costs time
+    # Filling every new tensor finds bugs, but costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_num_threads(threads)
 
 
 @contextmanager
 def deterministic(threads: int = 1) -> Iterator[None]:
-    """Makes torch repeatable, as ``set_up_torch`` does, and puts the caller's settings back at the end."""
+    """Make torch repeatable, and put the caller's settings back at the end.
+
+    Args:
+        threads: as in ``set_up_torch``.
+    """
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]

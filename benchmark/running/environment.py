@@ -19,7 +19,7 @@ from benchmark.running.scheduler.outcome import Machine
 
 
 def environment(machine: Machine) -> dict[str, Any]:
-    """Versions, device, threads and code state. Recorded, never keyed."""
+    """Describe packages, device, threads and code for a record; no key depends on this."""
     packages = {
         name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "scikit-learn")
     }
@@ -39,58 +39,49 @@ def _cpu_name() -> str:
 
 
 def _cpu_kind() -> str:
-    """What decides which vector code runs.
+    """Describe the processor by what decides which vector code runs.
 
-    The name does not: virtual machines give processors of several generations one name.
+    The name does not decide it: virtual machines give one name to processors of several
+    generations.
     """
-    parts = [
-        f"{name} {cpuinfo()[name]}"
-        for name in ("cpu family", "model", "stepping")
-        if name in cpuinfo()
-    ]
+    info = cpuinfo()
+    parts = [f"{name} {info[name]}" for name in ("cpu family", "model", "stepping") if name in info]
     return ", ".join([platform.machine(), *parts, torch.backends.cpu.get_cpu_capability()])
 
 
 @cache
 def _git() -> str:
-    """The commit of the checkout, with ``+changes`` if files differ from it.
+    """Return the commit of the checkout, with ``+changes`` if files differ from it.
 
-    Empty outside a checkout.
+    It is empty outside a checkout.
     """
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout
+        commit = _ask_git("rev-parse", "HEAD")
+        changes = _ask_git("status", "--porcelain", "-uno")
     except (OSError, subprocess.SubprocessError):
         return ""
-    return commit + ("+changes" if dirty.strip() else "")
+    return commit + ("+changes" if changes else "")
+
+
+def _ask_git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()
 
 
 def _reset_peak_memory() -> None:
+    """Start a new mark of the highest memory on Linux; elsewhere the process keeps its old mark."""
     try:
-        Path("/proc/self/clear_refs").write_text(
-            "5", encoding="ascii"
-        )  # Linux: start a new high-water mark
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
-        pass  # elsewhere the mark is the process's own, since its start
+        pass
 
 
 def peak_memory_mb() -> float:
-    """The highest resident memory of this process since the stage began (where the system can tell,
-    else since its start).
+    """Return the highest resident memory of this process since the stage began, in MB.
+
+    Where the system cannot tell that, it is the highest since the process started.
     """
     try:
         for line in Path(f"/proc/{os.getpid()}/status").read_text(encoding="ascii").splitlines():

@@ -1,8 +1,9 @@
-"""Seeds the global random generators for a stage, watches a method's hooks for draws from them, and puts them back.
+"""Seed the global random generators for a stage, and report methods that draw from them.
 
-A method draws from ``ctx.generator`` and ``ctx.stream``. What it draws from a global generator instead depends on all that
-drew before it. Each stage therefore seeds the global generators, so that its number repeats, and names the hooks that drew
-from them. A victim may draw from them in its forward pass, as dropout layers do: those draws are seeded and not reported.
+A method should draw from ``ctx.generator`` and ``ctx.stream``. A number from a global generator
+depends on all draws before it. So each stage seeds the global generators, and its result repeats.
+It also names the hooks that drew from them. A victim may draw from them in its forward pass, as
+dropout layers do; such draws are seeded and not reported.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ HOOKS: Mapping[type, tuple[str, ...]] = {
     Attack: ("poison", "augment_surrogate"),
     Defense: ("purify", "augment", "loss", "at_test"),
 }
-FACT = "global_draws"  # the fact of a stage whose method drew from a global generator; absent otherwise
+FACT = "global_draws"  # a stage has this fact only if its method drew from a global generator
 M = TypeVar("M", Attack, Defense)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seeds the global generators, and puts their former states back at the end.
+    """Seed the global generators, and put their former states back at the end.
 
     The generators of GPUs are put back if CUDA was in use before.
 
     Args:
-        seed: from 0 to 2^63 - 1; NumPy takes its last 32 bits.
+        seed: from 0 to 2^63 - 1; NumPy gets its last 32 bits.
     """
     python = random.getstate()
     numpy = np.random.get_state(legacy=False)  # noqa: NPY002
@@ -57,9 +58,10 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def watched(victim: nn.Module | None = None) -> Iterator[list[str]]:
-    """Yields a list that holds, at the end, the names of the global generators whose states have changed.
+    """Yield a list that is filled, at the end, with the names of the generators that were used.
 
-    Code that puts a generator's state back, as ``torch.random.fork_rng`` does, is not seen.
+    A generator was used if its state has changed. Code that puts the state back, as
+    ``torch.random.fork_rng`` does, is not noticed.
 
     Args:
         victim: a network whose forward pass may draw, as dropout layers do.
@@ -68,22 +70,17 @@ def watched(victim: nn.Module | None = None) -> Iterator[list[str]]:
     last = _states()
 
     def look(*_: object) -> None:
-        drawn.update(
-            dict.fromkeys(name for name, state in _states().items() if last.get(name) != state)
-        )
+        changed = [name for name, state in _states().items() if last.get(name) != state]
+        drawn.update(dict.fromkeys(changed))
 
     def look_away(*_: object) -> None:
         last.update(_states())
 
     names: list[str] = []
-    handles = (
-        []
-        if victim is None
-        else [
-            victim.register_forward_pre_hook(look),
-            victim.register_forward_hook(look_away),
-        ]
-    )
+    handles = []
+    if victim is not None:
+        handles.append(victim.register_forward_pre_hook(look))
+        handles.append(victim.register_forward_hook(look_away))
     try:
         yield names
     finally:
@@ -94,10 +91,10 @@ def watched(victim: nn.Module | None = None) -> Iterator[list[str]]:
 
 
 def watch_hooks(method: M, ctx: Context) -> M:
-    """Has the hooks that ``method`` overrides watched, and notes the draws in ``ctx``; returns ``method``.
+    """Watch the hooks that ``method`` overrides, and return ``method``.
 
-    The note is the fact ``global_draws``, for example ``defense "mine" drew from NumPy's global generator (np.random) in
-    augment``.
+    Draws become the fact ``global_draws`` in ``ctx``, for example ``defense "mine" drew from
+    NumPy's global generator (np.random) in augment``.
     """
     kind = Attack if isinstance(method, Attack) else Defense
     who = f'{kind.__name__.lower()} "{method.name}"'
@@ -120,21 +117,21 @@ def watch_hooks(method: M, ctx: Context) -> M:
 
 @contextmanager
 def seeded_stage(ctx: Context) -> Iterator[None]:
-    """Seeds the global generators from the stage's seed axes; at the end, warns of a method that drew from them."""
+    """Seed the global generators from the stage's seed axes; warn if a method draws from them."""
     if ctx.device.type == "cuda":
-        # else its first use would come after the states were looked at
+        # CUDA's generators must be there before ``seeded`` reads the states.
         torch.cuda.init()  # type: ignore[no-untyped-call]
     with seeded(ctx.seed("global")):
         yield
     if FACT in ctx.notes:
         ctx.log(
-            f"{WARNING}{ctx.notes[FACT]}; the stage seeds the global generators, so that the number "
-            "repeats, but draw from ctx.generator, ctx.stream or ctx.numpy_stream instead"
+            f"{WARNING}{ctx.notes[FACT]}; the stage seeds the global generators, so that the "
+            "number repeats, but draw from ctx.generator, ctx.stream or ctx.numpy_stream instead"
         )
 
 
 def _states() -> dict[str, object]:
-    """The state of each global generator, by its name, in a form that can be compared."""
+    """Return the state of each global generator, by its name, in a form that can be compared."""
     states = {
         PYTHON: random.getstate(),
         NUMPY: _comparable(np.random.get_state(legacy=False)),  # noqa: NPY002
@@ -146,7 +143,7 @@ def _states() -> dict[str, object]:
 
 
 def _gpu_states() -> list[torch.Tensor]:
-    """The states of the GPUs' generators; none where CUDA has not been used yet."""
+    """Return the states of the GPUs' generators; there are none before CUDA is in use."""
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return torch.cuda.get_rng_state_all() if in_use else []
 

@@ -1,4 +1,4 @@
-"""Find what this machine has, without importing torch unless a GPU may be there."""
+"""Find what this machine has; torch is imported only if a GPU may be there."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-# Flags of native bf16 arithmetic; without it bf16 is emulated and slow.
+# Flags of processors with bf16 arithmetic; on others bf16 is emulated and slow.
 BF16_CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 def choose_device(wanted: str) -> str:
-    """The device to run on: ``wanted``, or for ``auto`` the best there is.
+    """Return the device to run on: ``wanted``, or for ``auto`` the best that is there.
 
     Raises:
         ValueError: if ``wanted`` is no device or there is no such GPU.
@@ -36,7 +36,7 @@ def choose_device(wanted: str) -> str:
 
 
 def detect_device() -> str:
-    """``cuda`` if a usable NVIDIA GPU is there, else ``cpu``."""
+    """Return ``cuda`` if a usable NVIDIA GPU is there, else ``cpu``."""
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return "cpu"
     import torch
@@ -45,9 +45,7 @@ def detect_device() -> str:
 
 
 def native_precision(device: str) -> str:
-    """``bf16`` where the hardware has it natively, else ``fp32``: what the precision ``auto`` means
-    on this machine.
-    """
+    """Return the precision that ``auto`` means: ``bf16`` if the hardware has it, else ``fp32``."""
     if device.startswith("cuda"):
         import torch
 
@@ -58,9 +56,9 @@ def native_precision(device: str) -> str:
 
 @cache
 def cpuinfo() -> Mapping[str, str]:
-    """What Linux says of the first processor: ``model name``, ``flags`` and so on.
+    """Return Linux's description of the first processor: ``model name``, ``flags`` and so on.
 
-    Empty on other systems.
+    It is empty on other systems.
     """
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
@@ -71,7 +69,7 @@ def cpuinfo() -> Mapping[str, str]:
 
 
 def default_data_root() -> Path:
-    """Where data sets are cached: ``$UEBENCH_DATA``, else the user's cache folder."""
+    """Return the folder of data sets: ``$UEBENCH_DATA``, else the user's cache folder."""
     if "UEBENCH_DATA" in os.environ:
         return Path(os.environ["UEBENCH_DATA"])
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "uebench"

@@ -1,8 +1,8 @@
-"""Which cells the last run of a suite had, written beside its report so that reporting needs
-records alone; and their records.
+"""Remember the cells of a suite's last run, and find their records.
 
-A record keeps the spelling of the run that made it, such as ``dvae[kd=3.0]``; a suite may call the
-same cell ``dvae``. So a selection holds the suite's own labels, under which its results are shown.
+The run writes its selection of cells beside its report, so that a later report needs records alone.
+A record keeps the spelling of the run that made it, such as ``dvae[kd=3.0]``, while a suite may
+call the same cell ``dvae``. So a selection holds the suite's own labels, and reports show these.
 """
 
 from __future__ import annotations
@@ -22,36 +22,29 @@ from benchmark.storage.store import Store
 FILE = "selection.json"
 LABELS = ("dataset", "attack", "defense")
 
-Selection = Mapping[
-    str, Mapping[str, str]
-]  # key of each cell -> its labels, of LABELS; none means those of its record
+# Key of each cell -> its labels, some of LABELS. Where one is missing, that of the record is shown.
+Selection = Mapping[str, Mapping[str, str]]
 
 
 def selection_of(plan: Plan) -> Selection:
-    """The cells of a plan, in its order."""
+    """Select the cells of a plan, in its order."""
     return {cell.key: {label: str(getattr(cell, label)) for label in LABELS} for cell in plan.cells}
 
 
 def save_selection(folder: Path, selection: Selection) -> None:
-    """Writes a selection into the suite's folder of results.
-
-    Where the same stands there already, nothing is written.
+    """Write a selection into the suite's folder of results, unless it is there already.
 
     Raises:
         OSError: if the folder cannot be written.
     """
-    text = (
-        json.dumps(
-            {"cells": [{"key": key, **labels} for key, labels in selection.items()]}, indent=1
-        ).encode()
-        + b"\n"
-    )
+    cells = [{"key": key, **labels} for key, labels in selection.items()]
+    text = json.dumps({"cells": cells}, indent=1).encode() + b"\n"
     if not (folder / FILE).is_file() or (folder / FILE).read_bytes() != text:
         publish(folder / FILE, text)
 
 
 def last_selection(folder: Path) -> Selection | None:
-    """The cells that the suite's last run had, in its order; None if it never ran.
+    """Read the cells of the suite's last run, in its order; None if it never ran.
 
     Raises:
         ValueError: if the file is damaged.
@@ -61,10 +54,8 @@ def last_selection(folder: Path) -> Selection | None:
         cells = read_object(folder / FILE, advice).get("cells")
     except FileNotFoundError:
         return None
-    if isinstance(cells, list):
-        cells = [
-            {"key": cell} if isinstance(cell, str) else cell for cell in cells
-        ]  # as files had it before there were labels
+    if isinstance(cells, list):  # older files hold keys without labels
+        cells = [{"key": cell} if isinstance(cell, str) else cell for cell in cells]
     if not isinstance(cells, list) or not all(
         isinstance(cell, dict) and isinstance(cell.get("key"), str) for cell in cells
     ):
@@ -76,10 +67,9 @@ def last_selection(folder: Path) -> Selection | None:
 
 
 def records_of(store: Store, selection: Selection) -> list[Record]:
-    """The records of these cells under the selection's labels, of failed ones too.
+    """Return the records of these cells, also of failed ones, under the selection's labels.
 
-    One that failed only in a later, forced attempt
-    keeps its result.
+    A cell that failed only in a later, forced attempt keeps its result.
 
     Raises:
         ValueError: if one of them is damaged or of a newer schema.
@@ -94,7 +84,10 @@ def records_of(store: Store, selection: Selection) -> list[Record]:
 
 
 def other_seeds(store: Store, records: Sequence[Record]) -> dict[int, int]:
-    """Seeds of the same cells that the store has beside ``records``: seed -> number of records.
+    """Count further records of the same cells with other seeds in the store.
+
+    Returns:
+        Seed -> number of records.
 
     Raises:
         ValueError: as ``records_of`` does.
@@ -106,14 +99,15 @@ def other_seeds(store: Store, records: Sequence[Record]) -> dict[int, int]:
 
 
 def _cell(record: Record) -> str:
-    """What two records of one cell have in common, whatever their seeds."""
+    """Return the identity of a record's cell, without the seed."""
     specs = (record.dataset_spec, record.attack_spec, record.defense_spec, record.protocol_spec)
     return canonical_json([*map(dict, specs), record.victim, record.ratio, record.precision])
 
 
 def every_record(store: Store) -> list[Record]:
-    """All records of the store under their own labels, also those of failed cells that have no
-    result.
+    """Return all records of the store, also of failed cells, under their own labels.
+
+    A failed cell that has a result from an earlier attempt occurs once, with that result.
 
     Raises:
         ValueError: as ``records_of`` does.

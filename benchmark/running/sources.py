@@ -1,8 +1,8 @@
-"""Find the files that decide a result: the methods' own and, through imports, all they build on.
+"""Find the files that decide a result: the files of its methods and what these import.
 
-Files are parsed and never run. Of the project's files only those count that turn images and seeds
-into numbers; what stores, plans, measures or shows them is left out, and imports are not followed
-into it.
+Files are parsed and never run. Among the project's files, only those count that turn images and
+seeds into numbers. Code that stores, plans, measures or shows numbers is left out, and its imports
+are not followed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmark.catalogue.registry import ROOT, Card, Registry
 from benchmark.planning.jobs import Job, Method, PurifyJob, TrainJob
 from benchmark.storage.files import sha256_of
 
-CORE = "benchmark/running/stages.py"  # from here everything is reached that each stage runs
+CORE = "benchmark/running/stages.py"  # its imports reach all that each stage runs
 DECIDING = (
     "attacks/",
     "defenses/",
@@ -35,7 +35,7 @@ DECIDING = (
 
 
 def sources(job: Job, registry: Registry) -> dict[str, str]:
-    """File -> sha256, for all files that decide the result of a job.
+    """Return file -> sha256, for all files that decide the result of a job.
 
     A file of the project is named by its path from the project's root, a plugin by its name alone.
     """
@@ -47,7 +47,7 @@ def sources(job: Job, registry: Registry) -> dict[str, str]:
 
 
 def reached(files: tuple[Path, ...]) -> frozenset[Path]:
-    """The project's deciding files among ``files`` and what they import, directly or not."""
+    """Return the project's deciding files among ``files`` and their direct and indirect imports."""
     found: set[Path] = set()
     waiting = list(files)
     while waiting:
@@ -59,7 +59,7 @@ def reached(files: tuple[Path, ...]) -> frozenset[Path]:
 
 
 def _cards(job: Job, registry: Registry) -> Iterator[Card]:
-    """The cards of the data set, the methods and the networks that a job's result depends on."""
+    """Yield the cards of the data set, methods and networks that a job's result depends on."""
     yield registry.card("dataset", job.data.spec.name)
     attacks: tuple[Method, ...] = ()
     if isinstance(job, TrainJob):
@@ -82,7 +82,7 @@ def _decides(file: Path) -> bool:
 
 @cache
 def _imports(file: Path) -> tuple[Path, ...]:
-    """The project's deciding files that ``file`` imports, anywhere in it but for types alone."""
+    """Return the project's deciding files that ``file`` imports, except for types alone."""
     tree = ast.parse(file.read_bytes(), filename=str(file))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -101,20 +101,20 @@ def _targets(node: ast.AST) -> Iterator[Path]:
 
 
 def _files(module: str) -> list[Path]:
-    """The file of a module of the project; none for other modules."""
+    """Return the file of a module of the project; the list is empty for other modules."""
     base = ROOT.joinpath(*module.split("."))
     return [file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()]
 
 
 def _homes(module: str, name: str) -> Iterable[Path]:
-    """Where a name comes from: the module, or those from which a package imports it."""
+    """Yield the files that a name comes from: the module's, or those a package imports it from."""
     for file in _files(module):
         yield from _exports(file).get(name, ()) if file.name == "__init__.py" else (file,)
 
 
 @cache
 def _exports(package: Path) -> dict[str, list[Path]]:
-    """Name -> files of the modules from which a package's ``__init__.py`` imports it."""
+    """Return name -> files of the modules from which a package's ``__init__.py`` imports it."""
     found: dict[str, list[Path]] = {}
     for node in ast.walk(ast.parse(package.read_bytes(), filename=str(package))):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -127,4 +127,4 @@ def _shown(file: Path) -> str:
     return file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
 
 
-_sha256 = cache(sha256_of)  # of the project's files, which stay as they are while a process lives
+_sha256 = cache(sha256_of)  # the project's files do not change while a process lives

@@ -1,6 +1,6 @@
-"""Do one stage: what a worker executes.
+"""Do one stage of a plan; a worker calls ``run_stage``.
 
-Everything that touches data and the store on the way to a record is here.
+The steps from data and store to a record are all in this file.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def run_stage(
     Raises:
         Exception: whatever a method raises; nothing is published then.
     """
-    registry, job = Registry(tuple(Path(plugin) for plugin in machine.plugins)), stage.job
+    registry = Registry(tuple(Path(plugin) for plugin in machine.plugins))
+    job = stage.job
     _check_code(job, registry)
     ctx = Context(
         seed_axes=job.seed_axes,
@@ -82,7 +83,7 @@ def run_stage(
 
 @dataclass(frozen=True)
 class _Run:
-    """What the running of a stage has at hand."""
+    """The stage that runs, with its store, machine, registry and context."""
 
     stage: Stage
     store: Store
@@ -91,7 +92,7 @@ class _Run:
     ctx: Context
 
     def build(self, kind: str, method: Method) -> Any:
-        """The attack or defense, whose hooks are watched for draws from global generators."""
+        """Build the attack or defense, with its hooks watched for draws from global generators."""
         return watch_hooks(self.registry.build(kind, method.spec), self.ctx)
 
 
@@ -110,7 +111,7 @@ def _surrogate(job: SurrogateJob, run: _Run) -> None:
 def _poison(job: PoisonJob, run: _Run) -> None:
     ctx, store = run.ctx, run.store
     splits = _dataset(job.data, run)
-    # of several attacks, each changes what the one before it made
+    # Each of several attacks changes the images that the one before it made.
     clean = splits.train if job.on is None else store.load_images(job.on)
     attack: Attack = run.build("attack", job.attack)
     for name, planned in job.attack.files.items():
@@ -128,14 +129,12 @@ def _poison(job: PoisonJob, run: _Run) -> None:
         started = time.perf_counter()
         poisoned = attack.poison(clean, ctx)
         seconds = time.perf_counter() - started
-    facts = {
-        **verify_poison(clean, poisoned, attack),
-        **ctx.notes,
-        **({"dataset": splits.notes} if splits.notes else {}),
-    }
+    facts = {**verify_poison(clean, poisoned, attack), **ctx.notes}
+    if splits.notes:
+        facts["dataset"] = splits.notes
     if job.on is None:
-        facts["norm"] = attack.norm  # this instance's: it may depend on parameters
-    else:  # the change by all attacks together, which has no one norm
+        facts["norm"] = attack.norm  # of this instance, since it may depend on parameters
+    else:  # the change by all attacks together, which has no single norm
         facts.update(measure(splits.train, poisoned))
     manifest = _manifest(run, "attack", job.attack, seconds, facts)
     store.publish_images(run.stage.key, poisoned, manifest, ctx.kept)
@@ -155,13 +154,13 @@ def _purify(job: PurifyJob, run: _Run) -> None:
 
 
 def _train(job: TrainJob, run: _Run) -> None:
-    store, registry = run.store, run.registry
+    store = run.store
     splits = _dataset(job.data, run)
     defense: Defense = run.build("defense", job.defense)
     images = store.load_images(job.purify or job.poison)
     train = images if job.purify is not None else _mixed(job, images, run, splits)
     started = time.perf_counter()
-    result = fit(job.victim.name, job.protocol, train, run.ctx, defense, splits.test, registry)
+    result = fit(job.victim.name, job.protocol, train, run.ctx, defense, splits.test)
     seconds = {"train": round(time.perf_counter() - started, 3)}
     manifests = {"poison": store.manifest(job.poison)}
     if job.purify is not None:
@@ -184,14 +183,14 @@ def _train(job: TrainJob, run: _Run) -> None:
             facts={**facts, "train": dict(run.ctx.notes)},
             artifacts=artifacts,
             environment=environment(run.machine),
-            sources=sources(job, registry),
+            sources=sources(job, run.registry),
             date=_now(),
         )
     )
 
 
 def _check_code(job: Job, registry: Registry) -> None:
-    """Refuse plugins that are no longer those that the key names."""
+    """Refuse a plugin whose code is no longer the code that the key names."""
     planned: list[tuple[str, Method | Victim | None]] = []
     if isinstance(job, (SurrogateJob, PoisonJob)):
         planned += [("attack", job.attack), ("victim", job.victim)]
@@ -220,9 +219,9 @@ def _dataset(data: Data, run: _Run) -> Splits:
 def _mixed(
     job: PurifyJob | TrainJob, poisoned: ImageSet, run: _Run, splits: Splits | None = None
 ) -> ImageSet:
-    """The poisoned set at the job's poison ratio.
+    """Return the poisoned set at the job's poison ratio.
 
-    The order is one stored permutation, so that smaller ratios nest in larger ones.
+    One permutation decides for all ratios, so that smaller ratios nest in larger ones.
     """
     if job.ratio == 1:
         return poisoned

@@ -1,6 +1,6 @@
-"""Checks what a method returned before anything is built on it.
+"""Check what a method returned, before anything builds on it.
 
-Nothing is repaired: clipping in silence would change the method.
+Nothing is repaired: to clip in silence would change the method.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from benchmark.running.linear_probe import linear_probe
 
 Facts = dict[str, float | int | None]
 
-SAMPLE = 16  # images over the budget that are looked for elsewhere in the clean set
+SAMPLE = 16  # images over the budget that are compared with other clean images
 
 SHOWN = {"linf": "L-inf", "l2": "L2", "l0": "L0"}
 
 
 @contextmanager
 def unchanged(data: ImageSet, who: str) -> Iterator[None]:
-    """Refuses a method that changes its input in place: what it returned would then be compared
-    with itself.
+    """Refuse a method that changes its input in place.
+
+    The harness would compare the output of such a method with itself.
 
     Raises:
         ValueError: if the images or labels of ``data`` are not what they were; the message names
@@ -36,9 +37,8 @@ def unchanged(data: ImageSet, who: str) -> Iterator[None]:
     """
     before = data.fingerprint
     yield
-    if (
-        data.with_x(data.x).fingerprint != before
-    ):  # another object, since a set remembers its fingerprint
+    same_tensors = data.with_x(data.x)  # a new set, since ``data`` remembers its fingerprint
+    if same_tensors.fingerprint != before:
         raise ValueError(
             f"{who} changed its input in place; leave the images it is given as they are and "
             "return others"
@@ -46,8 +46,7 @@ def unchanged(data: ImageSet, who: str) -> Iterator[None]:
 
 
 def verify_poison(clean: ImageSet, poisoned: object, attack: Attack) -> Facts:
-    """Checks that a poison has the clean set's images in their order, its labels, and changes
-    within the attack's budget.
+    """Check a poison's images, order, labels and budget against the clean set.
 
     After rounding, L-inf may exceed the budget by half a level (0.5/255) and L2 by 1 %; L0 counts
     changed pixels and is exact.
@@ -61,8 +60,8 @@ def verify_poison(clean: ImageSet, poisoned: object, attack: Attack) -> Facts:
     Raises:
         TypeError: if ``poisoned`` is no ImageSet.
         ValueError: if count, labels, order or budget do not hold; the message names the worst image
-            and both norms. Also if no image is changed: its record would show clean accuracy under
-            an attack's name.
+            and both norms. Also if no image is changed, since its record would show clean accuracy
+            under an attack's name.
     """
     who = f'attack "{attack.name}"'
     result = _image_set(clean, poisoned, who)
@@ -84,9 +83,7 @@ def verify_poison(clean: ImageSet, poisoned: object, attack: Attack) -> Facts:
 
 
 def measure(clean: ImageSet, poisoned: ImageSet) -> Facts:
-    """How far a poison is from the clean images, as ``verify_poison`` returns it, without judging
-    it.
-    """
+    """Measure a poison's distance from the clean images as ``verify_poison`` does, unchecked."""
     return _measured(clean, poisoned, _change_norms(clean.x, poisoned.x))
 
 
@@ -102,14 +99,14 @@ def _measured(clean: ImageSet, result: ImageSet, norms: dict[str, Tensor]) -> Fa
 
 
 def verify_purified(before: ImageSet, after: object, defense: Defense) -> Facts:
-    """Checks that a purified set is uint8 and has the labels and order of the set it came from.
+    """Check that a purified set is uint8 and has the labels and order of the set it came from.
 
     A defense that declares ``filters`` may leave images out; the labels of the others must keep
     their order.
 
     Returns:
-        ``kept``, the share of images kept; and where all are, ``psnr_mean`` in dB against
-        ``before`` over the changed images (None if there are none) and ``changed``, the share of
+        ``kept``, the share of images kept. If all are kept, also ``psnr_mean`` in dB against
+        ``before`` over the changed images (None if there are none), and ``changed``, the share of
         changed images.
 
     Raises:
@@ -145,8 +142,7 @@ def _image_set(given: ImageSet, returned: object, who: str) -> ImageSet:
     if isinstance(returned, Tensor):
         raise TypeError(
             f"{who} returned a tensor of {returned.dtype} {tuple(returned.shape)}, expected an "
-            "ImageSet of uint8; "
-            "return data.perturb(delta) or data.map(fn), which clip and round"
+            "ImageSet of uint8; return data.perturb(delta) or data.map(fn), which clip and round"
         )
     if not isinstance(returned, ImageSet):
         raise TypeError(
@@ -184,8 +180,9 @@ def _label_message(given: ImageSet, returned: ImageSet, who: str) -> str:
 
 
 def _change_norms(clean: Tensor, changed: Tensor) -> dict[str, Tensor]:
-    """Norms of each image's change, float64 (N,): ``linf`` and ``l2`` in levels 0..255, ``l0`` in
-    pixels.
+    """Return norms of each image's change, float64 (N,).
+
+    ``linf`` and ``l2`` are in levels 0..255, ``l0`` is in pixels.
     """
     norms = {name: torch.empty(len(clean), dtype=torch.float64) for name in SHOWN}
     for part in chunks(len(clean), at_once(clean)):
@@ -195,7 +192,7 @@ def _change_norms(clean: Tensor, changed: Tensor) -> dict[str, Tensor]:
 
 
 def _norms(delta: Tensor) -> dict[str, Tensor]:
-    """Norms of (N, C, H, W) in levels; the sums of squares are integers, exact in float64."""
+    """Return norms of (N, C, H, W) in levels; sums of squares are integers, exact in float64."""
     return {
         "linf": delta.abs().amax((1, 2, 3)).double(),
         "l2": delta.square().sum((1, 2, 3), dtype=torch.float64).sqrt(),
@@ -205,9 +202,9 @@ def _norms(delta: Tensor) -> dict[str, Tensor]:
 
 def _similarity(l2: Tensor, size: int) -> Facts:
     changed = l2[l2 > 0]
-    mean = (
-        float((20 * torch.log10(255 * math.sqrt(size) / changed)).mean()) if len(changed) else None
-    )
+    mean = None
+    if len(changed):
+        mean = float((20 * torch.log10(255 * math.sqrt(size) / changed)).mean())
     return {"psnr_mean": mean, "changed": len(changed) / len(l2)}
 
 
@@ -239,7 +236,7 @@ def _check_budget(
 
 
 def _limit(norm: str, budget: float) -> float:
-    """The budget in the units of ``_norms``, with what rounding to uint8 may add."""
+    """Return the budget in the units of ``_norms``, plus what rounding to uint8 may add."""
     if norm == "linf":
         return budget * 255 + 0.5 + 1e-4  # 1e-4 of a level for the arithmetic of the budget itself
     return budget * 255 * L2_ALLOWED if norm == "l2" else budget
@@ -252,17 +249,17 @@ def _shown(norm: str, value: float) -> str:
 
 
 def _reordered(clean: ImageSet, poisoned: ImageSet, over: Tensor, norm: str, limit: float) -> str:
-    """Says so if most of a sample of the images over the budget lie within it of another clean
-    image.
+    """Say what the images over the budget look like: reordered, or wrongly projected.
+
+    They look reordered if most of a sample of them are within the budget of another clean image.
     """
     sample = over[torch.linspace(0, len(over) - 1, min(SAMPLE, len(over))).long()]
     images = poisoned.x[sample].cpu().float()
     best = torch.full((len(sample),), torch.inf)
     nearest = torch.zeros(len(sample), dtype=torch.int64)
     for part in chunks(len(clean), at_once(clean.x)):
-        distance, index = torch.cdist(
-            images.flatten(1), clean.x[part].cpu().float().flatten(1)
-        ).min(1)
+        others = clean.x[part].cpu().float()
+        distance, index = torch.cdist(images.flatten(1), others.flatten(1)).min(1)
         nearest = torch.where(distance < best, index + part.start, nearest)
         best = torch.minimum(best, distance)
     fits = (_norms(images - clean.x[nearest].cpu().float())[norm] <= limit) & (nearest != sample)
@@ -271,9 +268,8 @@ def _reordered(clean: ImageSet, poisoned: ImageSet, over: Tensor, norm: str, lim
     i = int(fits.nonzero()[0])
     return (
         f"; the images look reordered: {int(fits.sum())} of {len(sample)} looked at are within "
-        "the budget of another clean image "
-        f"(image {int(sample[i])} resembles clean image {int(nearest[i])}); put image i at "
-        "position i"
+        f"the budget of another clean image (image {int(sample[i])} resembles clean image "
+        f"{int(nearest[i])}); put image i at position i"
     )
 
 

@@ -1,1 +1,1 @@
-"""Everything that decides a number: training, loading, surrogates, gradients, image operations."""
+"""The code that decides numbers: training, batches, surrogates, gradients, image operations."""

@@ -1,9 +1,8 @@
 """The ball of allowed changes around an image, for projected gradient steps.
 
-Attacks and adversarial training share it.
-A step along a gradient is written out where it is taken, so that its direction can be read:
-``ball.project(current - length * ball.direction(gradient), x)`` goes down a loss; with ``+`` it
-goes up.
+Attacks and adversarial training share it. The caller writes out each step along a gradient, so that
+its direction can be read: ``ball.project(current - length * ball.direction(gradient), x)`` lowers a
+loss, and with ``+`` it raises the loss.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Ball:
-    """The changes of at most ``eps``, in [0, 1] units of ``norm``, which each image has for itself.
+    """The changes of one image that are at most ``eps`` in ``norm``.
 
-    All methods take and give float tensors (B, C, H, W); an image is in [0, 1].
+    All methods take and return float tensors (B, C, H, W), and treat each image of a batch for
+    itself. An image is in [0, 1], and ``eps`` is in the same units.
     """
 
     norm: Literal["linf", "l2"]
@@ -28,11 +28,11 @@ class Ball:
     def direction(self, gradient: Tensor) -> Tensor:
         """Return the steepest direction of length 1.
 
-        It is the sign of the gradient (linf), or the gradient over its length (l2).
-        An L2 gradient of 0 stays 0. NaN stays NaN, so that a diverged network does not pass unseen.
+        It is the sign of the gradient (linf), or the gradient over its length (l2). An L2 gradient
+        of 0 stays 0. NaN stays NaN, so that a diverged network is noticed.
         """
         if self.norm == "l2":
-            gradient = gradient.double()  # squares of small gradients would be lost in float32
+            gradient = gradient.double()  # float32 would lose the squares of small gradients
             return (gradient / lengths(gradient).clamp_min(1e-300)).float()
         return gradient.sign() + 0 * gradient  # the sign of NaN is 0, which would hide it
 
@@ -58,7 +58,7 @@ class Ball:
         """
         if self.norm == "l2":
             drawn = self.direction(torch.randn(x.shape, generator=generator))
-            share = torch.rand(len(x), 1, 1, 1, generator=generator)  # of the ball's volume
+            share = torch.rand(len(x), 1, 1, 1, generator=generator)  # share of the ball's volume
             drawn *= self.eps * share ** (1 / x[0].numel())
         else:
             drawn = torch.empty(x.shape).uniform_(-self.eps, self.eps, generator=generator)

@@ -1,6 +1,6 @@
 """Keep checkpoints of long-running methods in their scratch folder.
 
-A killed run goes on from its last one.
+A run that was killed continues from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch import Tensor, nn
 from benchmark.api import Context
 from benchmark.storage.atomic import publish, tensor_file
 
-SAVE_EVERY = 30.0  # seconds; a killed run loses no more than this and the round that was under way
+SAVE_EVERY = 30.0  # seconds; a killed run loses at most this time and its unfinished round
 
 
 class Checkpoint:
     """The state of one loop over rounds, as tensors.
 
-    A method asks for it before its loop, starts at ``done`` with ``tensors``, and calls ``save``
+    A method makes one before its loop, starts at ``done`` with ``tensors``, and calls ``save``
     after each round. Draws must depend on the round, as ``ctx.generator(f"round {number}")``, or on
     a generator whose state is saved, so that a resumed run gives the same result. Without a scratch
     folder nothing is kept.
 
     Attributes:
-        done: rounds that were finished when the run was stopped; 0 in a fresh run.
-        tensors: what was saved with them, on the CPU; empty in a fresh run.
+        done: the number of finished rounds when the run was stopped; 0 in a fresh run.
+        tensors: the saved tensors, on the CPU; empty in a fresh run.
     """
 
     def __init__(self, ctx: Context, name: str = "state") -> None:
@@ -48,7 +48,7 @@ class Checkpoint:
 
         assert self.path is not None
         try:
-            tensors = load_file(self.path)  # whose pages are read when they are used
+            tensors = load_file(self.path)  # the system reads its pages when they are used
             self.done = int(tensors.pop("done"))
             self.tensors = tensors
         except (SafetensorError, ValueError, KeyError, OSError) as error:
@@ -57,9 +57,9 @@ class Checkpoint:
         ctx.log(f"going on after round {self.done}")
 
     def save(self, done: int, tensors: Mapping[str, Tensor], now: bool = False) -> None:
-        """Keeps the state after ``done`` rounds, if the last one is old enough.
+        """Keep the state after ``done`` rounds.
 
-        With ``now`` in any case.
+        Nothing is written within ``SAVE_EVERY`` seconds of the last save, unless ``now`` is set.
 
         Raises:
             OSError: if the disk is full.
@@ -70,9 +70,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names begin with ``prefix`` and a dot, without it: for example a
-        network's state.
-        """
+        """Return the tensors named ``prefix.name`` as ``name``, for example a network's state."""
         return {
             name.removeprefix(f"{prefix}."): value
             for name, value in self.tensors.items()
@@ -81,11 +79,11 @@ class Checkpoint:
 
 
 def kept(ctx: Context, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """One piece of a long method's result: from the scratch folder if it is there, else made now
-    and kept there.
+    """Return one piece of a long method's result, from the scratch folder if it is there.
 
-    A method that asks for a piece again later must be ready to make it again: another run of the
-    same stage may have ended meanwhile and emptied the folder.
+    If it is not there, ``make`` makes it and it is kept. A method that asks for a piece a second
+    time must be able to make it again: another run of the same stage may have ended meanwhile and
+    emptied the folder.
     """
     found = Checkpoint(replace(ctx, on_log=None), name)  # a line for each piece would fill the log
     if not found.done:
@@ -95,15 +93,16 @@ def kept(ctx: Context, name: str, make: Callable[[], dict[str, Tensor]]) -> dict
 
 
 def forget(ctx: Context, name: str) -> None:
-    """Deletes what is kept under ``name``."""
+    """Delete the checkpoint ``name``."""
     if ctx.scratch is not None:
         _file(ctx.scratch, name).unlink(missing_ok=True)
 
 
 @contextmanager
 def with_scratch(ctx: Context) -> Iterator[Context]:
-    """``ctx`` with a scratch folder, which goes away afterwards if it had none: for pieces that
-    together may be too large for memory.
+    """Give ``ctx`` a scratch folder, for pieces that together may be too large for memory.
+
+    If ``ctx`` has none, it gets a temporary folder, which is deleted at the end.
     """
     if ctx.scratch is not None:
         yield ctx
@@ -117,13 +116,13 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under ``prefix.name``, for ``Checkpoint.part`` to read back."""
+    """Return the tensors under the names ``prefix.name``, which ``Checkpoint.part`` reads back."""
     return {f"{prefix}.{name}": value for name, value in tensors.items()}
 
 
 def training_state(model: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
-    """Weights, buffers and momentum of a training, for ``restore_training`` to read back."""
-    state = optimizer.state  # without weights that do not learn
+    """Return weights, buffers and momentum of a training, which ``restore_training`` puts back."""
+    state = optimizer.state  # it holds no weights that do not learn
     momentum = {
         name: state[weight]["momentum_buffer"]
         for name, weight in model.named_parameters()
@@ -133,12 +132,10 @@ def training_state(model: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Te
 
 
 def restore_training(model: nn.Module, optimizer: torch.optim.SGD, kept: Checkpoint) -> None:
-    """Puts a training back to where a checkpoint has it."""
+    """Put a training back to the state that a checkpoint holds."""
     model.load_state_dict(kept.part("model"))
     weights = dict(model.named_parameters())
-    for name, momentum in kept.part(
-        "momentum"
-    ).items():  # in the weight's memory format, as SGD itself makes it
-        optimizer.state[weights[name]]["momentum_buffer"] = torch.empty_like(weights[name]).copy_(
-            momentum
-        )
+    for name, momentum in kept.part("momentum").items():
+        weight = weights[name]
+        buffer = torch.empty_like(weight)  # in the weight's memory format, as SGD itself makes it
+        optimizer.state[weight]["momentum_buffer"] = buffer.copy_(momentum)

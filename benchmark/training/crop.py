@@ -1,4 +1,4 @@
-"""Random crops and mirror images of a whole batch, as one gather."""
+"""Crop and mirror the images of a batch in one gather."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ def cropped(
     width: int,
     flip: Tensor | None = None,
 ) -> Tensor:
-    """Cut a window of each image. Its gradient is autograd's: a scatter-add into the images.
+    """Cut a window of each image; gradients flow back into the images.
 
     Args:
         padded: images, (N, at least height, at least width, C), of any type.
-        image: int64 (B,), which image each window is of.
-        top, left: int64 (B,), where each window begins, in pixels.
-        flip: int64 (B,), 1 where the window is mirrored; None for no mirror image.
+        image: int64 (B,), the image that each window is cut from.
+        top, left: int64 (B,), the position of each window in pixels.
+        height, width: the size of the windows in pixels.
+        flip: int64 (B,), 1 where the window is mirrored; None mirrors no window.
 
     Returns:
         The windows, (B, height, width, C).

@@ -1,4 +1,4 @@
-"""Keep tensors with a row for each image in a file.
+"""Keep large tensors, with a row for each image, in files.
 
 At 224 pixels the noise of 10,000 images takes 2.8 GiB.
 """
@@ -20,13 +20,13 @@ from benchmark.storage.atomic import explained, rename, temporary_name
 class DiskTensor:
     """A tensor in a file, read and written by rows.
 
-    Memory holds only what a read returns; the system keeps in its cache what it has room for.
+    Memory holds only what a read returns; the system caches as much of the file as fits.
 
     Args:
-        path: of a file that is there; None makes one without a name, of zeros, which goes away with
-            the object.
-        shape: of the tensor, rows first.
-        dtype: of the tensor.
+        path: an existing file; None makes a file of zeros without a name, which is deleted with the
+            object.
+        shape: the shape of the tensor, rows first.
+        dtype: the type of its values.
 
     Raises:
         OSError: if the file cannot be read, or is not of the tensor's size.
@@ -36,7 +36,7 @@ class DiskTensor:
         self.path, self.shape, self.dtype = path, shape, dtype
         self._row_size = math.prod(shape[1:]) * dtype.itemsize
         size = shape[0] * self._row_size
-        # Open as long as this object lives.
+        # The file stays open as long as this object lives.
         if path is None:
             self._file = TemporaryFile(buffering=0)  # noqa: SIM115
         else:
@@ -48,9 +48,9 @@ class DiskTensor:
 
     @classmethod
     def zeros(cls, folder: Path | None, shape: tuple[int, ...], dtype: torch.dtype) -> DiskTensor:
-        """A tensor of zeros, which take no space, in a temporary file in ``folder``.
+        """Make a tensor of zeros, which take no space, in a temporary file in ``folder``.
 
-        None means a file without a name.
+        If ``folder`` is None, the file has no name.
 
         Raises:
             OSError: if the file cannot be made; the message names the folder.
@@ -70,7 +70,7 @@ class DiskTensor:
         return self.shape[0]
 
     def __getitem__(self, where: slice | Tensor) -> Tensor:
-        """The rows at ``where``, a slice or int64 positions, (B, ...), on the CPU."""
+        """Read the rows at ``where``, a slice or int64 positions: (B, ...), on the CPU."""
         runs = self._runs(where)
         out = torch.empty(sum(count for _, count in runs), *self.shape[1:], dtype=self.dtype)
         target, done = out.view(torch.uint8).reshape(-1).numpy().data, 0
@@ -85,20 +85,13 @@ class DiskTensor:
         return out
 
     def __setitem__(self, where: slice | Tensor, rows: Tensor) -> None:
-        """Writes ``rows`` (B, ...) at ``where``.
+        """Write ``rows`` (B, ...) at ``where``.
 
         Raises:
             OSError: if the disk is full; the message names the folder.
         """
-        source = (
-            rows.detach()
-            .to("cpu", self.dtype)
-            .contiguous()
-            .view(torch.uint8)
-            .reshape(-1)
-            .numpy()
-            .data
-        )
+        stored = rows.detach().to("cpu", self.dtype).contiguous()
+        source = stored.view(torch.uint8).reshape(-1).numpy().data
         done = 0
         try:
             for start, count in self._runs(where):
@@ -110,10 +103,7 @@ class DiskTensor:
             raise (error if self.path is None else explained(error, self.path.parent)) from error
 
     def keep(self) -> None:
-        """Gives a temporary file a lasting name of its own.
-
-        What was written outlasts a power cut.
-        """
+        """Give a temporary file a lasting name; its content then survives a power cut."""
         os.fsync(self._file.fileno())
         if self.path is not None:
             lasting = self.path.with_name(f"{uuid4().hex}.rows")
@@ -121,13 +111,13 @@ class DiskTensor:
             self.path = lasting
 
     def delete(self) -> None:
-        """Deletes the file."""
+        """Delete the file."""
         self._file.close()
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
     def _runs(self, where: slice | Tensor) -> list[tuple[int, int]]:
-        """The first row and the number of rows of each read or write."""
+        """Return the first row and the number of rows of each read or write."""
         if isinstance(where, slice):
             start, stop, step = where.indices(len(self))
             if step != 1:

@@ -1,4 +1,4 @@
-"""Gradients with respect to images: what crafting attacks and adversarial training share."""
+"""Compute gradients with respect to images, for attacks and adversarial training."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from benchmark.api import Context
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no weight gradients inside.
-
-    Modes and ``requires_grad`` flags are as before afterwards.
+    """Put a network in eval mode without weight gradients, and restore both at the end.
 
     Eval mode keeps BatchNorm's buffers still and makes the images of a batch independent of each
     other; frozen weights save the weight half of the backward pass.
@@ -34,9 +32,10 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
-    """Gradient of the summed cross-entropy with respect to ``x``, and the logits.
+    """Return the gradient of the summed cross-entropy with respect to ``x``, and the logits.
 
-    The sum, not the mean, so that an image's gradient does not depend on the batch around it.
+    The loss is the sum, not the mean, so that the size of the batch does not change an image's
+    gradient.
 
     Args:
         x: float (B, C, H, W) in [0, 1].

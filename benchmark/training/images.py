@@ -1,6 +1,6 @@
-"""Image operations that methods share, on batches: JPEG, grayscale, fewer bits, blur.
+"""Image operations on batches that methods share: JPEG, grayscale, fewer bits, blur.
 
-Operations take and return uint8 (N, C, H, W) and leave their argument as it is.
+Operations take and return uint8 (N, C, H, W) and do not change their argument.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from benchmark.data import chunks, to_float, to_uint8
 
-# Red, green, blue in 65536ths: ITU-R 601, as Pillow's convert("L") has them.
+# Weights of red, green and blue in 65536ths (ITU-R 601), as in Pillow's convert("L").
 LUMA = (19595, 38470, 7471)
 
 
 def grayscale(x: Tensor) -> Tensor:
-    """Replaces all three channels with the luminance, byte for byte as Pillow's ``convert("L")``.
+    """Replace all three channels with the luminance, byte for byte as Pillow's ``convert("L")``.
 
     Images of one channel stay as they are.
 
@@ -38,11 +38,11 @@ def grayscale(x: Tensor) -> Tensor:
 
 
 def jpeg(x: Tensor, quality: int = 10, workers: int = 1) -> Tensor:
-    """Writes each image as a JPEG in memory with Pillow (4:2:0 subsampling) and reads it back.
+    """Write each image as a JPEG in memory with Pillow (4:2:0 subsampling) and read it back.
 
     Args:
         quality: 1..100, Pillow's scale.
-        workers: threads; Pillow leaves the interpreter lock while it codes.
+        workers: the number of threads; Pillow releases the interpreter lock while it codes.
 
     Raises:
         ValueError: if ``quality`` is out of range or the images have neither one nor three
@@ -68,7 +68,7 @@ def jpeg(x: Tensor, quality: int = 10, workers: int = 1) -> Tensor:
 
 
 def reduce_bits(x: Tensor, bits: int) -> Tensor:
-    """Keeps the top ``bits`` (1..8) bits of each value and clears the others.
+    """Keep the top ``bits`` (1..8) bits of each value and clear the others.
 
     Raises:
         ValueError: if ``bits`` is out of range.
@@ -80,9 +80,9 @@ def reduce_bits(x: Tensor, bits: int) -> Tensor:
 
 
 def blur(x: Tensor, sigma: float) -> Tensor:
-    """Blurs with a 3x3 Gaussian of standard deviation ``sigma`` pixels and mirrored borders.
+    """Blur with a 3x3 Gaussian of standard deviation ``sigma`` pixels and mirrored borders.
 
-    Rounds as torchvision's ``gaussian_blur`` does.
+    The result is rounded as in torchvision's ``gaussian_blur``.
 
     Raises:
         ValueError: if ``sigma`` is not positive.
@@ -98,9 +98,9 @@ def blur(x: Tensor, sigma: float) -> Tensor:
 
 
 def on_floats(x: Tensor, operation: Callable[[Tensor], Tensor]) -> Tensor:
-    """Applies a uint8 operation to float images in [0, 1].
+    """Apply a uint8 operation to float images in [0, 1].
 
-    Rounds them to uint8, operates, and goes back to the dtype of ``x``.
+    The images are rounded to uint8 before the operation, and get the dtype of ``x`` after it.
     """
     return to_float(operation(to_uint8(x.float()))).to(x.dtype)
 

@@ -1,6 +1,4 @@
-"""Batches of a device-resident uint8 set: shuffled, cropped and mirrored without a loop over
-images.
-"""
+"""Shuffle, crop and mirror batches of a uint8 set on the device, without a loop over images."""
 
 from __future__ import annotations
 
@@ -14,18 +12,18 @@ from benchmark.training.crop import cropped
 
 
 class Batches:
-    """Yields ``(x, y, index)``: float32 [0, 1] (B, C, H, W) in channels-last memory, int64 (B,),
-    int64 (B,).
+    """Yield the batches of one pass over a set as ``(x, y, index)``.
 
-    ``index`` is the position in the set, never the position in the loader. Each pass draws a new
-    order from ``generator``; without one the order is the set's own.
+    ``x`` is float32 (B, C, H, W) in [0, 1], in channels-last memory. ``y`` and ``index`` are int64
+    (B,); ``index`` is the position in the set, not in the pass. Each pass draws a new order from
+    ``generator``; without a generator the order is that of the set.
 
     Args:
         data: the images.
-        batch_size: images a batch.
-        device: where the set lives for as long as this object does. If it is there already, nothing
-            is copied: do not change it meanwhile.
-        generator: source of order, crops and flips; on the CPU.
+        batch_size: the number of images in a batch.
+        device: holds the set as long as this object lives. A set that is there already is not
+            copied, so the caller must not change it.
+        generator: draws order, crops and flips; on the CPU.
         crop: zero padding of the random crop in pixels.
         flip: mirror each image with probability 1/2.
         drop_last: leave out an incomplete last batch, unless it is the only one.
@@ -48,9 +46,8 @@ class Batches:
         self.generator = generator
         self.crop, self.flip, self.drop_last = crop, flip, drop_last
         self.height, self.width = data.info.height, data.info.width
-        self.x = data.x.to(device).permute(
-            0, 2, 3, 1
-        )  # (N, H, W, C), a view: of a large set there is no room for a further copy
+        # (N, H, W, C), a view: memory may have no room for another copy of a large set.
+        self.x = data.x.to(device).permute(0, 2, 3, 1)
         self.y = data.y.to(device)
         self.device = device
 
@@ -59,16 +56,13 @@ class Batches:
         return full + (1 if rest and not self.drop_last else 0)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        order = (
-            torch.arange(self.n)
-            if self.generator is None
-            else torch.randperm(self.n, generator=self.generator)
-        )
+        if self.generator is None:
+            order = torch.arange(self.n)
+        else:
+            order = torch.randperm(self.n, generator=self.generator)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             index = order[start : start + self.batch_size]
-            here = index.to(
-                self.device, non_blocking=True
-            )  # a GPU goes on with the last step meanwhile
+            here = index.to(self.device, non_blocking=True)  # a GPU still computes the last step
             yield self._images(here, len(index)), self.y[here], here
 
     def _images(self, index: Tensor, count: int) -> Tensor:
@@ -84,6 +78,5 @@ class Batches:
         return rows.to(torch.float32).div_(255).permute(0, 3, 1, 2)
 
     def _draw(self, high: int, count: int) -> Tensor:
-        return torch.randint(high, (count,), generator=self.generator).to(
-            self.device, non_blocking=True
-        )
+        drawn = torch.randint(high, (count,), generator=self.generator)
+        return drawn.to(self.device, non_blocking=True)

@@ -1,10 +1,10 @@
-"""Train surrogates: the networks that an attack looks through.
+"""Train surrogates: networks whose gradients or features an attack uses.
 
-They are victims trained on the clean images by ``fit``.
+A surrogate is a victim that ``fit`` trained on the clean images.
 
-An attack asks for one with ``trained_surrogate`` in its decorator, which names those of its
-parameters that decide the training. The planner makes a stage of it, which attacks with the same
-values share.
+An attack asks for one with ``trained_surrogate`` in its decorator, which names the parameters that
+decide the training. The planner makes a stage of this training. Attacks with the same values share
+the stage.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from benchmark.catalogue.protocol import Protocol, get_protocol
 from benchmark.data import ImageSet
 from benchmark.training.train import build_victim, fit
 
-# Of the way from chance to knowing all; a surrogate below it has learned nothing to look for.
+# Share of the way from chance to perfect; a surrogate below it has learned nothing useful.
 LEARNED = 0.1
 
 
 class _Augmented(Defense):
-    """Training under an attack's own augmentation."""
+    """Apply an attack's own augmentation while its surrogate is trained."""
 
     def __init__(self, attack: Attack) -> None:
         self._attack = attack
@@ -32,11 +32,11 @@ class _Augmented(Defense):
 
 
 def train_surrogate(attack: Attack, data: ImageSet, ctx: Context) -> list[dict[str, Tensor]]:
-    """Trains the surrogate of ``attack`` on clean images.
+    """Train the surrogate of ``attack`` on clean images.
 
     Returns:
-        The state of the network at ``checkpoints`` equally spaced epochs, the last epoch among
-        them; one for attacks without that parameter.
+        The states of the network after ``checkpoints`` equally spaced epochs, the last epoch among
+        them. An attack without that parameter gets the state after the last epoch.
 
     Raises:
         ValueError: if the network has learned nothing, or there are more checkpoints than epochs.
@@ -48,22 +48,10 @@ def train_surrogate(attack: Attack, data: ImageSet, ctx: Context) -> list[dict[s
 
     def after_epoch(epoch: int, model: nn.Module) -> None:
         if epoch + 1 in wanted:
-            states.append(
-                {
-                    key: value.detach().to("cpu", copy=True)
-                    for key, value in model.state_dict().items()
-                }
-            )
+            state = model.state_dict().items()
+            states.append({key: value.detach().to("cpu", copy=True) for key, value in state})
 
-    result = fit(
-        victim,
-        protocol,
-        data,
-        ctx,
-        _Augmented(attack),
-        registry=ctx.registry,
-        after_epoch=after_epoch,
-    )
+    result = fit(victim, protocol, data, ctx, _Augmented(attack), after_epoch=after_epoch)
     chance, reached = chance_accuracy(data), result.train_acc[-1]
     check_learned(
         victim,
@@ -77,7 +65,7 @@ def train_surrogate(attack: Attack, data: ImageSet, ctx: Context) -> list[dict[s
 
 
 def training_of(attack: Attack) -> tuple[Protocol, int]:
-    """The protocol that trains the surrogate of ``attack``, and the number of its checkpoints.
+    """Return the protocol that trains the surrogate of ``attack``, and how many checkpoints it has.
 
     Raises:
         ValueError: if there are more checkpoints than epochs.
@@ -95,39 +83,39 @@ def training_of(attack: Attack) -> tuple[Protocol, int]:
 
 
 def chance_accuracy(data: ImageSet) -> float:
-    """The accuracy of always naming the largest class, in [0, 1]."""
+    """Return the accuracy of always naming the largest class, in [0, 1]."""
     return float(data.y.bincount().max()) / len(data)
 
 
 def chance_loss(data: ImageSet) -> float:
-    """The cross-entropy of always naming the shares of the classes, in nats."""
+    """Return the cross-entropy of always predicting the shares of the classes, in nats."""
     shares = data.y.bincount().double() / len(data)
     return float(torch.special.entr(shares).sum())
 
 
 def check_learned(victim: str, way: float, found: str, advice: str) -> None:
-    """Refuses a surrogate that has learned nothing: noise that was made with its help would be
-    noise alone.
+    """Refuse a surrogate that has learned nothing.
+
+    An attack that used it would add random noise.
 
     Args:
-        victim: its name.
-        way: how far it has come from chance, 0, to all that it was trained for, 1.
-        found: how far that is, in words.
-        advice: what to change.
+        victim: the name of its architecture.
+        way: the share of the way from chance, 0, to its aim, 1, that it has come.
+        found: the same in words.
+        advice: the change that the message suggests.
 
     Raises:
-        ValueError: if it is not a tenth of the way.
+        ValueError: if the surrogate has come less than a tenth of the way.
     """
     if not way >= LEARNED:
         raise ValueError(f"the surrogate {victim} did not learn: {found}; {advice}")
 
 
 def surrogates(attack: Attack, data: ImageSet, ctx: Context) -> list[nn.Module]:
-    """The trained networks of ``attack``, in the order of their epochs, on the device, in eval
-    mode, with frozen weights.
+    """Return the trained networks of ``attack`` in the order of their epochs.
 
-    They come from the stage that the planner made; where there was none, as in a test, they are
-    trained now.
+    They are on the device, in eval mode, with frozen weights. They come from the stage that the
+    planner made. Without such a stage, as in a test, this function trains them.
     """
     states = train_surrogate(attack, data, ctx) if ctx.surrogates is None else ctx.surrogates
     models = []
@@ -140,22 +128,19 @@ def surrogates(attack: Attack, data: ImageSet, ctx: Context) -> list[nn.Module]:
 
 
 def features(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What enters the last linear layer of ``model``, float (B, F), and the logits.
+    """Return the input of the last linear layer of ``model``, float (B, F), and the logits.
 
     Raises:
         ValueError: if the network has no linear layer.
     """
-    last = next(
-        (module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)),
-        None,
-    )
-    if last is None:
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not linear:
         raise ValueError(
             f"{type(model).__name__} has no linear layer, before which features could be taken; "
             "choose another surrogate"
         )
     seen: list[Tensor] = []
-    handle = last.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    handle = linear[-1].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     try:
         logits: Tensor = model(x)
     finally:

@@ -1,4 +1,4 @@
-"""Training and evaluating a victim. Everything that decides a number is on this page."""
+"""Train and evaluate a victim; everything that decides a number is on this page."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ from benchmark.data import DatasetInfo, ImageSet, chunks
 from benchmark.training.loader import Batches
 from benchmark.training.schedule import cosine
 
-TEST_BATCH = 64  # images; so many small ones stay in a CPU's cache
+TEST_BATCH = 64  # images; 64 small ones stay in a CPU's cache
 TRAIN_SAMPLE = 1000  # training images whose accuracy is measured at the end
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A trained victim. Accuracies are in [0, 1], one a finished epoch; the last one counts.
+    """A trained victim with its accuracies in [0, 1] and losses.
 
-    ``train_acc`` has one value: the accuracy on at most ``TRAIN_SAMPLE`` training images after the last epoch.
+    Attributes:
+        model: the network after the last epoch.
+        test_acc: the accuracy on the test set after each epoch; the last one counts.
+        train_acc: one value, the accuracy on at most ``TRAIN_SAMPLE`` training images at the end.
+        train_loss: the mean loss of each epoch.
     """
 
     model: nn.Module
@@ -37,20 +41,25 @@ class Fit:
 def build_victim(
     name: str, info: DatasetInfo, seed: int, registry: Registry | None = None
 ) -> nn.Module:
-    """An untrained victim in channels-last memory, with weights that depend on ``seed`` alone.
+    """Build an untrained victim in channels-last memory; ``seed`` alone decides its weights.
+
+    Args:
+        registry: ``ctx.registry``, which knows the victims of plugins too; None knows only those
+            that uebench brings.
 
     Raises:
         ValueError: for an unknown victim.
     """
     module = (registry or Registry()).load("victim", name)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's alone: a GPU's would not be put back
+        # This seeds the CPU's generator alone; ``fork_rng`` would not restore those of GPUs.
+        torch.default_generator.manual_seed(seed)
         model: nn.Module = module.build(info)
     return model.to(memory_format=torch.channels_last)
 
 
 def learning_rate(protocol: Protocol, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of one step."""
+    """Return the learning rate of one step."""
     if protocol.schedule == "cosine":  # constant within an epoch, as in the papers' code
         return cosine(protocol.lr, step // steps_per_epoch, protocol.epochs)
     done = (step + 1) / (protocol.epochs * steps_per_epoch)
@@ -58,7 +67,14 @@ def learning_rate(protocol: Protocol, step: int, steps_per_epoch: int) -> float:
 
 
 def smoothed(y: Tensor, num_classes: int, share: float) -> Tensor:
-    """Labels, int64 (B,) or float (B, K), as float (B, K) of which ``share`` is spread evenly over all classes."""
+    """Spread ``share`` of each label evenly over all classes.
+
+    Args:
+        y: int64 (B,) or float (B, K).
+
+    Returns:
+        Float (B, K).
+    """
     sure = F.one_hot(y, num_classes).float() if y.dim() == 1 else y
     return sure * (1 - share) + share / num_classes
 
@@ -70,22 +86,32 @@ def fit(
     ctx: Context,
     defense: Defense | None = None,
     test: ImageSet | None = None,
-    registry: Registry | None = None,
     after_epoch: Callable[[int, nn.Module], None] | None = None,
 ) -> Fit:
-    """Trains a victim on ``train`` and evaluates it on ``test`` after each epoch.
+    """Train a victim on ``train`` and evaluate it on ``test`` after each epoch.
 
-    Initial weights and batch order come from ``ctx`` alone, so that defenses are compared in pairs. Meanwhile ``ctx.epoch`` and
-    ``ctx.epochs`` tell the hooks how far the training is, and ``ctx.info`` what is known of the images.
+    Initial weights and batch order come from ``ctx`` alone, so that defenses are compared in pairs.
+    During the training, hooks find the epoch in ``ctx.epoch``, the number of epochs in
+    ``ctx.epochs``, and the description of the images in ``ctx.info``.
+
+    Args:
+        victim: a name that ``ctx.registry`` knows.
+        protocol: the recipe of the training.
+        train: the training images.
+        ctx: the source of seeds, device and precision.
+        defense: its ``augment``, ``loss`` and ``at_test`` are used; None means no defense.
+        test: the test images; None means no evaluation.
+        after_epoch: called after each epoch with its number, from 0, and the network.
 
     Raises:
-        FloatingPointError: if the loss, or a weight at the end, is no longer finite; the message names epoch and step.
+        FloatingPointError: if the loss, or a weight at the end, is no longer finite; the message
+            names epoch and step.
         ValueError: for an unknown victim.
     """
     defense = defense or Defense()
     outer = ctx.epoch, ctx.epochs
     ctx.info, ctx.epochs = train.info, protocol.epochs
-    model = build_victim(victim, train.info, ctx.seed("init"), registry).to(ctx.device)
+    model = build_victim(victim, train.info, ctx.seed("init"), ctx.registry).to(ctx.device)
     batches = Batches(
         train,
         protocol.batch_size,
@@ -129,8 +155,8 @@ def fit(
         mean_loss = float(loss_sum) / len(batches)
         if not math.isfinite(mean_loss):
             raise FloatingPointError(
-                f"the training loss is {mean_loss} in epoch {epoch + 1} of {protocol.epochs} (step {step}); "
-                "the defense's loss diverged or lr is too high"
+                f"the training loss is {mean_loss} in epoch {epoch + 1} of {protocol.epochs} "
+                f"(step {step}); the defense's loss diverged or lr is too high"
             )
         result.train_loss.append(mean_loss)
         if test is not None:
@@ -139,15 +165,16 @@ def fit(
             after_epoch(epoch, model)
     ctx.epoch, ctx.epochs = outer
     check_finite(model, f"after the last step ({step})")
-    part = torch.linspace(
-        0, len(train) - 1, min(len(train), TRAIN_SAMPLE)
-    ).long()  # even steps, so that sorted classes all occur
+    # Even steps through the set, so that all classes occur in a sorted set too.
+    part = torch.linspace(0, len(train) - 1, min(len(train), TRAIN_SAMPLE)).long()
     result.train_acc.append(evaluate(model, train.select(part), ctx))
     return result
 
 
 def check_finite(model: nn.Module, when: str) -> None:
-    """Refuses a network with NaN or infinite weights or buffers; the last step's are not seen by any loss.
+    """Refuse a network with NaN or infinite weights or buffers.
+
+    No loss sees what the last step makes of the weights, so the loss alone does not tell.
 
     Raises:
         FloatingPointError: naming the first such tensor.
@@ -166,7 +193,7 @@ def evaluate(
     ctx: Context,
     at_test: Callable[[Tensor], Tensor] | None = None,
 ) -> float:
-    """Accuracy in [0, 1] on ``data``, in eval mode, after ``at_test`` where given."""
+    """Return the accuracy in [0, 1] on ``data``, in eval mode, after ``at_test`` where given."""
     was_training = model.training
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=ctx.device)

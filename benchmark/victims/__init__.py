@@ -1,5 +1,6 @@
-"""Victim architectures, one file each; the file name is the victim's name and ``build(info)`` makes it.
+"""Victim architectures, one in each file; the file name is the victim's name.
 
-A victim takes float images in [0, 1], (B, C, H, W), and returns logits (B, num_classes). Where an architecture wants
-normalised input, normalising is its own first layer.
+Each file has a function ``build(info)`` that makes the network. A victim takes float images
+(B, C, H, W) in [0, 1] and returns logits (B, num_classes). An architecture that needs normalised
+input normalises it in its own first layer.
 """

@@ -1,6 +1,10 @@
-"""Residual networks with the CIFAR stem, a 3x3 convolution of stride 1 and no max-pooling, or with one of stride 2.
+"""Residual networks for small images.
 
-Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385.
+The stem is that of CIFAR networks, a 3x3 convolution of stride 1 without max-pooling, or a 4x4
+convolution of stride 2.
+
+Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016,
+arXiv:1512.03385.
 """
 
 from __future__ import annotations
@@ -13,12 +17,13 @@ from torch.nn import functional as F
 
 
 class Pointwise(nn.Conv2d):
-    """A 1x1 convolution that leaves out pixels beforehand: bit for bit the numbers of ``stride=``.
+    """A 1x1 convolution that picks pixels first; its numbers are those of ``stride=``, bit for bit.
 
-    With ``stride=`` and channels that are no multiple of 8, oneDNN 3.12 (torch 2.14) writes past
-    its buffers in the backward pass on processors with AVX2 but without AVX-512, and the process
-    dies. Pooling over a window of one pixel picks the same pixels as ``x[:, :, ::2, ::2]``, but
-    its gradient stays in channels-last memory, which makes the backward pass faster.
+    With ``stride=`` and a number of channels that 8 does not divide, oneDNN 3.12 (torch 2.14)
+    writes past its buffers in the backward pass on processors with AVX2 but without AVX-512, and
+    the process dies. Pooling over a window of one pixel picks the same pixels as
+    ``x[:, :, ::2, ::2]``, but its gradient stays in channels-last memory, which makes the backward
+    pass faster.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -30,7 +35,7 @@ class Pointwise(nn.Conv2d):
 
 
 class BasicBlock(nn.Module):
-    """conv3x3-BN-ReLU-conv3x3-BN, plus a shortcut, then ReLU."""
+    """A basic block: conv3x3-BN-ReLU-conv3x3-BN, plus a shortcut, then ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -50,10 +55,19 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, a stage of basic blocks for each number in ``blocks`` with strides 1, 2, 2, ..., global average pooling, one linear layer.
+    """A stem, stages of basic blocks, global average pooling and one linear layer.
 
-    A stem of stride 2 has a 4x4 kernel, so that every pixel takes part in equally many of its windows. A stem of another
-    ``stem_width`` than ``width`` is followed by a first stage of stride 2.
+    The stages have strides 1, 2, 2, ... and ``width`` channels, doubled from stage to stage. A stem
+    of stride 2 has a 4x4 kernel, so that all pixels occur in equally many of its windows. If
+    ``stem_width`` differs from ``width``, the first stage has stride 2 too.
+
+    Args:
+        blocks: the number of blocks in each stage.
+        width: the channels of the first stage.
+        num_classes: the number of logits.
+        channels: the channels of the images.
+        stem_stride: 1 or 2.
+        stem_width: the channels of the stem; 0 means ``width``.
     """
 
     def __init__(
@@ -73,9 +87,8 @@ class ResNet(nn.Module):
         for stage, count in enumerate(blocks):
             outputs = width * 2**stage
             for block in range(count):
-                layers.append(
-                    BasicBlock(inputs, outputs, 2 if not block and inputs != outputs else 1)
-                )
+                stride = 2 if not block and inputs != outputs else 1
+                layers.append(BasicBlock(inputs, outputs, stride))
                 inputs = outputs
         self.stages = nn.Sequential(*layers)
         self.head = nn.Linear(inputs, num_classes)

@@ -1,4 +1,7 @@
-"""ResNet-10 with 16-32-64-128 channels, the CPU victim: one block a stage, 308,826 parameters at 10 classes."""
+"""ResNet-10 with 16-32-64-128 channels, the CPU victim.
+
+It has one block in each stage, and 308,826 parameters for 10 classes.
+"""
 
 from __future__ import annotations
 
@@ -9,5 +12,5 @@ from benchmark.victims._resnet import ResNet
 
 
 def build(info: DatasetInfo) -> nn.Module:
-    """The untrained network for a data set."""
+    """Build the untrained network for a data set."""
     return ResNet((1, 1, 1, 1), 16, info.num_classes, info.channels)

@@ -1,4 +1,7 @@
-"""ResNet-18 with the CIFAR stem, the papers' victim: 11,173,962 parameters at 10 classes."""
+"""ResNet-18 with the CIFAR stem, the papers' victim.
+
+It has 11,173,962 parameters for 10 classes.
+"""
 
 from __future__ import annotations
 
@@ -9,5 +12,5 @@ from benchmark.victims._resnet import ResNet
 
 
 def build(info: DatasetInfo) -> nn.Module:
-    """The untrained network for a data set."""
+    """Build the untrained network for a data set."""
     return ResNet((2, 2, 2, 2), 64, info.num_classes, info.channels)

@@ -31,8 +31,10 @@ class Toy(Dataset):
         with (root / "loads").open("a") as file:
             file.write("load\\n")
         info = DatasetInfo("toy", 6, tuple("abcdef"), 3, 8, 8, True)
-        y = torch.arange(6).repeat_interleave(torch.arange(4, 10))[torch.randperm(39, generator=torch.Generator().manual_seed(0))]
-        x = torch.arange(39, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8) + self.shade
+        order = torch.randperm(39, generator=torch.Generator().manual_seed(0))
+        y = torch.arange(6).repeat_interleave(torch.arange(4, 10))[order]
+        x = torch.arange(39, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8)
+        x = x + self.shade
         data = ImageSet(x.contiguous(), y, info)
         return Splits(data, data)
 '''
@@ -91,7 +93,7 @@ def test_truncated_shard_says_what_to_do(tmp_path: Path, toys: Registry) -> None
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(
         ValueError,
-        match=r"toy-\w{16}\.safetensors has [\d,]+ bytes, expected [\d,]+: it is truncated; delete it",
+        match=r"toy-\w{16}\.safetensors has [\d,]+ bytes, expected [\d,]+: it is truncated; delete",
     ):
         open_dataset(Spec("toy"), tmp_path, toys)
     file.unlink()

@@ -24,9 +24,6 @@ REGISTRY = Registry()
 EMBEDDED_GOLDEN = "5e489de8932abc25d102b7f7e2611bf78abce86c241db19702131b3f49804b73"
 
 
-# --- embedded ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def embedded() -> Splits:
     return Embedded(scenes=1).load(Path("/nowhere"), Context())
@@ -69,7 +66,10 @@ def test_embedded_scenes_repeat_each_digit() -> None:
 
 
 def test_embedded_digits_stand_out_by_luminance(embedded: Splits) -> None:
-    """Ink differs from the crop's mean by 0.30 to 0.45 at opacity 0.7 to 0.95, so the farthest pixel is at least about 0.2 away."""
+    """Ink differs from the crop's mean by 0.30 to 0.45 at opacity 0.7 to 0.95.
+
+    So the farthest pixel is at least about 0.2 away.
+    """
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     luminance = (embedded.train.x.float() / 255 * weights).sum(1).flatten(1)
     farthest = (luminance - luminance.median(1, keepdim=True).values).abs().max(1).values
@@ -82,9 +82,6 @@ def test_embedded_refuses_no_scenes() -> None:
         ValueError, match=r'dataset "embedded\[scenes=0\]": scenes=0, expected at least 1'
     ):
         REGISTRY.build("dataset", parse_spec("embedded[scenes=0]"))
-
-
-# --- torchvision's sets -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])

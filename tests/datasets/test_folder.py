@@ -1,4 +1,4 @@
-"""The data set folder: images of a person's own, whatever their form, and what is wrong with them."""
+"""The data set folder: a user's own images of all forms, and the errors for unusable ones."""
 
 from __future__ import annotations
 
@@ -204,7 +204,10 @@ def break_two(top: Path) -> None:
 
 def test_broken_images_stop_the_load(tmp_path: Path, images: Path) -> None:
     break_two(images)
-    message = r"2 of 9 images in .*images cannot be read: train/cat/0\.png \(cannot identify.*\); test/dog/2\.png \(.*on_error=skip"
+    message = (
+        r"2 of 9 images in .*images cannot be read: train/cat/0\.png \(cannot identify.*\); "
+        r"test/dog/2\.png \(.*on_error=skip"
+    )
     with pytest.raises(ValueError, match=message):
         load(images, tmp_path)
 
@@ -251,7 +254,8 @@ def test_other_files_are_logged_and_hidden_ones_ignored(tmp_path: Path, images: 
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError,
-        match=r"nothing-here does not exist; folder\[path=...\] expects a folder with train/<class>",
+        match=r"nothing-here does not exist; folder\[path=...\] expects a folder with "
+        r"train/<class>",
     ):
         load(tmp_path / "nothing-here", tmp_path)
 
@@ -266,7 +270,8 @@ def test_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(
         ValueError,
-        match=r"empty/train holds no classes; expected one folder of images a class, train/<class>/\*",
+        match=r"empty/train holds no classes; expected one folder of images a class, "
+        r"train/<class>/\*",
     ):
         load(tmp_path / "empty", tmp_path)
 
@@ -333,7 +338,8 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path, images: Path) -> No
     (images / "train/cat/link.png").symlink_to(tmp_path / "images-private.png")
     with pytest.raises(
         ValueError,
-        match=r"train/cat/link\.png is a link to .*images-private\.png, outside the data set's folder",
+        match=r"train/cat/link\.png is a link to .*images-private\.png, "
+        r"outside the data set's folder",
     ):
         load(images, tmp_path)
 
@@ -388,7 +394,8 @@ def test_fingerprint_of_a_cached_set_needs_no_torch(tmp_path: Path, images: Path
         "from benchmark.datasets._open import fingerprint\n"
         "from benchmark.catalogue.registry import Registry\n"
         "from benchmark.catalogue.spec import Spec\n"
-        f"print(fingerprint(Spec('folder', {dict(spec.params)!r}), Path({str(tmp_path / 'root')!r}), Registry()))\n"
+        f"spec = Spec('folder', {dict(spec.params)!r})\n"
+        f"print(fingerprint(spec, Path({str(tmp_path / 'root')!r}), Registry()))\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules, 'slow import'\n"
     )
     done = subprocess.run(

@@ -68,7 +68,7 @@ def test_crafting_moves_no_buffer_and_restores_flags(
 
 
 def test_three_steps_by_hand() -> None:
-    """A linear model on one pixel: the ascent direction is known, the ball and the image range bind."""
+    """A linear model of one pixel has a known direction; the ball and the image range bind."""
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, 2, bias=False))
     with torch.no_grad():
         model[1].weight.copy_(

@@ -176,7 +176,7 @@ class TestDisentangling:
 
 
 class Fixed(DVAENet):
-    """A stand-in for a fitted network: a constant perturbation, and half of what it reads as reconstruction."""
+    """Stand in for a fitted network: a constant perturbation, and half the input as output."""
 
     def __init__(self, level: float) -> None:
         torch.nn.Module.__init__(self)
@@ -321,8 +321,11 @@ def test_rate_settles_on_its_target_and_the_perturbation_under_its_bound(fitted:
 
 
 def test_perturbation_of_a_class_wise_poison_is_found(fitted: Fitted) -> None:
-    """Acceptance test 10: what stage 1 finds points along the true change. That it also poisons clean images is no matter of
-    toys: perf/disentangling.py --train measures it, docs/results.md has the numbers."""
+    """Acceptance test 10: the perturbation that stage 1 finds points along the true change.
+
+    That it also poisons clean images cannot be seen on toys: perf/disentangling.py --train measures
+    it, and docs/results.md has the numbers.
+    """
 
     def cosine(a: Tensor, b: Tensor) -> float:
         return (
@@ -336,7 +339,10 @@ def test_perturbation_of_a_class_wise_poison_is_found(fitted: Fitted) -> None:
 
 
 def test_annealing_by_step_and_by_epoch() -> None:
-    """Two epochs of two steps: the rate is lr/2 (1 + cos(pi t)) at t = 0, 0, 1/2, 1/2 by epoch and 0, 1/4, 1/2, 3/4 by step."""
+    """In two epochs of two steps the rate is lr/2 (1 + cos(pi t)).
+
+    By epoch, t = 0, 0, 1/2, 1/2; by step, t = 0, 1/4, 1/2, 3/4.
+    """
     rates: dict[str, list[float]] = {}
     for anneal in ("epoch", "step"):
         optimizer = Recorder([])

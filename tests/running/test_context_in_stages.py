@@ -37,18 +37,22 @@ class CutMix(Defense):
         tall, wide = round(side * height), round(side * width)
         top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
         mixed = x.clone()
-        mixed[:, :, top : top + tall, left : left + wide] = x.flip(0)[:, :, top : top + tall, left : left + wide]
+        rows, columns = slice(top, top + tall), slice(left, left + wide)
+        mixed[:, :, rows, columns] = x.flip(0)[:, :, rows, columns]
         kept = 1 - tall * wide / (height * width)
         return mixed, kept * soft + (1 - kept) * soft.flip(0)
 '''
 )
+NOTE = (
+    "        info = ctx.info\n"
+    "        ctx.note(seen=repr((info.num_classes, info.height, ctx.epoch, ctx.epochs)))\n"
+)
 TELLS = {
-    "attack": "def poison(self, data, ctx):\n        ctx.note(seen=repr((ctx.info.num_classes, ctx.info.height, ctx.epoch, ctx.epochs)))\n"
-    "        return data.map(lambda x: x ^ 1)",
-    "purify": "def purify(self, data, ctx):\n        ctx.note(seen=repr((ctx.info.num_classes, ctx.info.height, ctx.epoch, ctx.epochs)))\n"
-    "        return data",
+    "attack": f"def poison(self, data, ctx):\n{NOTE}        return data.map(lambda x: x ^ 1)",
+    "purify": f"def purify(self, data, ctx):\n{NOTE}        return data",
     "train": "def loss(self, model, x, y, ctx):\n"
-    "        ctx.notes.setdefault('epochs', []).append([ctx.info.num_classes, ctx.epoch, ctx.epochs])\n"
+    "        now = [ctx.info.num_classes, ctx.epoch, ctx.epochs]\n"
+    "        ctx.notes.setdefault('epochs', []).append(now)\n"
     "        return super().loss(model, x, y, ctx)",
 }
 
@@ -70,9 +74,12 @@ def test_a_surrogates_training_counts_its_own_epochs(
 ) -> None:
     monkeypatch.setattr(surrogate, "LEARNED", -math.inf)
     source = (
-        "surrogate: str = 'resnet10_w16'\n    surrogate_protocol: str = 'quick'\n    surrogate_epochs: int = 3\n\n"
+        "surrogate: str = 'resnet10_w16'\n"
+        "    surrogate_protocol: str = 'quick'\n"
+        "    surrogate_epochs: int = 3\n\n"
         "    def augment_surrogate(self, x, ctx):\n"
-        "        ctx.notes['last'] = [ctx.info.num_classes, ctx.epoch, ctx.epochs]\n        return x\n\n"
+        "        ctx.notes['last'] = [ctx.info.num_classes, ctx.epoch, ctx.epochs]\n"
+        "        return x\n\n"
         "    def poison(self, data, ctx):\n        ctx.note(epoch=str(ctx.epoch))\n"
         "        return data.map(lambda x: x ^ 1)"
     )

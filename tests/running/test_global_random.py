@@ -142,7 +142,8 @@ def test_hooks_are_named_with_what_they_draw() -> None:
     assert draws_to_come() == before
     note = (
         'defense "mine" drew from '
-        "Python's global generator (random) in augment and at_test, NumPy's global generator (np.random) in augment"
+        "Python's global generator (random) in augment and at_test, "
+        "NumPy's global generator (np.random) in augment"
     )
     assert ctx.notes == {"global_draws": note}
     (line,) = lines
@@ -235,7 +236,10 @@ def test_a_number_that_hangs_on_a_global_generator_repeats_and_is_reported_once(
 
 
 def test_draws_of_poison_and_purify_are_facts_of_their_images(bench: Bench) -> None:
-    poison = "def poison(self, data, ctx):\n        return data.perturb((torch.rand(data.x.shape) - 0.5) / 32)"
+    poison = (
+        "def poison(self, data, ctx):\n"
+        "        return data.perturb((torch.rand(data.x.shape) - 0.5) / 32)"
+    )
     bench.method("hazy", one_method("attack", f"eps: float = 8 / 255\n\n    {poison}"))
     purify = PURIFY + "return data.map(lambda x: x // random.choice([2, 3]))"
     bench.method("dim", IMPORTS + one_method("defense", purify))

@@ -1,4 +1,4 @@
-"""What a suite's last run had: written with the suite's own labels, read back, and refused when damaged."""
+"""The cells of a suite's last run: written with its own labels, read back, refused if damaged."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path, cells: object) -> None:
     (tmp_path / "selection.json").write_text(json.dumps({"cells": cells}), encoding="utf-8")
     with pytest.raises(
         ValueError,
-        match=r"selection\.json is damaged \(it lists no cells\); delete it and run the suite again",
+        match=r"selection\.json is damaged \(it lists no cells\); "
+        r"delete it and run the suite again",
     ):
         last_selection(tmp_path)

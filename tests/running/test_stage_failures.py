@@ -1,4 +1,4 @@
-"""Stages that must not make a result: methods that break a promise, inputs that are damaged, networks that are ruined."""
+"""Stages that must not make a result: broken methods, damaged inputs, ruined networks."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ DEFENSES = {
 
 
 def check_failures(bench: Bench, outcome: Outcome, broken: dict[str, str]) -> None:
-    """``broken``: cell -> pattern of its error. These cells have failed records, the others have finished."""
+    """Require failed records of the ``broken`` cells (cell -> pattern of its error) alone."""
     assert outcome.exit_code == 1
     finished = {f"{record.attack} + {record.defense}": record for record in bench.store.records()}
     assert set(GOOD) <= set(finished)
@@ -166,7 +166,8 @@ def test_images_that_change_after_planning_are_noticed(tmp_path: Path) -> None:
     outcome = run_plan(plan.stages, bench.store, bench.machine, executor="inline", display="none")
     assert (outcome.failed, outcome.blocked) == (1, 1)
     assert re.search(
-        r'data set "folder\[path=.*" changed since this run was planned \(\w{12} then, \w{12} now\)',
+        r'data set "folder\[path=.*" changed since this run was planned '
+        r"\(\w{12} then, \w{12} now\)",
         outcome.failures[0].error,
     )
     assert (

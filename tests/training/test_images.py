@@ -1,4 +1,4 @@
-"""Image operations against Pillow, torchvision, naive loops and hand-computed values; and the defenses made of them."""
+"""Image operations and their defenses against Pillow, torchvision, loops and known values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trained surrogates: planned as stages, shared, handed to the attack, and refused where they learned nothing."""
+"""Trained surrogates: planned as stages, shared, given to the attack, refused if untrained."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Looks(Attack):
     def poison(self, data, ctx):
         assert ctx.surrogates is not None
         models = surrogates(self, data, ctx)
-        right = [(model(data.x.float() / 255).argmax(1) == data.y).float().mean().item() for model in models]
+        x = data.x.float() / 255
+        right = [(model(x).argmax(1) == data.y).float().mean().item() for model in models]
         ctx.note(models=len(models), right=right[-1])
         return data.map(lambda x: x ^ 1)
     {hook}
@@ -112,7 +113,7 @@ def test_checkpoints_are_equally_spaced_and_end_with_the_last_epoch(
 ) -> None:
     seen: list[int] = []
 
-    def fit(victim, protocol, data, ctx, defense, registry, after_epoch):  # type: ignore[no-untyped-def]
+    def fit(victim, protocol, data, ctx, defense, after_epoch):  # type: ignore[no-untyped-def]
         for epoch in range(protocol.epochs):
             seen.append(epoch)
             model = nn.Linear(1, 1).requires_grad_(False)
@@ -136,7 +137,8 @@ def test_a_surrogate_that_did_not_learn_is_refused(toy: ImageSet, ctx: Context) 
     )  # all images alike: nothing to learn
     with pytest.raises(
         ValueError,
-        match=r"surrogate resnet8_w16_s2 did not learn: 3\d\.\d% .* 1 epochs of quick, where chance is 33.3%",
+        match=r"surrogate resnet8_w16_s2 did not learn: 3\d\.\d% .* 1 epochs of quick, "
+        "where chance is 33.3%",
     ):
         train_surrogate(Asks(surrogate_epochs=1), shuffled, ctx)
 
@@ -174,7 +176,8 @@ def test_an_unknown_protocol_of_a_surrogate_is_told_before_the_run(bench: Bench)
     bench.method("looks", looks())
     with pytest.raises(
         ValueError,
-        match=r'attack looks: surrogate_protocol=std6: unknown protocol "std6"; did you mean "std60"',
+        match=r"attack looks: surrogate_protocol=std6: "
+        r'unknown protocol "std6"; did you mean "std60"',
     ):
         bench.plan(attacks="looks[surrogate_protocol=std6]")
 

@@ -1,4 +1,4 @@
-"""Training and evaluation of victims: schedules by hand, batches against a loop, seeds, and what goes wrong."""
+"""Training and evaluation of victims: schedules by hand, batches against a loop, seeds, errors."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_victims_name_stands_for_one_network(name: str, logit: float, toy10: I
 
 @pytest.mark.parametrize("channels", [4, 6, 8])
 def test_a_strided_pointwise_convolution_is_torchs_own(channels: int) -> None:
-    """With few channels torch's own crashed on AVX2 in channels-last memory, hence the plain memory of the reference."""
+    """The reference has plain memory, since torch's own crashes on AVX2 in channels-last memory."""
     layer = Pointwise(channels, 2 * channels, 2)
     x = torch.rand(
         3, channels, 9, 8, generator=torch.Generator().manual_seed(0), requires_grad=True

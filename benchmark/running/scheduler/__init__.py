@@ -1,1 +1,1 @@
-"""Schedules the stages of a plan on worker processes."""
+"""Schedule the stages of a plan on worker processes."""

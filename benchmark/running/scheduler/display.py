@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: live bars on a terminal, plain lines elsewhere."""
+"""Show the progress of a run: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ DISPLAYS = ("auto", "live", "plain", "none")
 
 
 class Display:
-    """Shows nothing; the base of the others."""
+    """Show nothing; the base of the other displays."""
 
     def open(self, status: Status, text: str) -> None:
-        """Begins, with the first line."""
+        """Begin, with the first line."""
 
     def say(self, text: str) -> None:
-        """Shows one lasting line, such as that of a finished stage."""
+        """Show one lasting line, such as that of a finished stage."""
 
     def started(self, text: str) -> None:
-        """Tells that a stage has started."""
+        """Show that a stage has started."""
 
     def tick(self) -> None:
-        """Called a few times a second and at each progress message."""
+        """Update; the driver calls this a few times a second and for each progress message."""
 
     def close(self, text: str) -> None:
-        """Ends, with the last line."""
+        """End, with the last line."""
 
 
 class Plain(Display):
-    """One line for each event, and the counts when nothing has been said for half a minute."""
+    """Print a line for each event, and the counts after half a minute without a line."""
 
     def __init__(
         self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
@@ -59,9 +59,8 @@ class Plain(Display):
 
     def tick(self) -> None:
         if self._status is not None and self._clock() - self._last >= HEARTBEAT_SECONDS:
-            notes = [
-                f"{item.stage.label} {item.share:.0%}" for item in self._status.running.values()
-            ]
+            running = self._status.running.values()
+            notes = [f"{item.stage.label} {item.share:.0%}" for item in running]
             self.say(self._status.line() + (f" ({', '.join(notes)})" if notes else ""))
 
     def close(self, text: str) -> None:
@@ -69,16 +68,16 @@ class Plain(Display):
 
 
 class Live(Display):
-    """A bar for each running stage and the counts below, redrawn in place; finished stages scroll away above."""
+    """Redraw a bar for each running stage, and the counts below; finished stages scroll away."""
 
     def __init__(self, console: Any = None) -> None:
         from rich.console import Console
         from rich.live import Live as RichLive
 
         self._last = 0.0
-        self._status: Status | None = None  # before rich, which renders at once
+        self._status: Status | None = None  # set before rich's objects, which may render at once
         self._console: Console = console or Console(stderr=True)
-        # Redrawn by tick alone: a thread of rich's would read the status while the driver changes it.
+        # Only tick redraws: a thread of rich would read the status while the driver changes it.
         self._live = RichLive(
             console=self._console, get_renderable=self._render, auto_refresh=False, transient=True
         )
@@ -127,10 +126,10 @@ class Live(Display):
 
 
 def open_display(name: str | Display) -> Display:
-    """The display of that name; ``auto`` is ``live`` on a terminal and ``plain`` elsewhere.
+    """Return the display of that name; ``auto`` is ``live`` on a terminal and ``plain`` elsewhere.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if there is no display of that name.
     """
     if isinstance(name, Display):
         return name

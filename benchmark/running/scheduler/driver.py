@@ -1,4 +1,4 @@
-"""The ready-queue driver: hands stages to slots, books what comes back, and stops in good order."""
+"""Drive a run: hand ready stages to slots, book their reports, and stop in good order."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from benchmark.running.scheduler.graph import Graph
     from benchmark.storage.store import Store
 
-POLL_SECONDS = 0.2  # how soon a signal is seen and the display redrawn
+POLL_SECONDS = 0.2  # a signal is seen, and the display redrawn, within this time
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How to run: see ``run_plan``."""
+    """The options of a run, which ``run_plan`` explains."""
 
     store: Store
     machine: Machine
@@ -44,7 +44,7 @@ class Setup:
 
 
 class Driver:
-    """One run of a graph. Single-threaded: executors report from within ``wait``."""
+    """One run of a graph. It has a single thread: executors report from within ``wait``."""
 
     def __init__(self, graph: Graph, setup: Setup, display: Display, log: EventLog) -> None:
         self._graph, self._setup, self._display, self._log = graph, setup, display, log
@@ -65,7 +65,7 @@ class Driver:
         self._stopped = ""
 
     def run(self) -> Outcome:
-        """Runs what is needed; returns when nothing more can run or the run was stopped."""
+        """Run the needed stages; return when no other can run or the run was stopped."""
         status, setup = self._status, self._setup
         try:
             self._display.open(status, self._headline())
@@ -103,9 +103,8 @@ class Driver:
             if not inputs:
                 self._push(key)
         executor = self._make_executor()
-        with _signals(
-            lambda: self._on_signal(executor)
-        ):  # until the workers are gone: a second Ctrl-C changes nothing
+        # The handlers stay until the workers are gone, so that a second Ctrl-C changes nothing.
+        with _signals(lambda: self._on_signal(executor)):
             try:
                 while not self._interrupted:
                     self._fill(executor)
@@ -118,29 +117,27 @@ class Driver:
             finally:
                 executor.close()
         if self._interrupted:
-            self._event(
-                "interrupted", running=[item.stage.label for item in self._status.running.values()]
-            )
+            running = [item.stage.label for item in self._status.running.values()]
+            self._event("interrupted", running=running)
 
     def _make_executor(self) -> Executor:
         from benchmark.running.scheduler.executors import Inline, Local
 
-        kind = Inline if self._setup.executor == "inline" else Local
-        return kind(
-            self._store, self._setup.machine, self._setup.slots, self._setup.runner, self._on_report
-        )
+        setup = self._setup
+        kind = Inline if setup.executor == "inline" else Local
+        return kind(self._store, setup.machine, setup.slots, setup.runner, self._on_report)
 
     def _on_signal(self, executor: Executor) -> None:
         self._interrupted = True
         executor.interrupt()
 
-    # Handing out
+    # Hand out stages
 
     def _push(self, key: str) -> None:
         heapq.heappush(self._ready, (-self._graph.priority[key], self._order[key], key))
 
     def _fill(self, executor: Executor) -> None:
-        """Starts the most urgent ready stages on the free slots."""
+        """Start the most urgent ready stages on the free slots."""
         for slot, device in enumerate(self._setup.slots):
             if slot in self._status.running:
                 continue
@@ -155,9 +152,8 @@ class Driver:
     def _next(self) -> Stage | None:
         while self._ready and not self._stopped:
             stage = self._status.waiting.pop(heapq.heappop(self._ready)[2])
-            if self._setup.policy == "missing" and self._store.is_done(
-                stage
-            ):  # another run on this store was quicker
+            if self._setup.policy == "missing" and self._store.is_done(stage):
+                # Another run on this store has done it meanwhile.
                 self._status.cached += 1
                 self._status.total -= 1
                 self._stage_event("stage_cached", stage)
@@ -167,7 +163,7 @@ class Driver:
         return None
 
     def _release(self, stage: Stage) -> None:
-        """Makes ready what waited for ``stage`` alone."""
+        """Make the stages ready that waited for ``stage`` alone."""
         for key in self._graph.consumers[stage.key]:
             lacking = self._lacking.get(key, set())
             if stage.key in lacking:
@@ -175,7 +171,7 @@ class Driver:
                 if not lacking and key in self._status.waiting:
                     self._push(key)
 
-    # Booking
+    # Book reports
 
     def _on_report(self, slot: int, report: Mapping[str, Any]) -> None:
         item = self._status.running.get(slot)
@@ -193,9 +189,8 @@ class Driver:
         else:
             del self._status.running[slot]
             with self._full_disk_stops():
-                {"done": self._on_done, "failed": self._on_failed, "died": self._on_died}[kind](
-                    slot, item, report
-                )
+                book = {"done": self._on_done, "failed": self._on_failed, "died": self._on_died}
+                book[kind](slot, item, report)
 
     def _on_done(self, slot: int, item: Running, report: Mapping[str, Any]) -> None:
         seconds = report["seconds"]
@@ -252,7 +247,8 @@ class Driver:
         full_disk: bool = False,
     ) -> None:
         self._status.failed += 1
-        # a full disk is no fault of the stage: it is not kept as its failure, and what depends on it just waits
+        # A full disk is no fault of the stage: the store keeps no failure, and the stages that
+        # depend on it wait for the next run.
         file = self._store.failure_file(stage.key) if traceback and not full_disk else None
         self._failures.append(Failure(stage.key, stage.label, error, where, file))
         self._stage_event("stage_failed", stage, slot=slot, seconds=round(seconds, 3), error=error)
@@ -278,7 +274,7 @@ class Driver:
                     other.key, other.label, reason, "", _failed_record(other, reason)
                 )
 
-    # Stopping and telling
+    # Stop and report
 
     @contextmanager
     def _full_disk_stops(self) -> Iterator[None]:
@@ -290,7 +286,7 @@ class Driver:
             self._stop(str(error.strerror))
 
     def _stop(self, reason: str) -> None:
-        """Starts nothing more; stages that run may end."""
+        """Start no further stage; those that run may end."""
         if not self._stopped:
             self._stopped = f"Nothing more is started: {reason}"
             self._event("stopped", error=reason)
@@ -306,7 +302,7 @@ class Driver:
         self._event(event, key=stage.key, label=stage.label, **values)
 
     def _collect_failures(self) -> None:
-        """With policy ``collect``: counts the failures that earlier runs left."""
+        """Count the failures that earlier runs left, for the policy ``collect``."""
         for key, stage in list(self._status.waiting.items()):
             failure = self._store.failure(key)
             if failure is not None:
@@ -339,7 +335,7 @@ class Driver:
 
 
 def _failed_record(stage: Stage, error: str) -> Record | None:
-    """The failed record of a train stage's cell; None for other stages."""
+    """Return the failed record of a train stage's cell; None for other stages."""
     if not isinstance(stage.job, TrainJob):
         return None
     return replace(stage.job.record(stage.key), status="failed", error=error)
@@ -355,12 +351,18 @@ def _cause_of_death(code: int) -> str:
 def _memory_hint(code: int) -> str:
     if code != -signal.SIGKILL:
         return ""
-    return "; a system short of memory does that: run fewer slots at once, smaller batches or fewer images"
+    return (
+        "; a system short of memory does that: run fewer slots at once, smaller batches or "
+        "fewer images"
+    )
 
 
 @contextmanager
 def _signals(action: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call ``action`` meanwhile. Only the main thread may set this; elsewhere they stay as they are."""
+    """Let SIGINT and SIGTERM call ``action``, and restore their handlers at the end.
+
+    Only the main thread may set handlers; in other threads nothing changes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

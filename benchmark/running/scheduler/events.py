@@ -1,4 +1,4 @@
-"""The event log: one JSON object a line, appended and flushed event by event."""
+"""Log the events of a run: one JSON object in each line, written event by event."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from benchmark.storage.atomic import explained
 
 
 class EventLog:
-    """Appends events to a file, or drops them if there is no path.
+    """Append events to a file, or drop them if there is no path.
 
-    Every line holds ``time`` (UTC, ISO 8601) and ``event``: ``start``, ``stage_cached``, ``stage_started``, ``stage_done``,
-    ``stage_failed``, ``stage_retried``, ``blocked``, ``log``, ``stopped``, ``interrupted`` or ``end``; those of a stage also
-    ``key`` and ``label``, and where it applies ``slot``, ``seconds``, ``error``.
+    Every line holds ``time`` (UTC, ISO 8601) and ``event``: ``start``, ``stage_cached``,
+    ``stage_started``, ``stage_done``, ``stage_failed``, ``stage_retried``, ``blocked``, ``log``,
+    ``stopped``, ``interrupted`` or ``end``. Events of a stage also hold ``key`` and ``label``, and
+    where they apply ``slot``, ``seconds`` and ``error``.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -27,19 +28,16 @@ class EventLog:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = FileIO(
-                path, "a+"
-            )  # unbuffered: an event is one write, and none waits in memory
-            if (
-                self._file.tell()
-                and os.pread(self._file.fileno(), 1, self._file.tell() - 1) != b"\n"
-            ):
+            # Without a buffer an event is one write, and no event waits in memory.
+            self._file = FileIO(path, "a+")
+            end = self._file.tell()
+            if end and os.pread(self._file.fileno(), 1, end - 1) != b"\n":
                 self._file.write(b"\n")  # an earlier run was killed in the middle of a line
         except OSError as error:
             raise explained(error, path.parent) from error
 
     def write(self, event: str, **values: object) -> None:
-        """Appends one event.
+        """Append one event.
 
         Raises:
             OSError: if it cannot be written; later events are then dropped.

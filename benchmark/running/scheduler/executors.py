@@ -1,6 +1,7 @@
-"""Where stages run: ``Inline``, in this process, or ``Local``, in one worker process a slot.
+"""Run stages in this process (``Inline``) or in one worker process for each slot (``Local``).
 
-An executor takes one stage a slot and passes reports to a listener: ``progress``, ``log``, ``done``, ``failed``, ``died``.
+An executor takes one stage at a time for each slot, and passes reports to a listener: ``progress``,
+``log``, ``warning``, ``done``, ``failed``, ``died``.
 """
 
 from __future__ import annotations
@@ -26,58 +27,59 @@ from benchmark.storage.store import Store
 
 Listener = Callable[[int, Mapping[str, Any]], None]  # slot, report
 GRACE_SECONDS = 2.0  # between SIGTERM and SIGKILL
-TAIL_LINES = 20  # of a dead worker's output, kept for its failure
-ONE_THREAD = dict.fromkeys(
-    (
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS",
-    ),
-    "1",
-)
-# glibc gives large blocks back to the system at once and asks for them again at the next step; both cost page faults
+TAIL_LINES = 20  # the last lines of a dead worker's output, kept for its failure
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
+# By default glibc returns large blocks to the system and asks for them again in the next step.
+# Both cost page faults.
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
-CUDA_DETERMINISM = {
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8"
-}  # torch's deterministic mode refuses cuBLAS without it
-_BOOT = "import sys; sys.path[:] = sys.argv[2:]; from benchmark.running.scheduler.worker import main; main(int(sys.argv[1]))"
+# torch's deterministic mode refuses cuBLAS without this setting.
+CUDA_DETERMINISM = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+WORKER_SETTINGS = {
+    **ONE_THREAD,
+    **KEEP_MEMORY,
+    **CUDA_DETERMINISM,
+    "PYTHONFAULTHANDLER": "1",
+}
+_BOOT = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from benchmark.running.scheduler.worker import main; main(int(sys.argv[1]))"
+)
 
 
 class Executor(Protocol):
-    """What the driver asks of an executor."""
+    """The methods of an executor that the driver calls."""
 
     def start(self, slot: int, stage: Stage) -> None:
-        """Hands ``stage`` to a free slot."""
+        """Hand ``stage`` to a free slot."""
 
     def wait(self, seconds: float) -> None:
-        """Passes reports to the listener, until some have come or ``seconds`` are over."""
+        """Pass reports to the listener, until some have come or ``seconds`` are over."""
 
     def interrupt(self) -> None:
-        """Called by the signal handler, in the main thread."""
+        """Interrupt the run; the signal handler calls this in the main thread."""
 
     def close(self) -> None:
-        """Ends everything that still runs, promptly."""
+        """End all stages that still run, promptly."""
 
 
 class Inline:
-    """Runs stages in this process, one after another."""
+    """Run stages in this process, one after another."""
 
     def __init__(
         self, store: Store, machine: Machine, slots: Sequence[str], runner: str, listener: Listener
     ) -> None:
-        self._store, self._machine, self._slots, self._runner, self._listener = (
-            store,
-            machine,
-            slots,
-            runner,
-            listener,
-        )
+        self._store, self._machine, self._slots = store, machine, slots
+        self._runner, self._listener = runner, listener
         self._waiting: tuple[int, Stage] | None = None
         self._interruptible = False
         self._interrupted = False
@@ -86,17 +88,16 @@ class Inline:
         self._waiting = slot, stage
 
     def wait(self, seconds: float) -> None:
-        """Runs the waiting stage to its end; KeyboardInterrupt passes through."""
-        self._interruptible = (
-            True  # before the look at the flag, so that no signal falls between the two
-        )
+        """Run the waiting stage to its end; KeyboardInterrupt passes through."""
+        # Set before the flag is read, so that no signal is lost between the two.
+        self._interruptible = True
         if self._interrupted or self._waiting is None:
             return
         (slot, stage), self._waiting = self._waiting, None
         task = Task(stage, replace(self._machine, device=self._slots[slot]))
         try:
             report = perform(
-                Task.from_json(task.to_json()),  # exactly what a worker would see
+                Task.from_json(task.to_json()),  # exactly what a worker would get
                 self._store,
                 self._runner,
                 lambda message: self._listener(slot, message),
@@ -108,9 +109,7 @@ class Inline:
     def interrupt(self) -> None:
         self._interrupted = True
         if self._interruptible:
-            self._interruptible = (
-                False  # a second signal must not raise in the middle of the clean-up
-            )
+            self._interruptible = False  # a second signal must not raise during the clean-up
             raise KeyboardInterrupt
 
     def close(self) -> None:
@@ -118,7 +117,11 @@ class Inline:
 
 
 class Local:
-    """One worker process a slot, started with its first stage, kept alive across stages, replaced when it dies."""
+    """Run stages in worker processes, one for each slot.
+
+    A worker starts with the first stage of its slot, lives on for the next ones, and is replaced
+    when it dies.
+    """
 
     def __init__(
         self, store: Store, machine: Machine, slots: Sequence[str], runner: str, listener: Listener
@@ -186,7 +189,10 @@ class Local:
         pass  # the driver sees its flag within one wait
 
     def close(self) -> None:
-        """SIGTERM, and SIGKILL for those that still live after two seconds. Results are published atomically: nothing breaks."""
+        """End the workers with SIGTERM, and with SIGKILL those that live after two seconds.
+
+        Results are published atomically, so no file stays half written.
+        """
         for worker in self._workers.values():
             worker.signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS
@@ -198,8 +204,8 @@ class Local:
 class _Worker:
     """A worker process with its pipe and its output.
 
-    It is started afresh, not forked, and never imports the caller's ``__main__``. It leads a process group, so that Ctrl-C
-    on the terminal does not reach it and its children end with it.
+    It is a new interpreter, not a fork, and never imports the caller's ``__main__``. It leads a
+    process group, so that Ctrl-C on the terminal does not reach it and its children end with it.
     """
 
     def __init__(self) -> None:
@@ -210,13 +216,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={
-                    **os.environ,
-                    **ONE_THREAD,
-                    **KEEP_MEMORY,
-                    **CUDA_DETERMINISM,
-                    "PYTHONFAULTHANDLER": "1",
-                },
+                env={**os.environ, **WORKER_SETTINGS},
                 pass_fds=[theirs.fileno()],
                 process_group=0,
             )
@@ -232,14 +232,13 @@ class _Worker:
         self.pipe.send_bytes(message)
 
     def read_output(self) -> list[str]:
-        """The lines printed since the last call; an unfinished line waits for its end."""
+        """Return the lines printed since the last call; an unfinished line waits for its end."""
         data = b""
         with suppress(BlockingIOError):
             while chunk := os.read(self.output.fileno(), 1 << 16):
                 data += chunk
-            self.output_ended = (
-                True  # an empty read is the end; with nothing to read yet, it raises
-            )
+            # An empty read is the end; a read raises while there is nothing to read yet.
+            self.output_ended = True
         *lines, self._partial = (self._partial + data).split(b"\n")
         if self.output_ended and self._partial:
             lines, self._partial = [*lines, self._partial], b""
@@ -248,22 +247,22 @@ class _Worker:
         return texts
 
     def signal(self, number: signal.Signals) -> None:
-        """Signals the worker and its children, unless it has been waited for."""
+        """Signal the worker and its children, unless it has been waited for."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
     def bury(self, grace: float = 0.0) -> tuple[int, list[str]]:
-        """Waits ``grace`` seconds for the end, then forces it.
+        """Wait ``grace`` seconds for the end of the process, then force it.
 
-        Returns the exit code (minus the signal's number) and the last lines printed.
+        Returns:
+            The exit code, or minus the signal's number; and the last lines printed.
         """
         if grace:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(grace)
-        self.signal(
-            signal.SIGKILL
-        )  # a worker that is dead already keeps its exit code; its children go
+        # A worker that is dead already keeps its exit code; its children are killed.
+        self.signal(signal.SIGKILL)
         code = self._process.wait()
         lines = self.read_output()
         self.output.close()

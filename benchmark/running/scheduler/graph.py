@@ -1,4 +1,4 @@
-"""Which stages must run, and in which order: pure functions of the plan and of what is done."""
+"""Find which stages must run, and in which order, from the plan and the finished stages."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ class Graph:
     Attributes:
         stages: key -> stage, each once, in topological order.
         consumers: key -> keys of the stages that read its result.
-        cached: keys whose result is there and will be used.
-        needed: keys of the stages to run. A stage that nobody needs is neither cached nor needed.
-        priority: for each needed stage its cost plus the longest cost after it; the highest goes first, so that the
-            critical path starts early and slots finish together.
+        cached: keys whose results are there.
+        needed: keys of the stages to run. A stage without a result whose consumers all have theirs
+            is neither cached nor needed.
+        priority: for each needed stage its cost plus the longest cost after it. The highest runs
+            first, so that the critical path starts early and slots finish together.
     """
 
     stages: Mapping[str, Stage]
@@ -32,40 +33,33 @@ class Graph:
 
     @classmethod
     def build(cls, stages: Sequence[Stage], store: Store, policy: str) -> Graph:
-        """Looks up what is done and marks what must run.
+        """Look up which stages are done and mark those that must run.
 
         Raises:
-            ValueError: if a stage reads a result that no stage before it makes, or a key stands for two different stages.
+            ValueError: if a stage reads a result that no stage before it makes, or a key stands for
+                two different stages.
         """
         by_key = _by_key(stages)
         consumers: dict[str, list[str]] = {key: [] for key in by_key}
         for stage in by_key.values():
             for key in dict.fromkeys(stage.inputs):
                 consumers[key].append(stage.key)
-        cached = (
-            frozenset()
-            if policy == "force"
-            else frozenset(key for key, stage in by_key.items() if store.is_done(stage))
-        )
+        cached: frozenset[str] = frozenset()
+        if policy != "force":
+            cached = frozenset(key for key, stage in by_key.items() if store.is_done(stage))
         needed: set[str] = set()
         priority: dict[str, float] = {}
         for key, stage in reversed(by_key.items()):  # consumers come before what they read
             wanted = not consumers[key] or any(other in needed for other in consumers[key])
             if wanted and key not in cached:
                 needed.add(key)
-                priority[key] = stage.cost + max(
-                    (priority.get(other, 0.0) for other in consumers[key]), default=0.0
-                )
-        return cls(
-            by_key,
-            {key: tuple(value) for key, value in consumers.items()},
-            cached,
-            frozenset(needed),
-            priority,
-        )
+                after = [priority.get(other, 0.0) for other in consumers[key]]
+                priority[key] = stage.cost + max(after, default=0.0)
+        readers = {key: tuple(value) for key, value in consumers.items()}
+        return cls(by_key, readers, cached, frozenset(needed), priority)
 
     def downstream(self, key: str) -> Iterator[Stage]:
-        """The needed stages that depend on ``key``, directly or not, each once, in plan order."""
+        """Yield the needed stages that depend on ``key``, directly or not, in plan order."""
         hit = {key}
         for stage in self.stages.values():
             if stage.key in self.needed and not hit.isdisjoint(stage.inputs):
@@ -80,13 +74,15 @@ def _by_key(stages: Sequence[Stage]) -> dict[str, Stage]:
             other = by_key[stage.key]
             if (other.kind, other.inputs) != (stage.kind, stage.inputs):
                 raise ValueError(
-                    f'key {stage.key} stands for "{other.label}" and for "{stage.label}"; keys must differ'
+                    f'key {stage.key} stands for "{other.label}" and for "{stage.label}"; '
+                    "keys must differ"
                 )
             continue
         for key in stage.inputs:
             if key not in by_key:
                 raise ValueError(
-                    f'stage "{stage.label}" reads {key}, which no stage before it makes; list stages in topological order'
+                    f'stage "{stage.label}" reads {key}, which no stage before it makes; '
+                    "list stages in topological order"
                 )
         by_key[stage.key] = stage
     return by_key

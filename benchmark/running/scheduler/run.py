@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RUNNER = "benchmark.running.stages:run_stage"
 
-RETRIES = 2  # fresh workers that a stage gets after its worker died
+RETRIES = 2  # the number of fresh workers that a stage gets after its worker died
 
 EXECUTORS = ("inline", "local")
 
@@ -37,20 +37,25 @@ def run_plan(
     runner: str = RUNNER,
     retries: int = RETRIES,
 ) -> Outcome:
-    """Runs the stages whose results are missing.
+    """Run the stages whose results are missing.
 
     Args:
         stages: a DAG in topological order; a key that occurs twice is run once.
-        store: where results are looked up and published.
+        store: holds the results; new ones are published in it.
         machine: passed to each stage, with the device of its slot.
-        executor: ``local`` (a worker process a slot) or ``inline`` (in this process, one after another).
-        slots: the device of each slot; by default ``default_slots(machine.device, slots_per_gpu, workers)``, found only
-            if something is to be run.
-        policy: ``missing`` runs what is not there, ``force`` runs everything, ``collect`` runs nothing and counts.
-        display: ``auto`` (live on a terminal, else plain), ``live``, ``plain``, ``none``, or a ``Display``.
-        events: file to which the event log is appended.
-        runner: dotted name of the function that does a stage, ``module:function``.
-        retries: how many fresh workers a stage gets after its worker died.
+        executor: ``local`` (a worker process for each slot) or ``inline`` (in this process, one
+            stage after another).
+        slots: the device of each slot; by default
+            ``default_slots(machine.device, slots_per_gpu, workers)``, called only if a stage is to
+            run.
+        slots_per_gpu, workers: see ``default_slots``.
+        policy: ``missing`` runs the stages without results, ``force`` runs all stages, ``collect``
+            runs nothing and counts.
+        display: ``auto`` (live on a terminal, else plain), ``live``, ``plain``, ``none``, or a
+            ``Display``.
+        events: the file that the event log is appended to.
+        runner: the name of the function that does a stage, as ``module:function``.
+        retries: the number of fresh workers that a stage gets after its worker died.
 
     Raises:
         ValueError: for an unknown option, or stages that are not a DAG in topological order.
@@ -77,8 +82,8 @@ def run_plan(
         slots = tuple(slots or default_slots(machine.device, slots_per_gpu, workers))
         slots = slots[:1] if executor == "inline" else slots[: len(graph.needed)]
     setup = Setup(store, machine, tuple(slots or ()), executor, policy, runner, retries)
-    shown = open_display(
-        display if running or display == "none" or not isinstance(display, str) else "plain"
-    )
+    if not running and isinstance(display, str) and display != "none":
+        display = "plain"
+    shown = open_display(display)
     with EventLog(events) as log:
         return Driver(graph, setup, shown, log).run()

@@ -1,4 +1,4 @@
-"""The state of a run as people see it: counts, what is running, and the time left."""
+"""Keep the state of a run that displays show: counts, running stages, and the time left."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 
 from benchmark.planning.stage import Stage
 
-TELLING_SHARE = 0.05  # done, from which on a running stage tells how long it takes
-TELLING_COST = 0.5  # a cheaper stage spends its seconds on what every stage has, and tells nothing of a unit of cost
+TELLING_SHARE = 0.05  # the share done from which a running stage shows how long it takes
+# Below this cost a stage spends its time on work that all stages have, so its time does not show
+# how long a unit of cost takes.
+TELLING_COST = 0.5
 
 
 @dataclass
 class Running:
-    """A stage on a slot. ``share`` done is in [0, 1]; ``since`` is on the status's clock."""
+    """A stage on a slot: its ``share`` done is in [0, 1], ``since`` is on the status's clock."""
 
     stage: Stage
     device: str
@@ -26,15 +28,16 @@ class Running:
 
 @dataclass
 class Status:
-    """Counts of a run; the driver changes it and displays read it.
+    """The counts of a run; the driver changes them and displays read them.
 
     Attributes:
-        total: stages to run.
-        cached: stages whose result was there.
-        slots: stages that can run at once.
+        total: the number of stages to run.
+        cached: the number of stages whose results were there.
+        slots: the number of stages that can run at once.
+        waiting: key -> stage, for stages that have not started and are not blocked.
+        done, failed, blocked: the numbers of such stages.
         running: slot -> its stage.
-        waiting: key -> stage, for those not started; blocked ones leave it.
-        clock: seconds, for tests.
+        clock: tells the time in seconds; tests replace it.
     """
 
     total: int
@@ -50,48 +53,51 @@ class Status:
     _paid: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # cost by kind
 
     def learn(self, stage: Stage, seconds: float) -> None:
-        """Takes in how long a finished stage took."""
+        """Learn from the time that a finished stage took."""
         if stage.cost >= TELLING_COST:
             self._spent[stage.kind] += seconds
             self._paid[stage.kind] += stage.cost
 
     def seconds_left(self) -> float | None:
-        """The time left if all slots stay busy, or None while nothing is known. It is no less than what the slowest running stage needs.
+        """Estimate the time left if all slots stay busy; None while nothing is known.
 
-        A running stage tells its own time by the share that is done. Finished and running stages tell the seconds of a unit of cost,
-        each kind for itself; a kind without any goes by all kinds together.
+        The rest of a running stage follows from its share done. Finished and running stages of a
+        kind give the seconds for a unit of cost. A kind that has none yet uses the mean of all
+        kinds. The estimate is at least the rest of the slowest running stage.
         """
         spent, paid = dict(self._spent), dict(self._paid)
         for item in self.running.values():
-            if item.share >= TELLING_SHARE and item.stage.cost >= TELLING_COST:
-                spent[item.stage.kind] = spent.get(item.stage.kind, 0.0) + self.clock() - item.since
-                paid[item.stage.kind] = (
-                    paid.get(item.stage.kind, 0.0) + item.share * item.stage.cost
-                )
+            kind, cost = item.stage.kind, item.stage.cost
+            if item.share >= TELLING_SHARE and cost >= TELLING_COST:
+                spent[kind] = spent.get(kind, 0.0) + self.clock() - item.since
+                paid[kind] = paid.get(kind, 0.0) + item.share * cost
         if not sum(paid.values()):
             return None
         overall = sum(spent.values()) / sum(paid.values())
 
         def seconds(stage: Stage) -> float:
-            return stage.cost * (
-                spent[stage.kind] / paid[stage.kind] if paid.get(stage.kind) else overall
-            )
+            known = paid.get(stage.kind)
+            return stage.cost * (spent[stage.kind] / known if known else overall)
 
         def rest(item: Running) -> float:
             elapsed = self.clock() - item.since
-            return (
-                elapsed * (1 / item.share - 1)
-                if item.share >= TELLING_SHARE
-                else max(seconds(item.stage) - elapsed, 0.0)
-            )
+            if item.share >= TELLING_SHARE:
+                return elapsed * (1 / item.share - 1)
+            return max(seconds(item.stage) - elapsed, 0.0)
 
         rests = [rest(item) for item in self.running.values()]
         together = sum(seconds(stage) for stage in self.waiting.values()) + sum(rests)
         return max([together / max(min(self.slots, len(self.waiting) + len(rests)), 1), *rests])
 
     def line(self) -> str:
-        """The counts and the time left, such as ``3 done, 2 cached, 2 running, 0 failed, 9 waiting; about 4 min left``."""
-        counts = f"{self.done} done, {self.cached} cached, {len(self.running)} running, {self.failed} failed, {len(self.waiting)} waiting"
+        """Return the counts and the time left.
+
+        For example ``3 done, 2 cached, 2 running, 0 failed, 9 waiting; about 4 min left``.
+        """
+        counts = (
+            f"{self.done} done, {self.cached} cached, {len(self.running)} running, "
+            f"{self.failed} failed, {len(self.waiting)} waiting"
+        )
         if self.blocked:
             counts += f", {self.blocked} blocked"
         left = self.seconds_left()
@@ -99,7 +105,7 @@ class Status:
 
 
 def duration(seconds: float) -> str:
-    """``42 s``, ``5 min`` or ``3 h 20 min``."""
+    """Format a time, such as ``42 s``, ``5 min`` or ``3 h 20 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""What a worker is handed: a stage and its machine, as JSON on the pipe between the processes."""
+"""Pass a stage and its machine to a worker, as JSON on the pipe between the processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from benchmark.running.scheduler.outcome import Machine
 
 @dataclass(frozen=True)
 class Task:
-    """A stage, and the machine with the device of its slot. Reading it back gives equal values."""
+    """A stage, and the machine with the device of its slot.
+
+    ``from_json`` gives back equal values.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
@@ -22,12 +25,12 @@ class Task:
     machine: Machine
 
     def to_json(self) -> bytes:
-        """The task as JSON."""
+        """Return the task as JSON."""
         return _adapter().dump_json(self)
 
     @classmethod
     def from_json(cls, text: bytes) -> Task:
-        """Reads what ``to_json`` wrote.
+        """Read what ``to_json`` wrote.
 
         Raises:
             ValueError: if a field is unknown, missing or of another type; the message names it.

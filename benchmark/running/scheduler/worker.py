@@ -1,7 +1,7 @@
-"""The worker process: takes stages from a pipe, does them one after another, and reports as JSON.
+"""Do stages in a worker process: take them from a pipe one after another, and report.
 
-Messages are JSON in bytes, never pickles. To the worker: first ``{store, runner}``, then a ``Task``
-for each stage. From the worker: ``{kind: progress | log | warning | done | failed, ...}``.
+Messages are JSON in bytes, never pickles. The worker gets ``{store, runner}`` first, then a
+``Task`` for each stage. It sends ``{kind: progress | log | warning | done | failed, ...}``.
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ from benchmark.running.scheduler.task import Task
 from benchmark.storage.atomic import FULL_DISK
 from benchmark.storage.store import Store
 
-PROGRESS_SECONDS = 0.1  # at most one progress message in this time
+PROGRESS_SECONDS = 0.1  # the least time between two progress messages
 Runner = Callable[
     [Stage, Store, Machine, Callable[[float, str], None], Callable[[str], None]], None
 ]
 
 
 def main(descriptor: int) -> None:
-    """Serves one slot until the pipe closes."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole terminal; the parent decides
+    """Serve one slot until the pipe closes."""
+    # Ctrl-C reaches all processes of the terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe = Connection(descriptor)
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()
@@ -48,7 +47,7 @@ def main(descriptor: int) -> None:
 
 
 def _receive(pipe: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
-    """Passes messages on. When the parent goes, however it died, this process and its children go too."""
+    """Pass messages on; end this process and its children when the parent is gone."""
     try:
         while True:
             inbox.put(pipe.recv_bytes())
@@ -59,11 +58,11 @@ def _receive(pipe: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
 
 
 def send(pipe: Connection, message: Mapping[str, object]) -> None:
-    """Sends one message; a parent that is gone is the receiving thread's affair."""
+    """Send one message; if the parent is gone, wait for the receiving thread to end the process."""
     try:
         pipe.send_bytes(json.dumps(message).encode())
     except OSError:
-        time.sleep(60)  # the receiving thread ends this process at once
+        time.sleep(60)  # far longer than the receiving thread needs
 
 
 def perform(
@@ -72,9 +71,10 @@ def perform(
     runner: str,
     tell: Callable[[Mapping[str, object]], None],
 ) -> dict[str, object]:
-    """Does one stage and returns the report, ``done`` or ``failed``; tells of progress and log lines meanwhile.
+    """Do one stage and return the report, ``done`` or ``failed``.
 
-    KeyboardInterrupt passes through, everything else that the stage raises is reported: a plugin must not end the run.
+    Progress and log lines go to ``tell`` meanwhile. KeyboardInterrupt passes through. Every other
+    error of the stage is reported, since a plugin must not end the run.
     """
     stage, last = task.stage, 0.0
 
@@ -98,7 +98,7 @@ def perform(
             )
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # SystemExit too: the boundary between foreign code and the run
+    except BaseException as error:  # SystemExit too: foreign code must not end the worker
         return {
             "kind": "failed",
             "error": describe(error),
@@ -111,25 +111,23 @@ def perform(
 
 
 def resolve(runner: str) -> Runner:
-    """The function named ``module:function``."""
+    """Return the function named ``module:function``."""
     module, _, name = runner.partition(":")
     function: Runner = getattr(importlib.import_module(module), name)
     return function
 
 
 def describe(error: BaseException) -> str:
-    """One line: the type and the message, without the errno that OSError puts before it."""
-    text = (
-        str(error.strerror)
-        if isinstance(error, OSError) and error.strerror and not error.filename
-        else str(error)
-    )
+    """Return the type and the message in a line, without the errno of an OSError."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror and not error.filename:
+        text = str(error.strerror)
     name = type(error).__name__
     return f"{name}: {text}" if text else name
 
 
 def is_full_disk(error: BaseException | None) -> bool:
-    """Was a full disk the reason, however many times the error was wrapped?"""
+    """Tell whether a full disk was the reason, however many times the error was wrapped."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL_DISK:
             return True

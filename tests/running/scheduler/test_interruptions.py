@@ -23,11 +23,12 @@ from support.fake_runner import RUNNER, make
 from benchmark.running.scheduler.outcome import Machine
 from benchmark.running.scheduler.run import run_plan
 from benchmark.storage.store import Store
-root, executor, sleep, extra = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), json.loads(sys.argv[4])
-stages = [make("poison", "p", cost=9), make("train", "t", ("p",), cost=9), make("purify", "u", ("p",), sleep=sleep, **extra),
-          make("train", "v", ("u",))]
-outcome = run_plan(stages, Store(root), Machine(), executor=executor, slots=["cpu", "cpu"], runner=RUNNER, display="plain",
-                   events=root.parent / "events.jsonl")
+root, executor = Path(sys.argv[1]), sys.argv[2]
+sleep, extra = float(sys.argv[3]), json.loads(sys.argv[4])
+stages = [make("poison", "p", cost=9), make("train", "t", ("p",), cost=9),
+          make("purify", "u", ("p",), sleep=sleep, **extra), make("train", "v", ("u",))]
+outcome = run_plan(stages, Store(root), Machine(), executor=executor, display="plain",
+                   slots=["cpu", "cpu"], runner=RUNNER, events=root.parent / "events.jsonl")
 assert "torch" not in sys.modules
 print(outcome.summary)
 sys.exit(outcome.exit_code)

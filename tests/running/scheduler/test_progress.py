@@ -1,4 +1,4 @@
-"""What people and programs see of a run: the event log, plain lines, the live display, the time left."""
+"""What people and programs see of a run: event log, plain lines, live display, time left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scheduler: what runs and in which order, and what workers do when stages raise, exit or kill their own process."""
+"""The scheduler: which stages run in which order, and workers whose stages raise, exit or die."""
 
 from __future__ import annotations
 
@@ -249,7 +249,8 @@ def test_a_stage_whose_workers_keep_dying_is_a_failure(store: Store) -> None:
     assert runs(store).count("p") == 2
     error = outcome.failures[0].error
     assert error.startswith(
-        "the worker was killed by signal 9 (SIGKILL), 2 times; a system short of memory does that: run fewer slots"
+        "the worker was killed by signal 9 (SIGKILL), 2 times; a system short of memory does that: "
+        "run fewer slots"
     )
     failure = store.failure("p")
     assert failure is not None
