@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks import _descent, aap, tap
+from attacks import _descent, _surrogate, aap, tap
 from attacks._augment import augment
 from attacks.aap import AAP
 from attacks.tap import TAP
@@ -43,8 +43,7 @@ def trained(toy: ImageSet) -> nn.Module:
 @pytest.fixture(autouse=True)
 def surrogates(trained: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attacks find the network trained."""
-    for module in (aap, tap):
-        monkeypatch.setattr(module, "surrogates", lambda *args: [trained])
+    monkeypatch.setattr(_surrogate, "surrogates", lambda *args: [trained])
 
 
 def mirrors(data: ImageSet) -> ImageSet:
