@@ -44,7 +44,9 @@ from benchmark.training.schedule import cosine
     toy={"surrogate": "resnet8_w16_s2", "epochs": 5, "noise_steps": 2, "batch_size": 32},
 )
 class AUE(Attack):
-    """Error-minimising noise against supervised and contrastive learning.
+    """Error-minimising noise under contrastive augmentation.
+
+    It is meant against supervised and contrastive learning.
 
     Parameters:
         granularity: sample or class.

@@ -1,4 +1,8 @@
-"""What is particular to AAP: plain targeted poisoning without strength, fresh views at every step, a surrogate trained on views."""
+"""What is particular to AAP.
+
+Without strength it is plain targeted poisoning; it draws fresh views at every step; its surrogate
+is trained on views.
+"""
 
 from __future__ import annotations
 
