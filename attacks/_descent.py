@@ -27,7 +27,7 @@ from benchmark.data import ImageSet, chunks, to_float, to_uint8
 from benchmark.training.ball import Ball
 from benchmark.training.checkpoint import Checkpoint, forget, kept, with_scratch
 
-# of a chunk: ResNet-18 then holds less than 1 GB of activations (fp32, images up to 362 pixels)
+# of a chunk; ResNet-18 then holds less than 1 GB of activations (fp32, images up to 362 pixels)
 PIXELS = 128 * 32 * 32
 
 

@@ -1,4 +1,4 @@
-"""Rounding changes that have an L2 budget."""
+"""Rounding of changes within an L2 budget."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The game that error-minimising attacks share: surrogate and noise make the loss small in turns.
 
-An attack brings the two turns of a round. All that a turn draws must depend on the seed and the
+An attack supplies the two turns of a round. All that a turn draws must depend on the seed and the
 round's number. The game keeps its state in the scratch folder after its rounds, so that a killed
 game goes on as if nothing had happened.
 

@@ -32,8 +32,8 @@ WINDOW, STRIDE = 5, 2  # of both convolutions
 ERF_LAYERS = 5
 TILE = 2**20  # pairs of images times positions at once on the CPU; 8 MB a tensor
 FEATURES = 2**23  # numbers in the features of a tile's columns at most; 64 MB
-DEVICE_TILE = 2**23  # elsewhere, where it is the number of calls that counts
-SAME = 1 - 1e-12  # cosine of an angle from which on it is 0; one level of one pixel makes 1 - 1e-8
+DEVICE_TILE = 2**23  # the same on other devices, where the number of calls counts
+SAME = 1 - 1e-12  # a larger cosine counts as an angle of 0; one level of one pixel gives 1 - 1e-8
 
 Features = tuple[Tensor, ...]
 

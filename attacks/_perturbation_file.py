@@ -1,4 +1,4 @@
-"""Reads arrays from files that others published, so that no file can run anything.
+"""Read arrays from files that others published, so that no file can run anything.
 
 It reads ``.npy``, ``.npz``, files of ``torch.save``, and plain pickles of NumPy arrays. The first
 bytes tell which, not the name, so that the content alone decides. NumPy reads without pickles and
@@ -49,7 +49,7 @@ class Found:
 
     @property
     def is_change(self) -> bool:
-        """Is it named and typed as ``poison --format npz`` writes a change beside the images?"""
+        """Whether it has the name and type of a change that ``poison --format npz`` writes."""
         return self.name == "perturbation" and self.values.dtype.kind == "i"
 
 

@@ -46,7 +46,7 @@ LOG_EVERY = 100  # model steps
 
 @dataclass(frozen=True, kw_only=True)
 class RobustMin(Attack, ABC):
-    """The algorithm. A subclass says with ``attacked`` what the noise has to withstand.
+    """The attack, but for ``attacked``, which says what the noise has to withstand.
 
     Parameters:
         eps: L-inf budget in [0, 1] units, at most 127/255.

@@ -342,6 +342,6 @@ def _range(values: Array, ctx: Context) -> tuple[float, float]:
 
 
 def _wraps(seen: Tensor) -> bool:
-    """Are there values of 192 and more, but none from 65 to 191?"""
+    """Whether there are values of 192 and more, but none from 65 to 191."""
     levels = seen * 255
     return bool((levels > 191.5).any()) and not bool(((levels > 64.5) & (levels < 191.5)).any())

@@ -76,7 +76,7 @@ class OPS(Attack):
                 continue
             score = self.scores(data, members).masked_fill_(taken, -torch.inf)
             for _ in range(self.pixels):
-                best = int(score.argmax())  # the first of equals
+                best = int(score.argmax())  # the first of equal scores
                 position, colour = divmod(best, len(palette))
                 if score[position, colour] == -torch.inf:
                     raise ValueError(

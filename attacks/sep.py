@@ -123,8 +123,8 @@ class SEP(SurrogateAttack):
                 return gradient_of(lambda x: self.loss(*pair, x, goal, ctx), images)
 
             def gradient(images: Tensor, step: int) -> Tensor:
-                slopes = [slope(pair, images) for pair in pairs]
-                own = torch.stack(slopes)  # (checkpoints, B, C, H, W)
+                # (checkpoints, B, C, H, W)
+                own = torch.stack([slope(pair, images) for pair in pairs])
                 mean = own.mean(0)
                 if self.variant != "fa_vr":
                     return mean

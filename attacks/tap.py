@@ -1,4 +1,4 @@
-"""Targeted adversarial poisoning: adversarial examples that show a network another class.
+"""Targeted adversarial poisoning: adversarial examples that fool a network trained on clean data.
 
 Source: Fowl, Goldblum, Chiang, Geiping, Czaja, Goldstein, "Adversarial Examples Make Strong
 Poisons", NeurIPS 2021, arXiv:2106.10807. Constants are those of the released CIFAR-10 code. The

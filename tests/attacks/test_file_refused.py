@@ -14,10 +14,8 @@ import torch
 from attacks.file import File
 from benchmark import ImageSet
 from support.perturbation_files import (  # noqa: F401  two are fixtures
-    FORMS,
     Array,
     added,
-    as_pickle,
     poisoned,
     refused,
     save,
