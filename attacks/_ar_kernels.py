@@ -1,4 +1,4 @@
-"""Autoregressive processes: how one runs, how two are told apart, and the search for many.
+"""Autoregressive processes: how they run, how they are compared, and the search for kernels.
 
 Source: Sandoval-Segura, Singla, Geiping, Goldblum, Goldstein, Jacobs, "Autoregressive
 Perturbations for Data Poisoning", NeurIPS 2022, arXiv:2206.03693. The search accepts a kernel by
@@ -27,7 +27,7 @@ TRIALS = 3  # signals that a kernel must keep short; the response is measured on
 LONGEST = 50.0  # L2 of a trial signal
 TRIES = 1_000_000  # kernels, as in the release
 CANDIDATES = 1024  # kernels tried at once; the result does not depend on it
-CORNERS = (12, 20, SIDE)  # pixels; a signal that is too long in a corner need not be finished
+CORNERS = (12, 20, SIDE)  # pixels; the search drops a signal once it is too long in a corner
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def last_trials(kernels: Tensor, cells: Tensor) -> list[tuple[int, Tensor]]:
     for side in CORNERS:
         signals = run(kernels[index], start(cells[index], side))
         length = lengths(signals)
-        short = length <= LONGEST  # NaN, of a signal that overflowed, is not
+        short = length <= LONGEST  # not so for NaN, where a signal overflowed
         index, signals, length = index[short], signals[short], length[short]
     return list(zip(index.tolist(), signals / length[:, None, None, None], strict=True))
 
@@ -154,7 +154,7 @@ def run(kernels: Tensor, start: Tensor) -> Tensor:
 
     Args:
         kernels: float64 (..., 3, 3), broadcast against ``start``; the last entry is not used.
-        start: float64 (..., H, W), of which the first two rows and columns count.
+        start: float64 (..., H, W); only its first two rows and columns count.
 
     Returns:
         The signal without its first ``MARGIN`` rows and columns.

@@ -1,7 +1,8 @@
-"""The augmentation of contrastive learning at a chosen strength, for a whole batch and differentiable.
+"""The augmentation of contrastive learning at a chosen strength, differentiable, a batch at once.
 
-As in the released code of Wang, Zhu, Gao, arXiv:2402.04010: a random part of the image blown up to its size, mirroring, colour jitter
-and sometimes no colours. What is drawn for an image comes from a generator on the CPU, so that every device sees the same views.
+It follows the released code of Wang, Zhu, Gao, arXiv:2402.04010: a random part of the image blown
+up to its size, mirroring, colour jitter and sometimes no colours. A generator on the CPU draws for
+every image, so that every device sees the same views.
 """
 
 from __future__ import annotations
@@ -11,22 +12,26 @@ from torch import Tensor
 
 from benchmark.training.images import LUMA
 
-TRIES = 10  # boxes drawn for an image, of which the first that fits into it counts
+TRIES = 10  # boxes drawn for an image; the first that fits into it counts
 NARROWEST = 3 / 4  # width to height of a box in pixels; the widest is its inverse
 
 
 def augment(x: Tensor, strength: float, generator: torch.Generator, flip: bool = True) -> Tensor:
-    """A random view of each image; the images themselves if ``strength`` is 0.
+    """Draw a random view of each image; return the images themselves if ``strength`` is 0.
 
-    A box of 1 - 0.9 s to 1 of the area at strength s; mirrored with probability 1/2; with probability 0.8 s, brightness, contrast and
-    saturation changed by up to 40 s % and the hue by up to 0.1 s of its circle, in an order that is drawn for the batch; gray with
-    probability 0.2 s.
+    At strength s a view is
+    - a box of 1 - 0.9 s to 1 of the area;
+    - mirrored with probability 1/2;
+    - changed in its colours with probability 0.8 s: brightness, contrast and saturation by up to
+      40 s % and the hue by up to 0.1 s of its circle, in an order that is drawn for the batch;
+    - gray with probability 0.2 s.
 
     Args:
-        x: float (B, C, H, W) in [0, 1], with one channel or three; of one channel only brightness and contrast change.
+        x: float (B, C, H, W) in [0, 1], with one channel or three; with one channel only
+            brightness and contrast change.
         strength: 0..1.
         generator: on the CPU.
-        flip: whether a mirror image belongs to the same class; if not, none is mirrored.
+        flip: whether a mirror image belongs to the same class; if not, no image is mirrored.
 
     Returns:
         float (B, C, H, W) in [0, 1], in channels-last memory.
@@ -38,7 +43,8 @@ def augment(x: Tensor, strength: float, generator: torch.Generator, flip: bool =
         return x
     if x.shape[1] not in (1, 3):
         raise ValueError(
-            f"images have {x.shape[1]} channels, expected 1 (gray) or 3 (red, green, blue); strength=0 takes any"
+            f"images have {x.shape[1]} channels, expected 1 (gray) or 3 (red, green, blue); "
+            "strength=0 takes any"
         )
     height, width = x.shape[2:]
     boxes = draw_boxes(len(x), height, width, strength, generator)
@@ -60,15 +66,17 @@ def augment(x: Tensor, strength: float, generator: torch.Generator, flip: bool =
 def draw_boxes(
     count: int, height: int, width: int, strength: float, generator: torch.Generator
 ) -> Tensor:
-    """Top, left, height and width of ``count`` boxes, as shares of the image's sides, (4, count). An image that none fits stays whole."""
+    """Draw ``count`` boxes: top, left, height and width as shares of the sides, (4, count).
+
+    A box is the whole image where no try fits.
+    """
     area, form, corner = (
         torch.rand(size, count, generator=generator) for size in (TRIES, TRIES, 2)
     )
     area = 1 - 0.9 * strength * area
     form = NARROWEST ** (2 * form - 1)
-    sides = torch.stack(
-        [area / form * width / height, area * form * height / width]
-    ).sqrt()  # (2, TRIES, B)
+    squares = [area / form * width / height, area * form * height / width]
+    sides = torch.stack(squares).sqrt()  # (2, TRIES, B)
     fits = (sides <= 1).all(0)
     first = fits.int().argmax(0)
     chosen = torch.where(fits.any(0), sides[:, first, torch.arange(count)], 1.0)
@@ -76,41 +84,52 @@ def draw_boxes(
 
 
 def _sampling(side: int, start: Tensor, length: Tensor) -> Tensor:
-    """Matrices (B, 1, side, side) that stretch the part ``length`` from ``start`` on, both shares of the side, to all of it, bilinearly.
+    """Matrices (B, 1, side, side) that stretch a part of a side to all of it, bilinearly.
 
-    Products with them are what ``grid_sample`` computes with its border padding, and have a deterministic gradient on every device.
+    Products with them are what ``grid_sample`` computes with its border padding, and have a
+    deterministic gradient on every device.
+
+    Args:
+        start, length: of the part, shares of the side, (B,).
     """
     place = torch.arange(side, device=start.device)
-    source = (
-        start[:, None] * side + length[:, None] * (place + 0.5) - 0.5
-    )  # of each place, in pixels
+    # where each place comes from, in pixels
+    source = start[:, None] * side + length[:, None] * (place + 0.5) - 0.5
     return (1 - (source.clamp(0, side - 1)[:, None, :, None] - place).abs()).clamp_min(0)
 
 
 def _change_colours(x: Tensor, jitter: Tensor, order: list[int]) -> Tensor:
-    """Brightness, contrast, saturation and hue changed in ``order``, each by what its row of ``jitter`` says, (4, B, 1, 1, 1) in -1..1."""
+    """Change brightness (0), contrast (1), saturation (2) and hue (3) in ``order``.
+
+    Args:
+        jitter: how much of each, (4, B, 1, 1, 1) in -1..1.
+    """
     for number in order:
         if number == 3:
             x = turn_hue(x, 0.1 * jitter[3])
-        else:
-            gray = (
-                0
-                if number == 0
-                else _luma(x)
-                if number == 2
-                else _luma(x).mean((2, 3), keepdim=True)
-            )
-            x = clip(x + 0.4 * jitter[number] * (x - gray))  # away from gray, or towards it
+            continue
+        gray: Tensor | int = 0
+        if number == 1:
+            gray = _luma(x).mean((2, 3), keepdim=True)
+        elif number == 2:
+            gray = _luma(x)
+        x = clip(x + 0.4 * jitter[number] * (x - gray))  # away from gray, or towards it
     return x
 
 
 def clip(x: Tensor) -> Tensor:
-    """``x`` clipped to [0, 1]. Its gradient passes where x is just 0 or 1, unlike that of ``clamp``: black and white could not change."""
+    """Clip ``x`` to [0, 1] with a gradient that passes where x is just 0 or 1.
+
+    That of ``clamp`` does not pass there, so that black and white could not change.
+    """
     return torch.where((x < 0) | (x > 1), x.detach().clamp(0, 1), x)
 
 
 def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
-    """Moves the hue by ``turn``, a share of its circle, (B, 1, 1, 1); value and saturation, as in HSV, stay. One channel stays whole."""
+    """Move the hue by ``turn``, a share of its circle, (B, 1, 1, 1).
+
+    Value and saturation, as in HSV, stay. Images of one channel stay as they are.
+    """
     if x.shape[1] == 1:
         return x
     red, green, blue = x.unbind(1)  # (B, H, W)
@@ -118,9 +137,8 @@ def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
     chroma = high - low
     safe = torch.where(chroma > 0, chroma, 1)  # gray has no hue, and its gradient must not be NaN
     sector = torch.where(high == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
-    sector = (
-        torch.where(high == red, (green - blue) / safe, sector) + 6 * turn[:, 0]
-    )  # sixths of the circle
+    sector = torch.where(high == red, (green - blue) / safe, sector)
+    sector = sector + 6 * turn[:, 0]  # sixths of the circle
     away = torch.stack([(sector + offset) % 6 for offset in (5, 3, 1)], 1)
     return high[:, None] - chroma[:, None] * torch.minimum(away, 4 - away).clamp(0, 1)
 

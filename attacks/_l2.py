@@ -1,4 +1,4 @@
-"""Rounding changes that have an L2 budget."""
+"""Rounding of changes within an L2 budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from benchmark.data import L2_AIM, to_float, to_uint8
 
 
 def rounded_within(x: Tensor, delta: Tensor, length: float) -> Tensor:
-    """Images with their change, uint8; changes that rounding makes too long are shortened by 1 % until they fit.
+    """Add changes to images and round, uint8; shorten what rounding makes too long.
+
+    A change that is too long is shortened by 1 % at a time until it fits.
 
     Args:
         x: clean, float (B, C, H, W) in [0, 1].

@@ -1,13 +1,13 @@
-"""What attacks refuse of lengths in [0, 1] units."""
+"""The check of lengths in [0, 1] units that attacks share."""
 
 from __future__ import annotations
 
 
 def check_lengths(**lengths: float) -> None:
-    """Refuses L-inf lengths, such as ``eps=8``, that are not between 0 and 1, and a budget ``eps`` that rounds to nothing.
+    """Refuse L-inf lengths outside (0, 1), such as ``eps=8``, and an ``eps`` that rounds to 0.
 
     Raises:
-        ValueError: for the first that is not; the message says what to write.
+        ValueError: for the first length at fault; the message says what to write.
     """
     for name, value in lengths.items():
         if value >= 1:
@@ -20,5 +20,6 @@ def check_lengths(**lengths: float) -> None:
             )
         if name == "eps" and value < 0.5 / 255:
             raise ValueError(
-                f"eps={value:g} is less than half a level of a pixel, 0.5/255, and rounds to no change; write 8/255 for eight levels"
+                f"eps={value:g} is less than half a level of a pixel, 0.5/255, and rounds to "
+                "no change; write 8/255 for eight levels"
             )

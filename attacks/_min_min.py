@@ -1,10 +1,12 @@
-"""The game that error-minimising attacks share: a surrogate and the noise take turns in making the training loss small.
+"""The game that error-minimising attacks share: surrogate and noise make the loss small in turns.
 
-An attack brings the two turns of a round. All that a turn draws must depend on the seed and the round's number, so that a killed game,
-which is kept in the scratch folder after its rounds, goes on as if nothing had happened.
+An attack supplies the two turns of a round. All that a turn draws must depend on the seed and the
+round's number. The game keeps its state in the scratch folder after its rounds, so that a killed
+game goes on as if nothing had happened.
 
-Noise of its own for each image lies in a file, so that memory holds the images alone. A round writes a new file, and the old one goes when
-the round is kept: a file that a kept state names never changes.
+Sample-wise noise lies in a file, so that memory holds the images alone. A round writes a new file,
+and the game deletes the old one once it has kept the round: a file that a kept state names never
+changes.
 """
 
 from __future__ import annotations
@@ -31,14 +33,16 @@ class MinMin:
     """One game: the noise, the surrogate and its optimizer.
 
     Attributes:
-        class_noise: float16 (num_classes, C, H, W) in [0, 1] units, on the device, if noise is class-wise.
+        class_noise: float16 (num_classes, C, H, W) in [0, 1] units, on the device, if noise is
+            class-wise.
         own_noise: the same for each image (N, C, H, W), in a file, if it is not.
         ball: the budget of the noise.
         model: the surrogate.
         seen: the surrogate behind ``view``, through which both turns look.
         optimizer: of the surrogate, SGD with momentum 0.9.
         chunk: images handled at once in the noise's turn and when the error is counted.
-        positive: whether the poisoned set gets the positive part of the noise alone; the game itself is played with all of it.
+        positive: whether the poisoned set gets the positive part of the noise alone; the game
+            itself is played with all of it.
     """
 
     def __init__(
@@ -66,9 +70,8 @@ class MinMin:
         )
         self.own_noise = DiskTensor.zeros(None, self._own_shape, torch.float16)
         self._replaced: list[DiskTensor] = []  # noise of rounds that are kept no longer
-        self.model = build_victim(surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(
-            ctx.device
-        )
+        model = build_victim(surrogate, data.info, ctx.seed("surrogate"), ctx.registry)
+        self.model = model.to(ctx.device)
         self.seen = nn.Sequential(view or nn.Identity(), self.model)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr, 0.9, weight_decay=weight_decay
@@ -83,12 +86,16 @@ class MinMin:
         expected: int,
         stop_error: float = -1.0,
     ) -> ImageSet:
-        """Plays ``rounds`` rounds, or until the surrogate's error on the poisoned set is at most ``stop_error``; returns that set.
+        """Play the game and return the poisoned set.
 
-        The noise's turn finds the surrogate frozen, in eval mode. Notes ``rounds`` and ``surrogate_error``.
+        The noise's turn finds the surrogate frozen, in eval mode. Notes ``rounds`` and
+        ``surrogate_error``.
 
         Args:
+            rounds: how many to play at most.
             expected: rounds that the shown progress reckons with.
+            stop_error: the game ends once the surrogate's error on the poisoned set is at most
+                this.
 
         Raises:
             FloatingPointError: if the surrogate is no longer finite.
@@ -115,13 +122,17 @@ class MinMin:
         check_learned(
             self.surrogate,
             1 - error / (1 - chance),
-            f"its error on the poisoned set is {error:.1%} after {self._finished} rounds, where chance has {1 - chance:.1%}",
+            f"its error on the poisoned set is {error:.1%} after {self._finished} rounds, "
+            f"where chance has {1 - chance:.1%}",
             "play more rounds, change lr, or choose another surrogate",
         )
         return self._poisoned()
 
     def images(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The clean images at ``batch``, float (B, C, H, W) in [0, 1] in channels-last memory, and their labels, on the device."""
+        """The clean images at ``batch`` and their labels, on the device.
+
+        Images are float (B, C, H, W) in [0, 1] in channels-last memory.
+        """
         return self.data.batch(batch, self.ctx.device)
 
     def noise_of(self, batch: Tensor) -> Tensor:
@@ -131,7 +142,7 @@ class MinMin:
         return self.own_noise[batch].to(self.ctx.device, non_blocking=True)
 
     def model_step(self, batch: Tensor, max_norm: float = 0.0, clipped: bool = False) -> None:
-        """One step of the surrogate on the poisoned images at ``batch``.
+        """Take one step of the surrogate on the poisoned images at ``batch``.
 
         Args:
             max_norm: bound on the gradient's norm; 0 for none.
@@ -150,13 +161,21 @@ class MinMin:
         self.optimizer.step()
 
     def descend(self, x: Tensor, y: Tensor, delta: Tensor, steps: int, length: float) -> Tensor:
-        """``steps`` sign steps of ``length`` down the loss; returns the new delta, within the budget but not clipped to the image range."""
+        """Take ``steps`` sign steps of ``length`` down the loss and return the new delta.
+
+        It is within the budget but not clipped to the image range.
+        """
         current = (x + delta).clamp_(0, 1)
         for _ in range(steps):
             gradient, _ = input_gradient(self.seen, current, y, self.ctx)
             delta = self.ball.within(current - length * self.ball.direction(gradient) - x)
             current = (x + delta).clamp_(0, 1)
         return delta
+
+    def class_sums(self, values: Tensor, y: Tensor) -> Tensor:
+        """Sum values (B, ...) of images with labels ``y`` by class, float32 (num_classes, ...)."""
+        shape = (self.data.info.num_classes, *values.shape[1:])
+        return torch.zeros(shape, device=values.device).index_add_(0, y, values)
 
     def sample_turn(self, steps: int, length: float) -> None:
         """The noise's turn when every image has its own: ``descend`` on all of them."""
@@ -169,7 +188,7 @@ class MinMin:
                 ).half()
                 self._tell(part.stop / len(self.data), f"round {self._finished + 1}")
             after.keep()
-        except BaseException:  # a disk that is full must not become fuller with every try
+        except BaseException:  # a full disk must not become fuller with every try
             after.delete()
             raise
         self._replaced.append(self.own_noise)
@@ -180,7 +199,7 @@ class MinMin:
         return 0 if self.by_class else len(self.data), *self.data.x.shape[1:]
 
     def _tell(self, share: float, note: str) -> None:
-        """Reports progress with ``share`` of the present round done."""
+        """Report progress with ``share`` of the present round done."""
         self.ctx.progress(min((self._finished + share) / self._expected, 0.95), note)
 
     @torch.no_grad()
@@ -216,7 +235,7 @@ class MinMin:
         return {**game, **training_state(self.model, self.optimizer)}
 
     def _restore(self, kept: Checkpoint) -> float:
-        """Goes back to a kept state, if there is one; returns its error, or infinity."""
+        """Go back to a kept state, if there is one; return its error, or infinity."""
         if not kept.done:
             return float("inf")
         try:
@@ -225,10 +244,8 @@ class MinMin:
                 self.own_noise = DiskTensor(
                     self.ctx.scratch / Path(name).name, self._own_shape, torch.float16
                 )
-        except (
-            OSError,
-            KeyError,
-        ) as error:  # another run of the same stage has gone on, or an earlier uebench kept it otherwise
+        except (OSError, KeyError) as error:
+            # another run of the same stage has gone on, or an earlier uebench kept it otherwise
             self.ctx.log(f"the noise of round {kept.done} cannot be read ({error}); starting anew")
             kept.done = 0
             return float("inf")
@@ -238,14 +255,15 @@ class MinMin:
 
 
 def batches(order: Tensor, size: int) -> list[Tensor]:
-    """``order`` in parts of ``size``. A part of one image is left out, since BatchNorm needs two.
+    """Cut ``order`` into parts of ``size``; leave out a part of one, since BatchNorm needs two.
 
     Raises:
-        ValueError: if that leaves nothing.
+        ValueError: if no part is left.
     """
     parts = [part for part in order.split(size) if len(part) > 1]  # type: ignore[no-untyped-call]
     if not parts:
         raise ValueError(
-            f"the surrogate needs batches of at least 2 images; got {len(order)} images in batches of {size}"
+            "the surrogate needs batches of at least 2 images; "
+            f"got {len(order)} images in batches of {size}"
         )
     return parts

@@ -1,12 +1,14 @@
-"""Neural tangent kernels of two small networks, and what networks of infinite width predict after training by gradient descent.
+"""Neural tangent kernels of two small networks, and the predictions of networks of infinite width.
 
-Sources: Jacot, Gabriel, Hongler, "Neural Tangent Kernel: Convergence and Generalization in Neural Networks", NeurIPS 2018,
-arXiv:1806.07572 (the tangent kernel); Lee et al., "Wide Neural Networks of Any Depth Evolve as Linear Models Under Gradient
-Descent", NeurIPS 2019, arXiv:1902.06720 (the prediction at a time); Cho, Saul, "Kernel Methods for Deep Learning", NIPS 2009 (ReLU);
-Williams, "Computing with Infinite Networks", NIPS 1996 (Erf).
+Sources: Jacot, Gabriel, Hongler, "Neural Tangent Kernel: Convergence and Generalization in Neural
+Networks", NeurIPS 2018, arXiv:1806.07572 (the tangent kernel); Lee et al., "Wide Neural Networks
+of Any Depth Evolve as Linear Models Under Gradient Descent", NeurIPS 2019, arXiv:1902.06720 (the
+prediction at a time of the training by gradient descent); Cho, Saul, "Kernel Methods for Deep
+Learning", NIPS 2009 (ReLU); Williams, "Computing with Infinite Networks", NIPS 1996 (Erf).
 
-An affine layer in NTK parametrisation has weights sqrt(WEIGHT / inputs) * N(0, 1) and biases sqrt(BIAS) * N(0, 1). For a pair of images
-it takes the covariance S of its inputs to WEIGHT * S + BIAS, and the tangent kernel T to WEIGHT * T + WEIGHT * S + BIAS. A nonlinearity f
+An affine layer in NTK parametrisation has weights sqrt(WEIGHT / inputs) * N(0, 1) and biases
+sqrt(BIAS) * N(0, 1). For a pair of images it takes the covariance S of its inputs to
+WEIGHT * S + BIAS, and the tangent kernel T to WEIGHT * T + WEIGHT * S + BIAS. A nonlinearity f
 takes S to E[f(u) f(v)] and T to T * E[f'(u) f'(v)], where u and v are normal with covariance S.
 
 Everything is float64, in tiles of pairs of images, so that memory does not grow with their number.
@@ -30,8 +32,8 @@ WINDOW, STRIDE = 5, 2  # of both convolutions
 ERF_LAYERS = 5
 TILE = 2**20  # pairs of images times positions at once on the CPU; 8 MB a tensor
 FEATURES = 2**23  # numbers in the features of a tile's columns at most; 64 MB
-DEVICE_TILE = 2**23  # elsewhere, where it is the number of calls that counts
-SAME = 1 - 1e-12  # cosine of an angle from which on it is 0; one level of one pixel makes 1 - 1e-8
+DEVICE_TILE = 2**23  # the same on other devices, where the number of calls counts
+SAME = 1 - 1e-12  # a larger cosine counts as an angle of 0; one level of one pixel gives 1 - 1e-8
 
 Features = tuple[Tensor, ...]
 
@@ -41,7 +43,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def features(self, x: Tensor) -> Features:
-        """What the kernel needs of each image, from float64 (N, C, H, W) in [0, 1]."""
+        """Compute what the kernel needs of each image, from float64 (N, C, H, W) in [0, 1]."""
 
     @abstractmethod
     def pairs(self, a: Features, b: Features) -> Tensor:
@@ -73,8 +75,8 @@ class FNN(Kernel):
 class CNN(Kernel):
     """Two convolutions with ReLU, then three dense layers with nothing between.
 
-    The dense layers see the flattened map, hence only covariances at equal positions count. P positions remain after the first
-    convolution and Q after the second.
+    The dense layers see the flattened map, hence only covariances at equal positions count. P
+    positions remain after the first convolution and Q after the second.
 
     Args:
         height, width: of the images.
@@ -88,19 +90,21 @@ class CNN(Kernel):
         )
 
     def features(self, x: Tensor) -> Features:
-        """Patches (P, N, C * 25) of the first convolution, and standard deviations (P, N) and (Q, N) after each convolution."""
+        """Cut the patches of the first convolution and compute standard deviations.
+
+        Returns:
+            Patches (P, N, C * 25), and standard deviations after the first and the second
+            convolution, (P, N) and (Q, N).
+        """
         (top, bottom), (left, right) = _padding(self.height), _padding(self.width)
         padded = F.pad(x * math.sqrt(WEIGHT / (x.shape[1] * WINDOW**2)), (left, right, top, bottom))
-        windows = padded.unfold(2, WINDOW, STRIDE).unfold(
-            3, WINDOW, STRIDE
-        )  # (N, C, rows, columns, 5, 5)
+        tall = padded.unfold(2, WINDOW, STRIDE)
+        windows = tall.unfold(3, WINDOW, STRIDE)  # (N, C, rows, columns, 5, 5)
         patches = windows.permute(2, 3, 0, 1, 4, 5).flatten(0, 1).flatten(2)
         variance = patches.square().sum(2) + BIAS
-        return (
-            patches,
-            variance.sqrt(),
-            _affine(self._average(variance / 2)).sqrt(),
-        )  # ReLU halves the square of a centred variable
+        # ReLU halves the square of a centred variable
+        second = _affine(self._average(variance / 2))
+        return patches, variance.sqrt(), second.sqrt()
 
     def pairs(self, a: Features, b: Features) -> Tensor:
         cov = torch.baddbmm(a[0].new_tensor(BIAS), a[0], b[0].transpose(1, 2))  # (P, A, B)
@@ -127,24 +131,32 @@ def _affine(cov: Tensor) -> Tensor:
 
 
 def _relu(cov: Tensor, deviation_a: Tensor, deviation_b: Tensor) -> tuple[Tensor, Tensor]:
-    """What ``_ReLU`` gives, (P, A, B) each, from covariances (P, A, B) and the standard deviations (P, A) and (P, B)."""
+    """Apply ``_ReLU``.
+
+    Args:
+        cov: (P, A, B).
+        deviation_a, deviation_b: standard deviations, (P, A) and (P, B).
+
+    Returns:
+        Two tensors (P, A, B).
+    """
     rectified, gate = _ReLU.apply(cov, deviation_a[:, :, None] * deviation_b[:, None, :])
     return rectified, gate
 
 
 class _ReLU(torch.autograd.Function):
-    """E[f(u) f(v)] and E[f'(u) f'(v)] of f = ReLU, from the covariance of u and v and the product of their standard deviations.
+    """E[f(u) f(v)] and E[f'(u) f'(v)] of f = ReLU.
 
-    The second has an infinite slope where the angle between u and v is 0. It counts as 0, which is right for an image with itself: that
-    angle stays 0.
+    Both follow from the covariance of u and v and the product of their standard deviations. The
+    second has an infinite slope where the angle between u and v is 0. It counts as 0, which is
+    right for an image with itself: that angle stays 0.
     """
 
     @staticmethod
     def forward(ctx: Any, cov: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         cosine = cov / scale
-        cosine.masked_fill_(
-            cosine > SAME, 1
-        )  # an image with itself gives 1 up to rounding, which the arc cosine would magnify
+        # an image with itself gives 1 up to rounding, which the arc cosine would magnify
+        cosine.masked_fill_(cosine > SAME, 1)
         gate = torch.acos(cosine).mul_(-1 / (2 * math.pi)).add_(0.5)
         sine = cosine.square().neg_().add_(1).sqrt_()
         ctx.save_for_backward(cosine, sine, gate, scale)
@@ -162,20 +174,29 @@ class _ReLU(torch.autograd.Function):
 
 
 def _padding(size: int) -> tuple[int, int]:
-    """Zeros before and after a side of ``size`` pixels, so that the output has a STRIDE-th of it, rounded up."""
+    """Zeros before and after a side of ``size`` pixels.
+
+    With them the output has a STRIDE-th of the side, rounded up.
+    """
     total = max((math.ceil(size / STRIDE) - 1) * STRIDE + WINDOW - size, 0)
     return total // 2, total - total // 2
 
 
 def _windows(size: int) -> Tensor:
-    """The matrix (positions, size) that averages over windows of one side; what lies outside counts as zeros."""
+    """The matrix (positions, size) that averages over windows of one side.
+
+    Places outside the side count as zeros.
+    """
     start = torch.arange(math.ceil(size / STRIDE))[:, None] * STRIDE - _padding(size)[0]
     place = torch.arange(size) - start
     return ((place >= 0) & (place < WINDOW)).double() / WINDOW
 
 
 def gram(kernel: Kernel, a: Tensor, b: Tensor) -> Tensor:
-    """The kernel of each image of ``a`` with each of ``b``, float64 (A, B). Images are uint8, or floats in [0, 1]."""
+    """The kernel of each image of ``a`` with each of ``b``, float64 (A, B).
+
+    Images are uint8, or floats in [0, 1].
+    """
     out = torch.empty(len(a), len(b), dtype=torch.float64, device=a.device)
     height, width = _tile(a)
     with torch.no_grad():
@@ -189,9 +210,14 @@ def gram(kernel: Kernel, a: Tensor, b: Tensor) -> Tensor:
 def pull_back(
     kernel: Kernel, a: Tensor, b: Tensor, weights: Tensor, onto: Tensor | None = None
 ) -> Tensor:
-    """Gradient with respect to ``b`` alone of the sum of ``weights`` (A, B) times ``gram(kernel, a, b)``, in the form of ``b``, floats.
+    """Differentiate a weighted sum of ``gram(kernel, a, b)`` with respect to ``b`` alone.
 
-    It is added to ``onto``, where that is given.
+    Args:
+        weights: (A, B).
+        onto: where to add the gradient; zeros by default.
+
+    Returns:
+        The gradient, of the shape and type of ``b``, which are floats.
     """
     out = torch.zeros_like(b) if onto is None else onto
     height, width = _tile(a)
@@ -205,18 +231,19 @@ def pull_back(
             left = kernel.features(_units(a[rows]))
             with torch.enable_grad():
                 tile = kernel.pairs(left, tuple(right))
-            for total, part in zip(
-                gradients, torch.autograd.grad(tile, right, weights[rows, columns]), strict=True
-            ):
+            parts = torch.autograd.grad(tile, right, weights[rows, columns])
+            for total, part in zip(gradients, parts, strict=True):
                 total += part
         out[columns] += torch.autograd.grad(features, x, gradients)[0].to(out.dtype)
     return out
 
 
 def _tile(x: Tensor) -> tuple[int, int]:
-    """Images of the first and of the second set in a tile. It is wide since the features of its rows are found anew in each.
+    """How many images of the first and of the second set a tile has.
 
-    With large images it is narrow: the features of an image of 224 pixels take 7.5 MB, which a gradient needs several times.
+    It is wide since each tile computes the features of its rows anew. With large images it is
+    narrow: the features of an image of 224 pixels take 7.5 MB, which a gradient needs several
+    times.
     """
     positions = math.ceil(x.shape[-2] / STRIDE) * math.ceil(x.shape[-1] / STRIDE)
     pairs = max((TILE if x.device.type == "cpu" else DEVICE_TILE) // positions, 1)
@@ -230,10 +257,10 @@ def _units(x: Tensor) -> Tensor:
 
 
 class KernelMachine:
-    """The mean of infinitely wide networks that are trained on some images, by gradient descent on the squared error, to a time.
+    """The mean of infinitely wide networks that gradient descent has trained for some time.
 
-    The networks start at 0 on average. The loss is half the mean over images and classes of the squared distance to one-hot labels, and
-    the learning rate is 1.
+    The networks start at 0 on average. The loss is half the mean over images and classes of the
+    squared distance to one-hot labels, and the learning rate is 1.
 
     Args:
         x: training images, floats in [0, 1], (N, C, H, W).
@@ -252,19 +279,20 @@ class KernelMachine:
         self.weights = self.vectors @ (learned[:, None] * (self.vectors.T @ self.targets))  # (N, K)
 
     def predict(self, x: Tensor) -> Tensor:
-        """Logits of images, uint8 or floats in [0, 1], (V, C, H, W); float64 (V, K)."""
+        """Logits, float64 (V, K), of images (V, C, H, W), uint8 or floats in [0, 1]."""
         logits: Tensor = gram(self.kernel, x, self.x) @ self.weights
         return logits
 
     def gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient of the summed cross-entropy of images with labels with respect to the training images, and the images' logits.
+        """Differentiate the summed cross-entropy of images with respect to the training images.
 
         Args:
-            x: uint8 or floats in [0, 1], (V, C, H, W).
-            y: int64 (V,).
+            x: images, uint8 or floats in [0, 1], (V, C, H, W).
+            y: their labels, int64 (V,).
 
         Returns:
-            The gradient, in the form of the training images, and float64 (V, K).
+            The gradient, of the shape and type of the training images, and the logits of ``x``,
+            float64 (V, K).
         """
         cross = gram(self.kernel, x, self.x)  # (V, N)
         logits = cross @ self.weights
@@ -274,7 +302,7 @@ class KernelMachine:
         by_own = self.vectors @ inner @ self.vectors.T
         by_own.diagonal().add_(RIDGE * by_own.diagonal().mean())
         by_cross = error @ self.weights.T
-        # the training kernel is symmetric and so are its weights: its images on the other side add as much again
+        # the training kernel and its weights are symmetric: images on its other side add as much
         gradient = pull_back(self.kernel, x, self.x, by_cross)
         return pull_back(self.kernel, self.x, self.x, 2 * by_own, onto=gradient), logits
 
@@ -285,7 +313,10 @@ def _decay(z: Tensor) -> Tensor:
 
 
 def _decay_slopes(z: Tensor) -> Tensor:
-    """Divided differences of ``_decay`` between all pairs of ``z`` (N,), (N, N): the derivative of a matrix function in its eigenbasis."""
+    """Divided differences (N, N) of ``_decay`` between all pairs of ``z`` (N,).
+
+    They are the derivative of a matrix function in its eigenbasis.
+    """
     gap, middle = z[:, None] - z, (z[:, None] + z) / 2
     value = _decay(z)
     small = -1 / 2 + middle / 3 - middle**2 / 8 + middle**3 / 30 - middle**4 / 144

@@ -1,9 +1,11 @@
-"""Arrays out of files that others published, read so that no file can run anything.
+"""Read arrays from files that others published, so that no file can run anything.
 
-Read are ``.npy``, ``.npz``, what ``torch.save`` wrote, and plain pickles of NumPy arrays. The first bytes tell which, not the name, so
-that the content alone decides. NumPy reads without pickles and torch with ``weights_only=True``. A pickle is read by ``_Unpickler``:
-the few names that a pickled array needs stand for functions of this file that build arrays of numbers out of bytes, and every other
-name is refused. NumPy's own functions for it are not called, since a forged state makes some of them trust bytes as pointers.
+It reads ``.npy``, ``.npz``, files of ``torch.save``, and plain pickles of NumPy arrays. The first
+bytes tell which, not the name, so that the content alone decides. NumPy reads without pickles and
+torch with ``weights_only=True``. ``_Unpickler`` reads a pickle: the few names that a pickled array
+needs stand for functions of this file that build arrays of numbers out of bytes, and it refuses
+every other name. It does not call NumPy's own functions, since a forged state makes some of them
+trust bytes as pointers.
 """
 
 from __future__ import annotations
@@ -27,12 +29,18 @@ from benchmark.catalogue.spec import did_you_mean
 
 Array = NDArray[Any]
 
-LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number that files of torch before 1.6 begin with
+# the pickled number that files of torch before 1.6 begin with
+LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 @dataclass(frozen=True)
 class Found:
-    """One array of a file, its name there (empty if it has none), and the arrays called ``index`` and ``labels`` beside it."""
+    """One array of a file.
+
+    Attributes:
+        name: the array's name in the file; empty if it has none.
+        index, labels: the arrays of these names beside it.
+    """
 
     values: Array
     name: str = ""
@@ -41,18 +49,22 @@ class Found:
 
     @property
     def is_change(self) -> bool:
-        """Is it named and typed as ``poison --format npz`` writes a change beside the images?"""
+        """Whether it has the name and type of a change that ``poison --format npz`` writes."""
         return self.name == "perturbation" and self.values.dtype.kind == "i"
 
 
 def read(file: Path, name: str = "") -> Found:
-    """One array of the file, with what else it holds.
+    """Read one array of the file, with the index and the labels beside it.
 
-    ``.npy`` and current torch files stay on disk until they are used. Of several arrays ``name`` is taken; without it
-    ``perturbation``, or the only one beside ``index`` and ``labels``.
+    ``.npy`` and current torch files stay on disk until they are used.
+
+    Args:
+        name: which of several arrays; without it ``perturbation``, or the only one beside
+            ``index`` and ``labels``.
 
     Raises:
-        ValueError: if the file holds something else than arrays of numbers, or is damaged; the message names the file and the reason.
+        ValueError: if the file holds something else than arrays of numbers, or is damaged; the
+            message names the file and the reason.
     """
     try:
         with _open(file) as content:
@@ -85,7 +97,8 @@ def _open(file: Path) -> AbstractContextManager[object]:
             return nullcontext(_torch(file, mmap=True))
         if not all(name.endswith(".npy") for name in names):
             raise ValueError(
-                f"it is an archive that holds {names[0]}; archives are not opened, so unpack it and give the array's path"
+                f"it is an archive that holds {names[0]}; archives are not opened, so unpack it "
+                "and give the array's path"
             )
         arrays: AbstractContextManager[object] = np.load(file, allow_pickle=False)
         return arrays
@@ -100,13 +113,15 @@ def _torch(file: Path, mmap: bool) -> object:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
-        raise ValueError(
-            _refusal(named[1] if named else "more than tensors")
-        ) from None  # torch's words advise to switch the check off
+        refusal = _refusal(named[1] if named else "more than tensors")
+        raise ValueError(refusal) from None  # torch's words advise to switch the check off
 
 
 def _refusal(name: str) -> str:
-    return f"it asks for {name}, and only numbers are taken from strangers' files; ask its author for a .npy file"
+    return (
+        f"it asks for {name}, and only numbers are taken from strangers' files; "
+        "ask its author for a .npy file"
+    )
 
 
 def _choose(names: list[str], wanted: str) -> str:
@@ -119,7 +134,8 @@ def _choose(names: list[str], wanted: str) -> str:
         return "perturbation"
     if len(arrays) != 1:
         raise ValueError(
-            f"it holds {len(arrays)} arrays ({', '.join(map(str, arrays))}); say which one with array=NAME"
+            f"it holds {len(arrays)} arrays ({', '.join(map(str, arrays))}); "
+            "say which one with array=NAME"
         )
     return arrays[0]
 
@@ -136,7 +152,8 @@ def _numbers(value: object) -> Array:
         )
     if value.dtype.kind == "b":
         raise ValueError(
-            "it holds true and false, expected numbers; of a mask give the positions, numpy.flatnonzero(mask)"
+            "it holds true and false, expected numbers; "
+            "of a mask give the positions, numpy.flatnonzero(mask)"
         )
     if value.dtype.kind not in "iuf" or value.dtype.itemsize > 8:
         raise ValueError(
@@ -186,9 +203,8 @@ def _scalar(dtype: _DType, data: bytes) -> int | float:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    if (
-        encoding != "latin1"
-    ):  # what pickle itself writes; other codecs may do more than turn text into bytes
+    # pickle itself writes latin1; other codecs may do more than turn text into bytes
+    if encoding != "latin1":
         raise pickle.UnpicklingError(f"it encodes bytes as {encoding}, expected latin1")
     return text.encode("latin1")
 
@@ -207,9 +223,8 @@ class _Unpickler(pickle.Unpickler):
     """Refuses every name but those of ``_STAND_INS``, and imports none."""
 
     def find_class(self, module: str, name: str) -> Callable[..., object]:
-        known = _STAND_INS.get(
-            (re.sub(r"^numpy\.core\b", "numpy._core", module), name)
-        )  # numpy.core before NumPy 2
+        present = re.sub(r"^numpy\.core\b", "numpy._core", module)  # numpy.core before NumPy 2
+        known = _STAND_INS.get((present, name))
         if known is None:
             raise pickle.UnpicklingError(_refusal(f"{module}.{name}"))
         return partial(known)  # made anew, so that nothing a pickle does to it outlives the reading

@@ -1,16 +1,21 @@
-"""Error-minimising noise against a surrogate that is trained adversarially: what ``rem`` and ``sem`` share.
+"""Base class of ``rem`` and ``sem``: noise against a surrogate that is trained adversarially.
 
-In each step a batch gets fresh noise that lowers the loss of its attacked random views, and the surrogate learns from adversarial
-examples of new views of the noisy images. After the last step the noise of every image is made once more against the final surrogate.
+In each step a batch gets fresh noise that lowers the loss of its attacked random views, and the
+surrogate learns from adversarial examples of new views of the noisy images. After the last step
+the attack makes the noise of every image once more, against the final surrogate.
 
 Departures of both attacks from the released codes:
-- Surrogates see images in [0, 1]; the releases subtract 0.5. BatchNorm takes out a constant offset, except for the rim of the first
-  convolution, whose zero padding is black here and gray there. No method of this benchmark scales the inputs of a network.
-- The final noise is made in order and for every image. The releases walk through a shuffled loader that drops the last incomplete batch,
-  so that N mod batch_size images keep noise of training time; ``preset=official`` does the same.
-- Views are random crops of the image padded by 4 pixels, mirrored only where a mirror image belongs to the same class. The releases take
-  the mirrored crops for CIFAR only; their larger images are cropped and resized to 224 pixels, which would need sets stored at 256.
-- The views of an image go through the surrogate in one batch, not one after another; in eval mode that is the same.
+- Surrogates see images in [0, 1]; the releases subtract 0.5. BatchNorm takes out a constant
+  offset, except for the rim of the first convolution, whose zero padding is black here and gray
+  there. No method of this benchmark scales the inputs of a network.
+- The final noise is made in order and for every image. The releases walk through a shuffled loader
+  that drops the last incomplete batch, so that N mod batch_size images keep noise of training
+  time; ``preset=official`` does the same.
+- Views are random crops of the image padded by 4 pixels, mirrored only where a mirror image
+  belongs to the same class. The releases take the mirrored crops for CIFAR only; their larger
+  images are cropped and resized to 224 pixels, which would need sets stored at 256.
+- The views of an image go through the surrogate in one batch, not one after another; in eval mode
+  that is the same.
 """
 
 from __future__ import annotations
@@ -41,7 +46,7 @@ LOG_EVERY = 100  # model steps
 
 @dataclass(frozen=True, kw_only=True)
 class RobustMin(Attack, ABC):
-    """The algorithm. A subclass says with ``attacked`` what the noise has to withstand.
+    """The attack, but for ``attacked``, which says what the noise has to withstand.
 
     Parameters:
         eps: L-inf budget in [0, 1] units, at most 127/255.
@@ -80,33 +85,34 @@ class RobustMin(Attack, ABC):
     def attacked(
         self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context
     ) -> Tensor:
-        """Images within ``radius`` of ``x``, float (B, C, H, W) in [0, 1], on which the noise has to lower the loss."""
+        """Images on which the noise has to lower the loss.
+
+        They are within ``radius`` of ``x``, float (B, C, H, W) in [0, 1].
+        """
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
-        """The protected images: ``steps`` model steps, then the final noise, part by part. A killed run goes on after its last saved part.
+        """Take ``steps`` model steps, then make the final noise, part by part.
+
+        A killed run goes on after its last saved part.
 
         Raises:
-            ValueError: for less than two images, or if the surrogate has learned nothing.
+            ValueError: for fewer than two images, or if the surrogate has learned nothing.
             FloatingPointError: if the surrogate diverges.
         """
         if len(data) < 2:
             raise ValueError(
                 f"{self.name} needs at least 2 images, since BatchNorm does; got {len(data)}"
             )
-        model = build_victim(self.surrogate, data.info, ctx.seed("surrogate"), ctx.registry).to(
-            ctx.device
-        )
-        optimizer = torch.optim.SGD(
-            model.parameters(), self.lr, MOMENTUM, weight_decay=WEIGHT_DECAY
-        )
+        seed = ctx.seed("surrogate")
+        model = build_victim(self.surrogate, data.info, seed, ctx.registry).to(ctx.device)
+        weights = model.parameters()
+        optimizer = torch.optim.SGD(weights, self.lr, MOMENTUM, weight_decay=WEIGHT_DECAY)
         parts = self.final_parts(len(data), ctx)
         alone = torch.ones(len(data), dtype=torch.bool)
         alone[torch.cat(parts)] = False
         left = alone.nonzero().flatten()  # the images that get no final noise
-        place = torch.cumsum(alone, 0) - 1  # of each of them among them
-        stale = torch.zeros(
-            len(left), *data.x.shape[1:], dtype=torch.int8
-        )  # their noise, in levels
+        place = torch.cumsum(alone, 0) - 1  # where each of them stands in ``left``
+        stale = torch.zeros(len(left), *data.x.shape[1:], dtype=torch.int8)  # their noise, levels
         losses = torch.zeros(self.steps, device=ctx.device)
         saved = Checkpoint(ctx)
         if saved.done:
@@ -116,28 +122,23 @@ class RobustMin(Attack, ABC):
         rounds = self.steps + len(parts)
 
         def tell(done: int) -> None:
-            ctx.progress(
-                done / rounds,
-                f"round {done} of {rounds}, the last {len(parts)} for the final noise",
-            )
+            text = f"round {done} of {rounds}, the last {len(parts)} for the final noise"
+            ctx.progress(done / rounds, text)
 
         for number in range(saved.done, self.steps):
             batch, levels, losses[number] = self._model_step(model, optimizer, data, number, ctx)
             stale[place[batch[alone[batch]]]] = levels.cpu()[alone[batch]]
             self._watch(losses, number + 1, ctx)
-            last = number + 1 == self.steps
-            saved.save(
-                number + 1,
-                {**training_state(model, optimizer), "stale": stale, "losses": losses},
-                now=last,
-            )
+            state = {**training_state(model, optimizer), "stale": stale, "losses": losses}
+            saved.save(number + 1, state, now=number + 1 == self.steps)
             tell(number + 1)
         check_finite(model, f"after the last step ({self.steps})")
         robust_loss, chance = _recent(losses, self.steps), chance_loss(data)
         check_learned(
             self.surrogate,
             1 - robust_loss / chance,
-            f"its robust loss is {robust_loss:.2f} at the end of {self.steps} steps, where chance has {chance:.2f}",
+            f"its robust loss is {robust_loss:.2f} at the end of {self.steps} steps, "
+            f"where chance has {chance:.2f}",
             "raise steps, change lr, or choose another surrogate",
         )
         out = torch.empty_like(data.x)
@@ -157,22 +158,25 @@ class RobustMin(Attack, ABC):
     def final_parts(self, n: int, ctx: Context) -> list[Tensor]:
         """Which images get their final noise together: int64 index tensors."""
         batch = min(self.batch_size, n)
-        order = (
-            torch.arange(n)
-            if self.preset == "clean"
-            else torch.randperm(n, generator=ctx.generator("final order"))[: n - n % batch]
-        )
+        order = torch.arange(n)
+        if self.preset == "official":
+            shuffled = torch.randperm(n, generator=ctx.generator("final order"))
+            order = shuffled[: n - n % batch]
         return list(order.split(batch))  # type: ignore[no-untyped-call]
 
     def descend(
         self, model: nn.Module, x: Tensor, y: Tensor, info: DatasetInfo, purpose: str, ctx: Context
     ) -> Tensor:
-        """Noise of a batch, from a fresh uniform start, against the model as it is: int8 levels (B, C, H, W).
+        """Make the noise of a batch, from a fresh uniform start, against the model as it is.
 
         Args:
             x: float (B, C, H, W) in [0, 1].
             y: int64 (B,).
-            purpose: names the random numbers; those of views and attacks are independent, so that all attacks see the same views.
+            purpose: names the random numbers; those of views and attacks are independent, so that
+                all attacks see the same views.
+
+        Returns:
+            int8 levels (B, C, H, W).
         """
         drawn, attack = ctx.generator(f"{purpose} noise"), ctx.generator(f"{purpose} attack")
         ball = Ball("linf", self.eps)
@@ -184,16 +188,18 @@ class RobustMin(Attack, ABC):
                 seen = views((x + delta).clamp(0, 1), draw_views(len(labels), info.hflip, drawn))
                 target = self.attacked(model, seen.detach(), labels, attack, ctx)
                 gradient, _ = input_gradient(model, target, labels, ctx)
-                (pulled,) = torch.autograd.grad(
-                    seen, delta, gradient
-                )  # the attack counts as a constant
+                # the attack counts as a constant
+                (pulled,) = torch.autograd.grad(seen, delta, gradient)
                 delta = ball.within(delta.detach() - self.noise_step * ball.direction(pulled))
         return delta.mul_(255).round_().to(torch.int8)
 
     def ascend(
         self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, ctx: Context
     ) -> Tensor:
-        """PGD from a random start: images within ``radius`` of ``x`` and in [0, 1] that raise the loss. The model is expected frozen."""
+        """Find images that raise the loss, by PGD from a random start; the model must be frozen.
+
+        They are within ``radius`` of ``x`` and in [0, 1].
+        """
         if not self.radius:
             return x
         ball = Ball("linf", self.radius)
@@ -204,7 +210,7 @@ class RobustMin(Attack, ABC):
         return current
 
     def jitter(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """``x`` with a uniform draw within ``radius``, in [0, 1]."""
+        """Add a uniform draw within ``radius`` to ``x``; the result is in [0, 1]."""
         return Ball("linf", self.radius).random_start(x, generator)
 
     def _model_step(
@@ -215,14 +221,17 @@ class RobustMin(Attack, ABC):
         number: int,
         ctx: Context,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of the surrogate; returns the images of its batch, their noise of this step in levels, and the loss."""
+        """Take one step of the surrogate.
+
+        Returns:
+            The images of its batch, their noise of this step in levels, and the loss.
+        """
         batch = self._batch_of_step(len(data), number, ctx)
         x, y = data.batch(batch, ctx.device)
         levels = self.descend(model, x, y, data.info, f"step {number}", ctx)
         drawn = ctx.generator(f"step {number} model")
-        seen = views(
-            (x + levels.float() / 255).clamp(0, 1), draw_views(len(batch), data.info.hflip, drawn)
-        )
+        noisy = (x + levels.float() / 255).clamp(0, 1)
+        seen = views(noisy, draw_views(len(batch), data.info.hflip, drawn))
         with frozen(model):
             adversarial = self.ascend(model, seen, y, drawn, ctx)
         model.train()
@@ -237,12 +246,14 @@ class RobustMin(Attack, ABC):
         return batch, levels, loss.detach()
 
     def _batch_of_step(self, n: int, number: int, ctx: Context) -> Tensor:
-        """Images of one step, a new order in each pass over the set. An incomplete last batch is left out, as in the releases."""
+        """The images of one step; each pass over the set has a new order.
+
+        An incomplete last batch is left out, as in the releases.
+        """
         batch = min(self.batch_size, n)
         epoch, position = divmod(number, n // batch)
-        return torch.randperm(n, generator=ctx.generator(f"order {epoch}"))[
-            position * batch : (position + 1) * batch
-        ]
+        order = torch.randperm(n, generator=ctx.generator(f"order {epoch}"))
+        return order[position * batch : (position + 1) * batch]
 
     def _watch(self, losses: Tensor, done: int, ctx: Context) -> None:
         if done % LOG_EVERY and done < self.steps:
@@ -250,16 +261,17 @@ class RobustMin(Attack, ABC):
         loss = _recent(losses, done)
         if not math.isfinite(loss):
             raise FloatingPointError(
-                f"the robust loss of {self.name}'s surrogate is {loss} before step {done} of {self.steps}; lower lr"
+                f"the robust loss of {self.name}'s surrogate is {loss} "
+                f"before step {done} of {self.steps}; lower lr"
             )
         ctx.log(f"{self.name}: step {done} of {self.steps}, robust loss {loss:.4f}")
 
 
 def _recent(losses: Tensor, done: int) -> float:
-    """The mean loss of the last steps of ``done``: of 100, or of the last quarter of few."""
+    """The mean loss of the last 100 of ``done`` steps; of their last quarter if they are few."""
     return float(losses[done - min(LOG_EVERY, max(done // 4, 1)) : done].mean())
 
 
 def _noisy(x: Tensor, levels: Tensor) -> Tensor:
-    """uint8 images with their noise in levels, clipped."""
+    """Add noise in levels to uint8 images and clip."""
     return (x.to(torch.int16) + levels).clamp_(0, 255).to(torch.uint8)

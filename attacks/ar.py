@@ -1,24 +1,28 @@
-"""Autoregressive perturbations: each pixel of the noise is a fixed linear function of its neighbours above and to the left.
+"""Autoregressive perturbations: a pixel of the noise is a fixed linear function of earlier ones.
 
-Source: Sandoval-Segura, Singla, Geiping, Goldblum, Goldstein, Jacobs, "Autoregressive Perturbations for Data Poisoning",
-NeurIPS 2022, arXiv:2206.03693. A class has one process, a 3x3 kernel for each channel; its images differ in the random cells
-that the process starts from.
+Earlier pixels are its neighbours above and to the left.
+
+Source: Sandoval-Segura, Singla, Geiping, Goldblum, Goldstein, Jacobs, "Autoregressive
+Perturbations for Data Poisoning", NeurIPS 2022, arXiv:2206.03693. A class has one process, a 3x3
+kernel for each channel; its images differ in the random cells that the process starts from.
 
 Departures:
-- The process is linear in its starting cells, so the noise is one matrix product an image. The matrix is made once a class by
-  running the process on unit vectors along anti-diagonals, whose cells do not depend on each other. The release visits pixel
-  after pixel.
-- Images are rounded to nearest; noise that rounding makes more than 0.9 % longer than the budget is shortened by 1 % at a time.
+- The process is linear in its starting cells, so the noise is one matrix product an image. The
+  matrix is made once a class by running the process on unit vectors along anti-diagonals, whose
+  cells do not depend on each other. The release visits pixel after pixel.
+- Images are rounded to nearest; noise that rounding makes more than 0.9 % longer than the budget is
+  shortened by 1 % at a time.
 - Kernels are our own draws, accepted by the rule of the released search. One set serves every
   number of classes: its first ten kernels differ by the 10 that the release asks of ten classes,
   later ones by the 3 that it asks of a hundred.
 - A kernel with any trial signal that overflows is refused. The release looks for that in the last
   trial only: its first kernels for 100 classes hold one that turns its class black (issue 3 of the
   release).
-- Images with a side above 32 pixels are tiled: processes whose kernels sum to 1 are unstable, and on 224 pixels most would
-  put nearly all of their energy into one corner. The release has no such sets but STL-10 and gives no result for ImageNet.
-- ``eps`` is the L2 budget at 3x32x32 and grows with the square root of the image's size: 3.0 at 96 pixels, as released, and
-  7.0 at 224, where nothing is published.
+- Images with a side above 32 pixels are tiled: processes whose kernels sum to 1 are unstable, and
+  on 224 pixels most would put nearly all of their energy into one corner. The release has no such
+  sets but STL-10 and gives no result for ImageNet.
+- ``eps`` is the L2 budget at 3x32x32 and grows with the square root of the image's size: 3.0 at 96
+  pixels, as released, and 7.0 at 224, where nothing is published.
 """
 
 from __future__ import annotations
@@ -41,7 +45,8 @@ class AR(Attack):
     """Add noise that an autoregressive process of the image's class has drawn.
 
     Parameters:
-        eps: L2 budget of an image of 3x32x32, in [0, 1] units; other sizes in proportion to the root of their size.
+        eps: L2 budget of an image of 3x32x32, in [0, 1] units; other sizes in proportion to the
+            root of their size.
         response: how strongly two processes differ at least: the summed positive response of a
             signal of length 1 of the later one to the earlier one's filter. 0 means 10 among the
             first ten processes and 3 for later ones.
@@ -63,35 +68,29 @@ class AR(Attack):
             members = (data.y == label).nonzero().flatten()
             generator = ctx.generator(f"class {label}")
             process = signal_map(kernel, TILE)
-            count = max(
-                4, at_once(data.x) // 4 * 4
-            )  # fours draw whole runs of torch's 16, so parts draw as the whole
+            # fours draw whole runs of torch's 16, so parts draw as the whole
+            count = max(4, at_once(data.x) // 4 * 4)
             for part in chunks(len(members), count):
                 noise = self.noise(data.info, process, len(members[part]), generator)
-                out[members[part]] = rounded_within(
-                    to_float(data.x[members[part]]), noise, self.budget(data.info)
-                )
+                clean = to_float(data.x[members[part]])
+                out[members[part]] = rounded_within(clean, noise, self.budget(data.info))
             ctx.progress((label + 1) / len(kernels), f"class {label + 1} of {len(kernels)}")
         return data.with_x(out)
 
     def noise(
         self, info: DatasetInfo, process: Tensor, count: int, generator: torch.Generator
     ) -> Tensor:
-        """``count`` draws of one class, float32 (count, C, H, W), each of the length of the budget.
+        """Draw ``count`` noises of one class, float32 (count, C, H, W), each as long as the budget.
 
         Args:
             process: of ``signal_map``.
         """
         down, across = -(-info.height // TILE), -(-info.width // TILE)
-        start = torch.randn(
-            count, info.channels, down * across, process.shape[1], generator=generator
-        )
+        shape = (count, info.channels, down * across, process.shape[1])
+        start = torch.randn(shape, generator=generator)
         tiles = torch.einsum("nctf,cfp->nctp", start, process.float())
-        whole = (
-            tiles.view(count, info.channels, down, across, TILE, TILE)
-            .transpose(3, 4)
-            .reshape(count, info.channels, down * TILE, -1)
-        )
+        grid = tiles.view(count, info.channels, down, across, TILE, TILE)
+        whole = grid.transpose(3, 4).reshape(count, info.channels, down * TILE, -1)
         noise = whole[:, :, : info.height, : info.width]
         length: Tensor = noise.flatten(1).norm(dim=1)
         return noise * (self.budget(info) / length)[:, None, None, None]

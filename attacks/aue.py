@@ -1,16 +1,21 @@
-"""Augmented unlearnable examples: error-minimising noise that a surrogate sees through the augmentation of contrastive learning.
+"""Augmented unlearnable examples: error-minimising noise under contrastive augmentation.
 
-Source: Wang, Zhu, Gao, "Efficient Availability Attacks against Supervised and Contrastive Learning Simultaneously", NeurIPS 2024,
-arXiv:2402.04010. Constants are those of the released CIFAR-10 script; for CIFAR-100 it has ``strength=1.0``.
+Source: Wang, Zhu, Gao, "Efficient Availability Attacks against Supervised and Contrastive Learning
+Simultaneously", NeurIPS 2024, arXiv:2402.04010. Constants are those of the released CIFAR-10
+script; for CIFAR-100 it has ``strength=1.0``.
 
 Departures:
 - Images are mirrored only where the data set allows it, as victims do.
-- The surrogate sees images clipped to [0, 1], also with class-wise noise; the gradient is that at the clipped image. The source clips
-  sample-wise noise, which is the same, and leaves class-wise noise as it is.
-- Sample-wise, the noise's turn goes through the images in their order: in eval mode they do not depend on each other.
+- The surrogate sees images clipped to [0, 1], also with class-wise noise; the gradient is that at
+  the clipped image. The source clips sample-wise noise, which is the same, and leaves class-wise
+  noise as it is.
+- Sample-wise, the noise's turn goes through the images in their order: in eval mode they do not
+  depend on each other.
 - The learning rate's cosine ends at 0, the source's at 1e-6. A batch of one image is left out.
-- Boxes of the augmentation are not rounded to whole pixels, and an image that none of ten boxes fits stays whole.
-- Boxes are resized with half-pixel centres; the source aligns the corner pixels (kornia's default).
+- Boxes of the augmentation are not rounded to whole pixels, and an image stays whole if none of
+  ten boxes fits into it.
+- Boxes are resized with half-pixel centres; the source aligns the corner pixels (kornia's
+  default).
 - Noise is kept in half precision, which errs by less than 0.01 levels, to halve its size.
 - Images are rounded to nearest; the source cuts.
 """
@@ -39,7 +44,9 @@ from benchmark.training.schedule import cosine
     toy={"surrogate": "resnet8_w16_s2", "epochs": 5, "noise_steps": 2, "batch_size": 32},
 )
 class AUE(Attack):
-    """Error-minimising noise under contrastive-strength augmentation, against supervised and contrastive learning.
+    """Error-minimising noise under contrastive augmentation.
+
+    It is meant against supervised and contrastive learning.
 
     Parameters:
         granularity: sample or class.
@@ -79,9 +86,8 @@ class AUE(Attack):
         )
 
         def shuffled(purpose: str) -> list[Tensor]:
-            return batches(
-                torch.randperm(len(data), generator=ctx.generator(purpose)), self.batch_size
-            )
+            order = torch.randperm(len(data), generator=ctx.generator(purpose))
+            return batches(order, self.batch_size)
 
         def model_turn(number: int) -> None:
             view.generator = ctx.generator(f"model views {number}")
@@ -101,22 +107,21 @@ class AUE(Attack):
         return game.play(model_turn, noise_turn, self.epochs, expected=self.epochs)
 
     def _class_steps(self, game: MinMin, batch: Tensor) -> None:
-        """Moves the noise of each class in the batch down the summed gradient of its images."""
+        """Move the noise of each class in the batch down the summed gradient of its images."""
         x, y = game.images(batch)
+        length = self.step_share * self.eps
         for _ in range(self.noise_steps or 1):
-            gradient, _ = input_gradient(
-                game.seen, (x + game.class_noise[y]).clamp_(0, 1), y, game.ctx
-            )
-            total = torch.zeros(game.class_noise.shape, device=game.class_noise.device).index_add_(
-                0, y, gradient
-            )
-            length = self.step_share * self.eps
-            moved = game.class_noise - length * game.ball.direction(total)
-            game.class_noise.copy_(game.ball.within(moved))
+            poisoned = (x + game.class_noise[y]).clamp_(0, 1)
+            gradient, _ = input_gradient(game.seen, poisoned, y, game.ctx)
+            downhill = game.ball.direction(game.class_sums(gradient, y))
+            game.class_noise.copy_(game.ball.within(game.class_noise - length * downhill))
 
 
 class View(nn.Module):
-    """What the surrogate sees: a fresh view of each image that ``generator`` draws, of which each turn has its own."""
+    """What the surrogate sees: a fresh view of each image.
+
+    ``generator`` draws the views; each turn sets its own.
+    """
 
     generator: torch.Generator
 

@@ -1,10 +1,11 @@
 """Class-wise convolutions: every image of a class is filtered with one small random kernel.
 
-Source: Sadasivan, Soltanolkotabi, Feizi, "CUDA: Convolution-based Unlearnable Datasets", CVPR 2023, arXiv:2303.04278. The
-name has nothing to do with GPUs. There is no bound on the change.
+Source: Sadasivan, Soltanolkotabi, Feizi, "CUDA: Convolution-based Unlearnable Datasets", CVPR
+2023, arXiv:2303.04278. The name has nothing to do with GPUs. There is no bound on the change.
 
 Departures:
-- The padding is (size - 1) / 2 on each side, so that images keep their size. The release pads by 1 whatever the size.
+- The padding is (size - 1) / 2 on each side, so that images keep their size. The release pads by 1
+  whatever the size.
 - Images are rounded to nearest, not truncated.
 - The brightest value of an image becomes 255 as in the release; an image that is black stays black.
 """
@@ -28,7 +29,8 @@ class CUDA(Attack):
 
     Parameters:
         size: side of the kernels in pixels, odd; 9 is published for 224-pixel images.
-        blur: upper end of a kernel's entries, one of which is then set to 1; 0.06 is published for 224-pixel images.
+        blur: upper end of a kernel's entries, one of which is then set to 1; 0.06 is published for
+            224-pixel images.
     """
 
     size: Annotated[int, Ge(3)] = 3  # with 1 all classes would have the same kernel
@@ -41,7 +43,8 @@ class CUDA(Attack):
     def check(self, info: DatasetInfo) -> None:
         if self.size > min(info.height, info.width):
             raise ValueError(
-                f"size={self.size} is larger than images of {info.height}x{info.width} pixels; 3 is usual at 32"
+                f"size={self.size} is larger than images of {info.height}x{info.width} pixels; "
+                "3 is usual at 32"
             )
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
@@ -53,18 +56,21 @@ class CUDA(Attack):
         return data.with_x(out)
 
     def kernels(self, info: DatasetInfo, ctx: Context) -> Tensor:
-        """A kernel for each class, float32 (num_classes, size, size), with one entry 1 and the others in [0, blur)."""
+        """Draw a kernel for each class, float32 (num_classes, size, size).
+
+        One entry is 1, the others are in [0, blur).
+        """
         generator = ctx.generator("kernels")
         kernels = torch.rand(info.num_classes, self.size**2, generator=generator) * self.blur
-        kernels[
-            torch.arange(info.num_classes),
-            torch.randint(self.size**2, (info.num_classes,), generator=generator),
-        ] = 1
+        largest = torch.randint(self.size**2, (info.num_classes,), generator=generator)
+        kernels[torch.arange(info.num_classes), largest] = 1
         return kernels.view(-1, self.size, self.size)
 
 
 def filtered(x: Tensor, kernels: Tensor) -> Tensor:
-    """Each image correlated with its kernel, the same for all channels, and divided by its own maximum.
+    """Correlate each image with its kernel and divide it by its own maximum.
+
+    All channels of an image have the same kernel.
 
     Args:
         x: float (N, C, H, W) in [0, 1].

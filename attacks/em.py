@@ -1,20 +1,23 @@
-"""Error-minimising noise: a surrogate and the noise take turns in making the training loss small.
+"""Error-minimising noise: a surrogate and the noise make the training loss small in turns.
 
-Source: Huang, Ma, Erfani, Bailey, Wang, "Unlearnable Examples: Making Personal Data Unexploitable", ICLR 2021,
-arXiv:2101.04898. Constants are those of the released CIFAR-10 scripts.
+Source: Huang, Ma, Erfani, Bailey, Wang, "Unlearnable Examples: Making Personal Data
+Unexploitable", ICLR 2021, arXiv:2101.04898. Constants are those of the released CIFAR-10 scripts.
 
 Departures:
-- Noise is signed. The released poison data sets add only its positive part (issue 13 of the release); ``preset=official`` does the same.
-- The surrogate's batches follow one seeded permutation instead of the order of the files, which for a folder of classes
-  would show the surrogate one class at a time.
-- Class-wise, too, the surrogate's batches keep one order; the source shuffles anew in every pass. A batch of one image is left out.
+- Noise is signed. The released poison data sets add only its positive part (issue 13 of the
+  release); ``preset=official`` does the same.
+- The surrogate's batches follow one seeded permutation instead of the order of the files, which
+  for a folder of classes would show the surrogate one class at a time.
+- Class-wise, too, the surrogate's batches keep one order; the source shuffles anew in every pass.
+  A batch of one image is left out.
 - Class-wise, each round draws the share of the set that updates the noise; the release draws it
   once.
-- The stop error is that on the whole poisoned set, clipped to [0, 1], each image counting alike.
+- The stop error is that on the whole poisoned set, clipped to [0, 1]; each image counts alike.
   The release's is that of images without clipping, the mean over batches of any size; class-wise
   it is that on the drawn share.
 - Rounds are bounded, since the error on the poisoned set falls unevenly.
-- The last noise step's evaluation counts as the round's evaluation: in eval mode with frozen weights they are the same.
+- The last noise step's evaluation counts as the round's evaluation: in eval mode with frozen
+  weights they are the same.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from torch import Tensor
 from attacks._min_min import MinMin, batches
 from benchmark import Attack, Context, ImageSet, attack
 
-NOISE_BATCH = 125  # eval-mode BatchNorm makes images independent, so the size is free; this one stays in a CPU's cache
+# eval-mode BatchNorm makes images independent, so the size is free; this one stays in a CPU's cache
+NOISE_BATCH = 125
 
 
 @attack(
@@ -62,7 +66,8 @@ class EM(Attack):
         batch_size: of the surrogate's training.
         lr: of the surrogate's SGD, constant.
         class_share: share of the set that updates the class-wise noise in a round.
-        preset: clean; or official, where images get only the positive part of their noise, as in the released data sets.
+        preset: clean; or official, where images get only the positive part of their noise, as in
+            the released data sets.
     """
 
     granularity: Literal["sample", "class"] = "sample"
@@ -91,9 +96,8 @@ class EM(Attack):
             chunk=NOISE_BATCH,
             positive=self.preset == "official",
         )
-        parts = batches(
-            torch.randperm(len(data), generator=ctx.generator("order")), self.batch_size
-        )
+        order = torch.randperm(len(data), generator=ctx.generator("order"))
+        parts = batches(order, self.batch_size)
 
         def model_turn(number: int) -> None:
             for step in range((number - 1) * self.model_steps, number * self.model_steps):
@@ -110,21 +114,24 @@ class EM(Attack):
         )
 
     def _class_turn(self, game: MinMin, number: int) -> None:
-        """Each batch of a share of the set moves the noise of its classes to the mean of what its images would have."""
+        """Move the noise of each class to the mean noise that the images of a batch would get.
+
+        A share of the set takes part, batch by batch.
+        """
         noise = game.class_noise
         for batch in self._stratified(game.data, number, game.ctx):
             x, y = game.images(batch)
             updated = game.descend(x, y, noise[y].float(), self.noise_steps or 1, self.step)
-            count = torch.zeros(len(noise), device=noise.device).index_add_(
-                0, y, torch.ones_like(y, dtype=torch.float32)
-            )
-            total = torch.zeros(noise.shape, device=noise.device).index_add_(0, y, updated)
+            count = game.class_sums(torch.ones_like(y, dtype=torch.float32), y)
             seen = count > 0
-            mean = total[seen] / count[seen][:, None, None, None]
+            mean = game.class_sums(updated, y)[seen] / count[seen][:, None, None, None]
             noise[seen] = game.ball.within(mean).half()
 
     def _stratified(self, data: ImageSet, number: int, ctx: Context) -> Iterator[Tensor]:
-        """Shuffled batches of a share of each class, drawn anew each round; an incomplete batch is dropped unless alone."""
+        """Draw the round's share of each class and yield it in shuffled batches.
+
+        An incomplete batch is dropped unless it is the only one.
+        """
         generator = ctx.generator(f"subset {number}")
         chosen = []
         for label in range(data.info.num_classes):

@@ -1,14 +1,17 @@
-"""Perturbations and protected images that others published, out of a file.
+"""Perturbations and protected images from a file that others published.
 
-Source: none of its own. What is read are the forms in which EM, REM, SEM, TAP, AR, NTGA and the D-VAE study pass theirs on, one entry
-an image or a class: floats in [0, 1] units or levels 0..255, integers in levels; channels first or last; the change, or the whole
-images. Shape and range tell which it is; what was recognised is logged and noted in the manifest, and every part of it can be forced.
+Source: none of its own. The attack reads the forms in which the authors of EM, REM, SEM, TAP, AR,
+NTGA and the D-VAE study pass theirs on, one entry an image or a class: floats in [0, 1] units or
+levels 0..255, integers in levels; channels first or last; the change, or the whole images. Shape
+and range tell the form. The attack logs what it recognised and notes it in the manifest; parameters
+can force every part of it.
 
 Departures:
-- Values are rounded to nearest when they are added. Loaders of EM, NTGA and the D-VAE study cut toward zero, which differs by at most
-  one level.
+- Values are rounded to nearest when they are added. Loaders of EM, NTGA and the D-VAE study cut
+  toward zero, which differs by at most one level.
 - Images that an index map leaves out stay clean. Loaders of NTGA's sets drop them from training.
-- Pickles are read by a reader that knows NumPy arrays and nothing else (``attacks/_perturbation_file.py``).
+- A reader that knows NumPy arrays and nothing else reads pickles
+  (``attacks/_perturbation_file.py``).
 """
 
 from __future__ import annotations
@@ -29,13 +32,14 @@ from benchmark.api import Norm
 from benchmark.data import at_once, chunks, to_float, to_uint8
 from benchmark.storage.files import given_file
 
-SATURATED = 0.05  # share of values of 1 or -1 from which on signed numbers are doubted to be in [0, 1] units
-SAMPLE = 512  # entries that are compared with the data set's images
+# share of values of 1 or -1 from which on it is doubtful that signed numbers are in [0, 1] units
+SATURATED = 0.05
+SAMPLE = 512  # entries that the attack compares with the data set's images
 
 
 @dataclass(frozen=True)
 class Entries:
-    """What a file holds, and where it belongs.
+    """The entries of a file, and the images that they belong to.
 
     Attributes:
         values: numbers as the file has them, (M, C, H, W).
@@ -62,7 +66,8 @@ class File(Attack):
 
     Parameters:
         path: a .npy, .npz, .pt or .pkl file.
-        index: a file with the position of each entry's image in the training set; empty means index in the file itself, or all images.
+        index: a file with the position of each entry's image in the training set; empty means
+            index in the file itself, or all images.
         array: which array of a file that holds several; empty means perturbation, or the only one.
         layout: nchw, nhwc, or auto (by shape).
         unit: unit for [0, 1], levels for 0..255, or auto (by type and range).
@@ -83,14 +88,15 @@ class File(Attack):
     def __post_init__(self) -> None:
         if self.per == "class" and (self.index or self.kind == "image"):
             raise ValueError(
-                "per=class means one change a class; it goes neither with index=... nor with kind=image"
+                "per=class means one change a class; "
+                "it goes neither with index=... nor with kind=image"
             )
         if self.eps:
             check_lengths(eps=self.eps)
 
     @property
     def norm(self) -> Norm:
-        """With a bound the result is verified as any attack's."""
+        """``linf`` if there is a bound, so that the harness verifies it."""
         return "linf" if self.eps else "none"
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
@@ -104,12 +110,9 @@ class File(Attack):
             if not len(values):
                 raise ValueError("it holds no entry")
             images, rows, per = self._places(len(values), index, data)
-            if (
-                per == "image"
-                and found.labels is not None
-                and _may_be_labels(found.labels, data.info)
-            ):
-                _check_labels(found.labels, data.y.cpu()[images])
+            labels = found.labels
+            if per == "image" and labels is not None and _may_be_labels(labels, data.info):
+                _check_labels(labels, data.y.cpu()[images])
             entries = Entries(values, images, rows, *_range(values, ctx))
             unit = self._unit(entries)
             kind = self._kind(entries, unit, per, data, found.is_change)
@@ -130,22 +133,23 @@ class File(Attack):
             lowest=entries.low * scale,
             highest=entries.high * scale,
         )
-        ctx.log(
-            f"file: {self.path}: read as {', '.join(f'{name}={fact}' for name, fact in facts.items())}"
-        )
+        shown = ", ".join(f"{name}={fact}" for name, fact in facts.items())
+        ctx.log(f"file: {self.path}: read as {shown}")
         if kind == "delta":
             ctx.note(positive_only=0 <= entries.low < entries.high)
             if ctx.notes["positive_only"]:
                 ctx.log(
-                    f"file: {self.path}: no change is negative (positive_only), as in the sets that EM released; docs/methods/file.md"
+                    f"file: {self.path}: no change is negative (positive_only), "
+                    "as in the sets that EM released; docs/methods/file.md"
                 )
         out = data.x.clone()
         step = at_once(values)
         for part in ctx.track(chunks(len(images), step), -(-len(images) // step), "applying"):
-            some, new = data.select(images[part]), entries.take(part, unit)
-            out[images[part]] = (
-                to_uint8(new).to(out.device) if kind == "image" else some.perturb(new).x
-            )
+            new = entries.take(part, unit)
+            if kind == "image":
+                out[images[part]] = to_uint8(new).to(out.device)
+            else:
+                out[images[part]] = data.select(images[part]).perturb(new).x
         return data.with_x(out)
 
     def _layout(self, values: Array, info: DatasetInfo) -> tuple[Array, str]:
@@ -155,50 +159,45 @@ class File(Attack):
             "nchw": (info.channels, info.height, info.width),
             "nhwc": (info.height, info.width, info.channels),
         }
-        fits = [
-            name
-            for name, shape in shapes.items()
-            if values.shape[1:] == shape and self.layout in ("auto", name)
-        ]
+        if self.layout != "auto":
+            shapes = {self.layout: shapes[self.layout]}
+        fits = [name for name, shape in shapes.items() if values.shape[1:] == shape]
         if not fits:
-            wanted = " or ".join(
-                f"{shape} ({name})"
-                for name, shape in shapes.items()
-                if self.layout in ("auto", name)
-            )
+            wanted = " or ".join(f"{shape} ({name})" for name, shape in shapes.items())
             raise ValueError(
                 f"it has shape {values.shape}, but entries for images of {info.name} have {wanted}"
             )
         if len(fits) == 2:
             raise ValueError(
-                f"channels may be first or last in shape {values.shape}; say layout=nchw or layout=nhwc"
+                f"channels may be first or last in shape {values.shape}; "
+                "say layout=nchw or layout=nhwc"
             )
         return (values if fits[0] == "nchw" else values.transpose(0, 3, 1, 2)), fits[0]
 
     def _places(
         self, count: int, index: Array | None, data: ImageSet
     ) -> tuple[Tensor, Tensor, str]:
-        """Which images get an entry, which entry each gets, and whether entries are for an image or a class."""
+        """Find the places of the entries.
+
+        Returns:
+            Which images get an entry, which entry each gets, and whether entries are for an
+            ``image`` or a ``class``.
+        """
         n, classes, every = len(data), data.info.num_classes, torch.arange(len(data))
         if index is not None and self.per != "class":
             return _positions(index, count, n), torch.arange(count), "image"
-        allowed = (
-            ("image",)
-            if self.kind == "image"
-            else ("image", "class")
-            if self.per == "auto"
-            else (self.per,)
-        )
-        fits = [
-            per
-            for per, wanted in (("image", n), ("class", classes))
-            if count == wanted and per in allowed
-        ]
+        wanted = {"image": n, "class": classes}
+        if self.kind == "image":
+            wanted = {"image": n}
+        elif self.per != "auto":
+            wanted = {self.per: wanted[self.per]}
+        fits = [per for per, number in wanted.items() if count == number]
         if not fits:
             forced = "" if self.per == "auto" else f" and per={self.per}"
             raise ValueError(
-                f"it holds {count:,} entries, but {data.info.name} has {n:,} training images and {classes} classes{forced}; "
-                "take the training set that it was made for, whole and in its own order, or say which images it is for with index=FILE"
+                f"it holds {count:,} entries, but {data.info.name} has {n:,} training images "
+                f"and {classes} classes{forced}; take the training set that it was made for, "
+                "whole and in its own order, or say which images it is for with index=FILE"
             )
         if len(fits) == 2:
             raise ValueError(
@@ -216,13 +215,15 @@ class File(Attack):
             unit = "unit"
         else:
             raise ValueError(
-                f"values from {entries.low:.4g} to {entries.high:.4g} are too large for [0, 1] units and small for levels; say unit=levels "
-                "if they are, or undo the scaling by mean and standard deviation first if they were stored after it"
+                f"values from {entries.low:.4g} to {entries.high:.4g} are too large for [0, 1] "
+                "units and small for levels; say unit=levels if they are, or undo the scaling by "
+                "mean and standard deviation first if they were stored after it"
             )
         most = 1 if unit == "unit" else 255
         if size > 1.001 * most:
             raise ValueError(
-                f"values run from {entries.low:.4g} to {entries.high:.4g}, but unit={unit} allows at most {most}"
+                f"values run from {entries.low:.4g} to {entries.high:.4g}, "
+                f"but unit={unit} allows at most {most}"
             )
         return unit
 
@@ -237,38 +238,31 @@ class File(Attack):
             _check_signed(seen, images, self.unit)
         if self.kind == "auto" and entries.low >= 0 and 2 * float((seen - 0.5).abs().mean()) < near:
             raise ValueError(
-                "values lie close to the middle of their range, 127.5 of 255, and far from the images at their places: they look like "
-                "changes stored with an offset; subtract it and save signed numbers; or say kind=image if these are gray images, or "
+                "values lie close to the middle of their range, 127.5 of 255, and far from the "
+                "images at their places: they look like changes stored with an offset; subtract "
+                "it and save signed numbers; or say kind=image if these are gray images, or "
                 "kind=delta"
             )
         if self.kind == "image" and entries.low < 0:
             raise ValueError(
                 f"kind=image, but values begin at {entries.low:.4g}; images have none below 0"
             )
-        if self.kind == "image" or (
-            self.kind == "auto"
-            and per == "image"
-            and entries.low >= 0
-            and not is_change
-            and 2 * near < far
-        ):
+        unsigned = entries.low >= 0
+        may_be_image = self.kind == "auto" and per == "image" and unsigned and not is_change
+        if self.kind == "image" or (may_be_image and 2 * near < far):
             return "image"
         if entries.values.dtype == np.uint8 and _wraps(seen):
             raise ValueError(
-                "unsigned 8-bit values close to 0 and to 255 and none between look like negative changes that wrapped around, 255 for -1; "
-                "save array.view(numpy.int8) instead, or say kind=image if these are images"
+                "unsigned 8-bit values close to 0 and to 255 and none between look like negative "
+                "changes that wrapped around, 255 for -1; save array.view(numpy.int8) instead, or "
+                "say kind=image if these are images"
             )
-        if (
-            self.kind == "delta"
-            or is_change
-            or per == "class"
-            or entries.low < 0
-            or 2 * far <= near
-        ):
+        if not may_be_image or 2 * far <= near:
             return "delta"
         raise ValueError(
-            f"values lie {255 * near:.1f} levels from the images at their places and {255 * far:.1f} from 0 on average, too much alike to "
-            "tell images from changes; if these are images, their order may be another; else say kind=image or kind=delta"
+            f"values lie {255 * near:.1f} levels from the images at their places and "
+            f"{255 * far:.1f} from 0 on average, too much alike to tell images from changes; if "
+            "these are images, their order may be another; else say kind=image or kind=delta"
         )
 
 
@@ -282,33 +276,36 @@ def _may_be_labels(found: Array, info: DatasetInfo) -> bool:
 
 
 def _check_labels(labels: Array, wanted: Tensor) -> None:
-    """Refuses labels beside the entries that are not those of the images at their places."""
+    """Refuse labels beside the entries that are not those of the images at their places."""
     if labels.shape != tuple(wanted.shape):
         raise ValueError(
             f"its labels have shape {labels.shape}, but {len(wanted):,} images get an entry"
         )
     if wrong := int((torch.from_numpy(labels.astype(np.int64)) != wanted).sum()):
         raise ValueError(
-            f"{wrong:,} of {len(wanted):,} labels in it are not those of the images at the same places: it was made for another order or "
-            "another set; say which images it is for with index=FILE"
+            f"{wrong:,} of {len(wanted):,} labels in it are not those of the images at the same "
+            "places: it was made for another order or another set; say which images it is for "
+            "with index=FILE"
         )
 
 
 def _check_signed(seen: Tensor, images: Tensor, unit: str) -> None:
-    """Refuses signed numbers up to 1 that can hardly be changes in [0, 1] units."""
+    """Refuse signed numbers up to 1 that can hardly be changes in [0, 1] units."""
     if 4 * float(((seen + 1) / 2 - images).abs().mean()) < float(seen.abs().mean()):
         raise ValueError(
-            "values look like whole images in [-1, 1]; save them in [0, 1], (x + 1) / 2, or say kind=delta if they are changes"
+            "values look like whole images in [-1, 1]; save them in [0, 1], (x + 1) / 2, "
+            "or say kind=delta if they are changes"
         )
     if unit == "auto" and float((seen.abs() > 0.99).float().mean()) > SATURATED:
         raise ValueError(
-            "many values are 1 or -1, which in [0, 1] units changes a pixel by its whole range: if they are in units of the budget, "
-            "multiply them by it; say unit=levels if they are levels, or unit=unit if they are meant"
+            "many values are 1 or -1, which in [0, 1] units changes a pixel by its whole range: "
+            "if they are in units of the budget, multiply them by it; say unit=levels if they are "
+            "levels, or unit=unit if they are meant"
         )
 
 
 def _positions(index: Array, count: int, n: int) -> Tensor:
-    """A checked index map, int64 (count,)."""
+    """Check an index map and return it as int64 (count,)."""
     if index.ndim != 1 or index.dtype.kind not in "iu":
         raise ValueError(
             f"the index map is {index.dtype} {index.shape}, expected integers ({count},)"
@@ -318,7 +315,8 @@ def _positions(index: Array, count: int, n: int) -> Tensor:
     places = torch.from_numpy(index.astype(np.int64))
     if count and (int(places.min()) < 0 or int(places.max()) >= n):
         raise ValueError(
-            f"the index map has positions from {int(places.min())} to {int(places.max())}, expected 0..{n - 1}"
+            f"the index map has positions from {int(places.min())} to {int(places.max())}, "
+            f"expected 0..{n - 1}"
         )
     if len(np.unique(index)) != count:
         raise ValueError("the index map names an image twice; expected one entry an image")
@@ -326,24 +324,24 @@ def _positions(index: Array, count: int, n: int) -> Tensor:
 
 
 def _range(values: Array, ctx: Context) -> tuple[float, float]:
-    """Smallest and largest value, and 0, of finite numbers."""
+    """The smallest and the largest of the values and 0; refuse values that are not finite."""
     low = high = 0.0
     step = at_once(values)
-    for part in ctx.track(
-        chunks(len(values), step), -(-len(values) // step), "looking at the values"
-    ):
+    parts = chunks(len(values), step)
+    for part in ctx.track(parts, -(-len(values) // step), "looking at the values"):
         some = values[part]
         smallest, largest = float(some.min()), float(some.max())
         if not math.isfinite(smallest) or not math.isfinite(largest):
             bad = part.start + int(np.argmin(np.isfinite(some).reshape(len(some), -1).all(1)))
             raise ValueError(
-                f"entry {bad} holds NaN or an infinite value; the perturbation is damaged or its attack diverged"
+                f"entry {bad} holds NaN or an infinite value; "
+                "the perturbation is damaged or its attack diverged"
             )
         low, high = min(low, smallest), max(high, largest)
     return low, high
 
 
 def _wraps(seen: Tensor) -> bool:
-    """Are there values of 192 and more, but none from 65 to 191?"""
+    """Whether there are values of 192 and more, but none from 65 to 191."""
     levels = seen * 255
     return bool((levels > 191.5).any()) and not bool(((levels > 64.5) & (levels < 191.5)).any())

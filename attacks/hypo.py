@@ -1,15 +1,19 @@
 """Hypocritical perturbations: images that a clean network finds easier than they are.
 
-Source: Tao, Feng, Yi, Huang, Chen, "Better Safe Than Sorry: Preventing Delusive Adversaries with Adversarial Training", NeurIPS 2021,
-arXiv:2102.04716; their P2. The noise descends the loss of the true label, so that a victim finds features that help on these images
-and fail on others. It is weak by design, and serves as a weak attack to compare with.
+Source: Tao, Feng, Yi, Huang, Chen, "Better Safe Than Sorry: Preventing Delusive Adversaries with
+Adversarial Training", NeurIPS 2021, arXiv:2102.04716; their P2. The noise descends the loss of the
+true label, so that a victim finds features that help on these images and fail on others. It is
+weak by design, and serves as a weak attack to compare with.
 
 Departures:
-- The default is the form that benchmarks use, L-inf 8/255 with a ResNet-18. The authors' is L2 0.5 with a VGG16, trained for 150 epochs
-  with two steps of the learning rate: ``hypo[ball=l2,eps=0.5]`` has their budget. The surrogate follows a protocol of this benchmark.
-- The L2 budget is for 3x32x32 and grows with the square root of the image's size, as for the attack ``ar``: at 224 pixels an
-  unscaled 0.5 is a third of a level a pixel, which rounding would swallow.
-- Images are rounded to nearest; L2 changes that rounding makes more than 0.9 % longer than the budget are shortened by 1 % at a time.
+- The default is the form that benchmarks use, L-inf 8/255 with a ResNet-18. The authors' is L2 0.5
+  with a VGG16, trained for 150 epochs with two steps of the learning rate:
+  ``hypo[ball=l2,eps=0.5]`` has their budget. The surrogate follows a protocol of this benchmark.
+- The L2 budget is for 3x32x32 and grows with the square root of the image's size, as for the
+  attack ``ar``: at 224 pixels an unscaled 0.5 is a third of a level a pixel, which rounding would
+  swallow.
+- Images are rounded to nearest; L2 changes that rounding makes more than 0.9 % longer than the
+  budget are shortened by 1 % at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ from torch import Tensor
 
 from attacks._descent import Chunk, craft, cross_entropy, descend, gradient_of
 from attacks._lengths import check_lengths
-from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
+from attacks._surrogate import SurrogateAttack
+from benchmark import Context, DatasetInfo, ImageSet, attack
 from benchmark.api import Norm
 from benchmark.training.ball import Ball
 from benchmark.training.surrogate import surrogates
@@ -41,25 +46,21 @@ from benchmark.training.surrogate import surrogates
     },
     trained_surrogate=("surrogate", "surrogate_protocol", "surrogate_epochs"),
 )
-class Hypo(Attack):
+class Hypo(SurrogateAttack):
     """Noise that makes the loss of the true label small on a trained network.
 
     Parameters:
         ball: linf or l2, the norm of the budget.
-        eps: budget in [0, 1] units; for l2 that of an image of 3x32x32, other sizes in proportion to the root of their size.
+        eps: budget in [0, 1] units; for l2 that of an image of 3x32x32, other sizes in proportion
+            to the root of their size.
         steps: steps down the loss.
         step_share: length of one step as a share of the budget.
-        surrogate: architecture of the surrogate, a victim's name.
-        surrogate_protocol: protocol that trains it.
-        surrogate_epochs: epochs of that training; 0 means the protocol's own.
     """
 
     ball: Literal["linf", "l2"] = "linf"
     eps: float = 8 / 255
     steps: Annotated[int, Ge(1)] = 100
     step_share: Annotated[float, Interval(gt=0, le=1)] = 0.2
-    surrogate: str = "resnet18"
-    surrogate_protocol: str = "std60"
     surrogate_epochs: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:

@@ -1,16 +1,22 @@
-"""Linearly separable perturbations: each class is a Gaussian cloud of coarse colour patches, far from the other classes.
+"""Linearly separable perturbations: coarse colour patches from a Gaussian cloud for each class.
 
-Source: Yu, Zhang, Chen, Yin, Liu, "Availability Attacks Create Shortcuts", KDD 2022, arXiv:2111.00898. The cloud is the one
-that scikit-learn's ``make_classification`` draws when every feature is informative and a class is one cluster.
+The clouds are far from each other.
+
+Source: Yu, Zhang, Chen, Yin, Liu, "Availability Attacks Create Shortcuts", KDD 2022,
+arXiv:2111.00898. The cloud is the one that scikit-learn's ``make_classification`` draws when every
+feature is informative and a class is one cluster.
 
 Departures:
-- The sampler is our own, so that a poison does not change with the version of scikit-learn. It shuffles neither rows nor
-  columns: rows of a class are independent draws, and vertices are drawn uniformly.
-- Exactly as many rows are drawn for a class as it has images; the release draws equal classes and doubles their number for
-  sets with unequal ones.
-- Images are rounded to nearest, not truncated. A patch has one value, so that rounding moves all its pixels alike and an image's
-  L2 by about 0.7 % (one standard deviation at 32 px). Rows that would end more than 0.9 % above the budget are drawn again.
-- Some papers label this budget "L2 1.0". What the release uses, and what is used here, is (6/255) * sqrt(d): 1.304 at 32 px.
+- The sampler is our own, so that a poison does not change with the version of scikit-learn. It
+  shuffles neither rows nor columns: rows of a class are independent draws, and vertices are drawn
+  uniformly.
+- The attack draws exactly as many rows for a class as it has images; the release draws equal
+  classes and doubles their number for sets with unequal ones.
+- Images are rounded to nearest, not truncated. A patch has one value, so that rounding moves all
+  its pixels alike and an image's L2 by about 0.7 % (one standard deviation at 32 px). Rows that
+  would end more than 0.9 % above the budget are drawn again.
+- Some papers label this budget "L2 1.0". The release and this attack use (6/255) * sqrt(d): 1.304
+  at 32 px.
 """
 
 from __future__ import annotations
@@ -25,7 +31,8 @@ from torch import Tensor
 from benchmark import Attack, Context, DatasetInfo, ImageSet, attack
 from benchmark.data import L2_AIM, at_once, chunks
 
-NEAR_TIE = 1e-3  # in levels; so near a half, adding the image may round either way, hence the longer way is assumed
+# in levels; so near a half, adding the image may round either way, and the longer way is assumed
+NEAR_TIE = 1e-3
 TRIES = 100  # an ordinary budget needs about five
 
 
@@ -34,9 +41,11 @@ class LSP(Attack):
     """Add class-coded colour patches that a linear model can tell apart.
 
     Parameters:
-        rms: root mean square of an image's change in [0, 1] units; the L2 budget is rms * sqrt(C * H * W).
+        rms: root mean square of an image's change in [0, 1] units; the L2 budget is
+            rms * sqrt(C * H * W).
         patch: side of a patch in pixels; it must divide height and width.
-        class_sep: half the side of the hypercube whose vertices are the class centres; the spread within a class is about 4 at 32 px.
+        class_sep: half the side of the hypercube whose vertices are the class centres; the spread
+            within a class is about 4 at 32 px.
     """
 
     rms: Annotated[float, Interval(gt=0, lt=1)] = 6 / 255
@@ -50,11 +59,13 @@ class LSP(Attack):
     def check(self, info: DatasetInfo) -> None:
         if info.height % self.patch or info.width % self.patch:
             raise ValueError(
-                f"patch={self.patch} does not divide images of {info.height}x{info.width} pixels; choose a divisor of both"
+                f"patch={self.patch} does not divide images of {info.height}x{info.width} pixels; "
+                "choose a divisor of both"
             )
         if (features := self._features(info)) < math.log2(info.num_classes):
             raise ValueError(
-                f"patch={self.patch} leaves {2**features} vertices for {info.num_classes} classes; take a smaller patch"
+                f"patch={self.patch} leaves {2**features} vertices for {info.num_classes} classes; "
+                "take a smaller patch"
             )
 
     def poison(self, data: ImageSet, ctx: Context) -> ImageSet:
@@ -64,21 +75,21 @@ class LSP(Attack):
         out = torch.empty_like(data.x)
         for label in range(info.num_classes):
             members = (data.y == label).nonzero().flatten()
-            patches = self.patches(
-                info, centres[label], len(members), ctx.generator(f"class {label}")
-            )
-            for part in chunks(
-                len(members), at_once(data.x)
-            ):  # full-size noise exists for one chunk at a time
-                noise = (
-                    patches[part].repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
-                )
+            generator = ctx.generator(f"class {label}")
+            patches = self.patches(info, centres[label], len(members), generator)
+            # full-size noise exists for one chunk at a time
+            for part in chunks(len(members), at_once(data.x)):
+                tall = patches[part].repeat_interleave(self.patch, 2)
+                noise = tall.repeat_interleave(self.patch, 3)
                 out[members[part]] = data.select(members[part]).perturb(noise).x
             ctx.progress((label + 1) / info.num_classes, f"class {label + 1} of {info.num_classes}")
         return data.with_x(out)
 
     def centres(self, info: DatasetInfo, ctx: Context) -> Tensor:
-        """A vertex of the hypercube for each class, all different; float (num_classes, features)."""
+        """Draw a vertex of the hypercube for each class, float (num_classes, features).
+
+        All of them differ.
+        """
         features = self._features(info)
         generator = ctx.generator("vertices")
         signs: list[tuple[int, ...]] = []
@@ -91,7 +102,10 @@ class LSP(Attack):
     def patches(
         self, info: DatasetInfo, centre: Tensor, count: int, generator: torch.Generator
     ) -> Tensor:
-        """Draws ``count`` rows of one class, float (count, C, H / patch, W / patch), scaled so that the full-size L2 is the budget."""
+        """Draw ``count`` rows of one class, float (count, C, H / patch, W / patch).
+
+        They are scaled so that the full-size L2 is the budget.
+        """
         features = self._features(info)
         spread = 2 * torch.rand(features, features, generator=generator) - 1
         length = self.budget(info) / self.patch  # a value fills patch * patch pixels
@@ -106,7 +120,8 @@ class LSP(Attack):
                 break
         else:
             raise ValueError(
-                f"rms={self.rms:g} cannot be rounded to whole levels within 1 % of the L2 budget; take at least 3/255"
+                f"rms={self.rms:g} cannot be rounded to whole levels within 1 % of the L2 budget; "
+                "take at least 3/255"
             )
         return rows.view(count, info.channels, info.height // self.patch, info.width // self.patch)
 

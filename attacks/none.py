@@ -1,4 +1,7 @@
-"""No attack: the images as they are. With defense ``none`` it is the upper bound, with another one the price of that defense."""
+"""No attack: the images as they are.
+
+With the defense ``none`` it gives the upper bound, with another defense the price of that defense.
+"""
 
 from __future__ import annotations
 

@@ -1,24 +1,28 @@
-"""Neural tangent generalisation attack: images from which infinitely wide networks learn what does not generalise.
+"""Neural tangent generalisation attack: images that teach wide networks what does not generalise.
 
-Source: Yuan, Wu, "Neural Tangent Generalization Attacks", ICML 2021, arXiv:2103.08446. What a network learns from a block of images is
-written in closed form, as a kernel machine; its loss on held-out images is climbed with respect to the images of the block.
+Source: Yuan, Wu, "Neural Tangent Generalization Attacks", ICML 2021, arXiv:2103.08446. A kernel
+machine gives in closed form what a network of infinite width learns from a block of images. The
+attack climbs the machine's loss on held-out images with respect to the images of the block.
 
-The held-out images are training images, never test images. The source cuts a fifth of CIFAR-10 off for them and publishes the rest. Here
-they stay in the set, since an attack returns every image it was given. With a fifth of the set clean a victim would learn from that, so
-that by default they are protected too.
+The held-out images are training images, never test images. The source cuts a fifth of CIFAR-10 off
+for them and publishes the rest. Here they stay in the set, since an attack returns every image it
+was given. A victim would learn from a clean fifth of the set, so that by default the attack
+protects the held-out images too.
 
 Departures:
-- cover=all, the default, adds a second pass with roles turned around: it protects the held-out images, while as many of the others are
-  held out. cover=train is the source's single pass.
-- mode=iterated, the default, is projected gradient ascent. In the release each of ten iterations starts from the clean images and steps
-  by all of eps, which makes them one step; that is mode=official.
-- A pass is cut into blocks of equal size, at most 512 images, so that none is left over. The source drops what does not fill a block.
-- All held-out images count. The source takes them in batches of 30 and drops the last ten. The gradient is a sum over them, so that
-  batches are of no other consequence.
+- cover=all, the default, adds a second pass with roles turned around: it protects the held-out
+  images, while as many of the others are held out. cover=train is the source's single pass.
+- mode=iterated, the default, is projected gradient ascent. In the release each of ten iterations
+  starts from the clean images and steps by all of eps, which makes them one step; that is
+  mode=official.
+- A pass is cut into blocks of equal size, at most 512 images, so that no image is left over. The
+  source drops images that do not fill a block.
+- All held-out images count. The source takes them in batches of 30 and drops the last ten. The
+  gradient is a sum over them, so that batches are of no other consequence.
 - The fully connected network ends in a dense layer. The released kernel stops after the last Erf.
 - Convolutions have stride 2 at every image size. The source has stride 3 for ImageNet.
-- The gradient of the matrix function is taken in its eigenbasis by divided differences, which is exact where eigenvalues meet. The source
-  differentiates the eigenvectors.
+- The gradient of the matrix function is taken in its eigenbasis by divided differences, which is
+  exact where eigenvalues meet. The source differentiates the eigenvectors.
 - Where two images agree in a patch, the angle between them has no slope; it counts as 0.
 """
 
@@ -60,7 +64,8 @@ class NTGA(Attack):
         cover: all, or train: held-out images stay clean.
         eps: L-inf budget in [0, 1] units.
         steps: sign steps a block, each of 1.1 * eps / steps; not used in mode official.
-        t: training time of the networks, in gradient steps of rate 1; 0 means 8 for cnn and 4096 for fnn.
+        t: training time of the networks, in gradient steps of rate 1; 0 means 8 for cnn and 4096
+            for fnn.
         block: images that are trained on together, at most.
         holdout: share of the set that is held out.
         validation_images: held-out images whose loss is climbed; 0 means all of them.
@@ -84,9 +89,8 @@ class NTGA(Attack):
             delta, seen = self._protect(block, held_out, ctx, number, len(work))
             return {"x": block.perturb(delta).x, "facts": seen}
 
-        with (
-            with_scratch(ctx) as inside
-        ):  # where blocks wait, so that memory need not hold the result beside the kernels
+        # blocks wait in files, so that memory need not hold the result beside the kernels
+        with with_scratch(ctx) as inside:
 
             def block(number: int) -> dict[str, Tensor]:
                 return kept(inside, f"block{number}", partial(protected, number))
@@ -106,16 +110,17 @@ class NTGA(Attack):
             validation_images=len(work[0][1]),
         )
         names = ("loss_clean", "loss_protected", "acc_clean", "acc_protected")
-        ctx.note(
-            **{
-                f"validation_{name}": value
-                for name, value in zip(names, facts.mean(0).tolist(), strict=True)
-            }
-        )
+        for name, value in zip(names, facts.mean(0).tolist(), strict=True):
+            ctx.note(**{f"validation_{name}": value})
         return data.with_x(out)
 
     def _work(self, data: ImageSet, ctx: Context) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """The images of each block with those held out for it, and the order that all were dealt in, int64 indices."""
+        """Cut the set into blocks.
+
+        Returns:
+            The images of each block with those held out for it, and the shuffled order of all
+            images; int64 indices.
+        """
         if len(data) < 2:
             raise ValueError(f"ntga needs at least 2 images, one of them held out; got {len(data)}")
         order = torch.randperm(len(data), generator=ctx.generator("split"))
@@ -124,17 +129,18 @@ class NTGA(Attack):
         work = []
         for part, others in [(train, rest), (rest, train)][: 2 if self.cover == "all" else 1]:
             held_out = others[: self.validation_images or held]
-            work += [
-                (block, held_out) for block in part.tensor_split(math.ceil(len(part) / self.block))
-            ]
+            blocks = part.tensor_split(math.ceil(len(part) / self.block))
+            work += [(block, held_out) for block in blocks]
         return work, order
 
     def _protect(
         self, block: ImageSet, held_out: ImageSet, ctx: Context, number: int, total: int
     ) -> tuple[Tensor, Tensor]:
-        """The noise of block ``number`` of ``total``, float32 (N, C, H, W), and four facts of the held-out images, float64.
+        """Make the noise of block ``number`` of ``total``.
 
-        The facts are their mean loss before and after, then their accuracy before and after.
+        Returns:
+            The noise, float32 (N, C, H, W), and four facts of the held-out images, float64: their
+            mean loss before and after, then their accuracy before and after.
         """
         x, y = block.x.to(ctx.device), block.y.to(ctx.device)
         x_out, y_out = held_out.x.to(ctx.device), held_out.y.to(ctx.device)
@@ -143,21 +149,18 @@ class NTGA(Attack):
         delta = torch.zeros(x.shape, device=ctx.device)
         seen = []  # logits of the held-out images
         for done in range(steps):
-            gradient, logits = self._machine(to_float(x).add_(delta), y, block.info).gradient(
-                x_out, y_out
-            )
+            machine = self._machine(to_float(x).add_(delta), y, block.info)
+            gradient, logits = machine.gradient(x_out, y_out)
+            del machine
             seen.append(logits)
-            for part in chunks(
-                len(x), at_once(x)
-            ):  # in place: a block of large images takes 0.3 GB as floats
+            # in place: a block of large images takes 0.3 GB as floats
+            for part in chunks(len(x), at_once(x)):
                 clean = to_float(x[part])
                 moved = ball.within(delta[part] + length * ball.direction(gradient[part]))
                 delta[part] = (clean + moved).clamp_(0, 1) - clean
             del gradient
-            ctx.progress(
-                (number + (done + 1) / (steps + 1)) / total,
-                f"block {number + 1} of {total}, step {done + 1} of {steps}",
-            )
+            text = f"block {number + 1} of {total}, step {done + 1} of {steps}"
+            ctx.progress((number + (done + 1) / (steps + 1)) / total, text)
         seen.append(self._machine(to_float(x).add_(delta), y, block.info).predict(x_out))
         losses = [F.cross_entropy(logits, y_out) for logits in (seen[0], seen[-1])]
         accs = [(logits.argmax(1) == y_out).double().mean() for logits in (seen[0], seen[-1])]

@@ -1,8 +1,9 @@
-"""Robust error-minimising noise: noise that keeps the training loss small even for adversarial training.
+"""Robust error-minimising noise: it keeps the loss small even in adversarial training.
 
-Source: Fu, He, Liu, Shen, Tao, "Robust Unlearnable Examples: Protecting Data Privacy Against Adversarial Learning", ICLR 2022,
-arXiv:2203.14533. Constants are those of the released CIFAR-10 scripts (noise within 8/255, attacks within 4/255). ImageNet-100 has 3,000
-steps, ``lr_every=1200``, 4 views, 7 noise steps of 2/255 and 7 attack steps of 1/255.
+Source: Fu, He, Liu, Shen, Tao, "Robust Unlearnable Examples: Protecting Data Privacy Against
+Adversarial Learning", ICLR 2022, arXiv:2203.14533. Constants are those of the released CIFAR-10
+scripts (noise within 8/255, attacks within 4/255). ImageNet-100 has 3,000 steps,
+``lr_every=1200``, 4 views, 7 noise steps of 2/255 and 7 attack steps of 1/255.
 
 Departures: see ``attacks/_robust_min.py``.
 """

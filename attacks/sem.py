@@ -1,9 +1,10 @@
-"""Stable error-minimising noise: robust error-minimising noise that withstands random changes in place of adversarial ones.
+"""Stable error-minimising noise: like ``rem``, against random changes in place of adversarial ones.
 
-Source: Liu, Xu, Chen, Sun, "Stable Unlearnable Example: Enhancing the Robustness of Unlearnable Examples via Stable Error-Minimizing
-Noise", AAAI 2024, arXiv:2311.13091. Constants are those of the released CIFAR-10 scripts, the same as those of ``rem``. The one
-difference: in a noise step each view is attacked by a uniform draw, so that a step costs 61 passes an image, not 561. The surrogate is
-trained adversarially all the same.
+Source: Liu, Xu, Chen, Sun, "Stable Unlearnable Example: Enhancing the Robustness of Unlearnable
+Examples via Stable Error-Minimizing Noise", AAAI 2024, arXiv:2311.13091. Constants are those of
+the released CIFAR-10 scripts, the same as those of ``rem``. The one difference: a uniform draw
+attacks each view of a noise step, so that a step costs 61 passes an image, not 561. The surrogate
+is trained adversarially all the same.
 
 Departures: see ``attacks/_robust_min.py``.
 """

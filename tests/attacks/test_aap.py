@@ -1,4 +1,8 @@
-"""What is particular to AAP: plain targeted poisoning without strength, fresh views at every step, a surrogate trained on views."""
+"""What is particular to AAP.
+
+Without strength it is plain targeted poisoning; it draws fresh views at every step; its surrogate
+is trained on views.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks import _descent, aap, tap
+from attacks import _descent, _surrogate, aap, tap
 from attacks._augment import augment
 from attacks.aap import AAP
 from attacks.tap import TAP
@@ -43,8 +47,7 @@ def trained(toy: ImageSet) -> nn.Module:
 @pytest.fixture(autouse=True)
 def surrogates(trained: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attacks find the network trained."""
-    for module in (aap, tap):
-        monkeypatch.setattr(module, "surrogates", lambda *args: [trained])
+    monkeypatch.setattr(_surrogate, "surrogates", lambda *args: [trained])
 
 
 def mirrors(data: ImageSet) -> ImageSet:

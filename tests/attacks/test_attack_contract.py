@@ -1,7 +1,8 @@
-"""What the reference asks of attacks of a kind, of each of them: T2, T3, T4 and T8.
+"""What the reference asks of each attack of a kind: T2, T3, T4 and T8.
 
-That is: images one by one, one change a class, signs, and going on after a kill. What it asks of all attacks (T1, the budget of T2, T6
-and T7: budget, order, labels, the same bytes for the same seed) is in ``benchmark/contract.py``.
+That is: images one by one, one change a class, signs, and going on after a kill. What it asks of
+all attacks (T1, the budget of T2, T6 and T7: budget, order, labels, the same bytes for the same
+seed) is in ``benchmark/contract/check.py``.
 """
 
 from __future__ import annotations

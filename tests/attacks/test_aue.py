@@ -1,4 +1,8 @@
-"""What is particular to AUE: fixed-epoch error minimisation, both turns behind fresh views, class-wise noise, going on after a kill."""
+"""What is particular to AUE.
+
+It minimises the error for a fixed number of epochs, with both turns behind fresh views; noise may
+be class-wise; a killed run goes on.
+"""
 
 from __future__ import annotations
 

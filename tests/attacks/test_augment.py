@@ -1,4 +1,4 @@
-"""The augmentation of contrastive strength: its parts against torchvision and naive code, its odds, its gradient."""
+"""The contrastive augmentation: its parts against torchvision and naive code, odds, gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is particular to CUDA: one kernel a class, the same for all channels, and images that are as bright as can be."""
+"""What is particular to CUDA: one kernel a class for all channels, images at full brightness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The shared engine of attacks on frozen models: exact steps, chunks that do not matter, restarts, and going on after a kill."""
+"""The shared engine of attacks on frozen models.
+
+Steps are exact, chunks do not matter, the best restart is kept, and a killed run goes on.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +113,7 @@ def test_the_restart_of_the_whole_set_with_the_lowest_loss_is_kept(
         return int(chunk.name.split()[1])
 
     def judge(chunk: Chunk, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The given losses as means over the set, of which the first chunk (7 of 40 images) says the opposite."""
+        """The given losses as means over the set; the first chunk (7 of 40) says the opposite."""
         swing = losses[number(chunk)] * (-40 / 7 if chunk.name.endswith("chunk 0") else 80 / 33)
         return torch.full((len(images),), swing), torch.full((len(images),), float(number(chunk)))
 
@@ -235,7 +238,10 @@ def test_an_images_gradient_is_that_of_its_own_loss() -> None:
 
 
 def test_a_sure_prediction_still_has_a_loss_and_a_gradient() -> None:
-    """In float32 both are exactly 0 from a margin of some 17 on, and an attack that descends the loss would stand still."""
+    """In float32 both are exactly 0 from a margin of some 17 on.
+
+    An attack that descends the loss would stand still.
+    """
     linear = nn.Linear(4, 2, bias=False)
     linear.weight.data = torch.tensor([[7.5] * 4, [0.0] * 4])
     model, x, y = nn.Sequential(nn.Flatten(), linear), torch.ones(1, 1, 2, 2), torch.tensor([0])

@@ -1,4 +1,4 @@
-"""What is particular to EM: signed noise within the budget, one pattern a class, a surrogate that is fooled."""
+"""What is particular to EM: signed noise in the budget, one pattern a class, a fooled surrogate."""
 
 from __future__ import annotations
 
@@ -84,14 +84,16 @@ def test_sample_wise_noise_does_not_depend_on_the_batch_of_the_noise_step(
     whole = attack.poison(toy, Context())
     monkeypatch.setattr(em, "NOISE_BATCH", 7)
     parts = attack.poison(toy, Context())
-    # the sums of a convolution may differ in the last bit, and with it the sign of a gradient that is nearly zero
+    # the sums of a convolution may differ in the last bit, and with it the sign of a gradient
+    # that is nearly zero
     assert float((whole.x != parts.x).float().mean()) < 0.002
 
 
 def test_a_plugins_victim_can_be_the_surrogate(toy: ImageSet, tmp_path: Path) -> None:
     file = tmp_path / "slim.py"
     file.write_text(
-        "from benchmark.victims._resnet import ResNet\n\ndef build(info):\n    return ResNet((1,), 4, info.num_classes)\n"
+        "from benchmark.victims._resnet import ResNet\n\n"
+        "def build(info):\n    return ResNet((1,), 4, info.num_classes)\n"
     )
     slim = replace(SMALL, surrogate="slim", max_rounds=1)
     assert (
@@ -227,7 +229,7 @@ def test_a_full_disk_leaves_no_half_written_noise(
 
 
 def test_noise_that_has_vanished_starts_the_game_anew(toy: ImageSet, tmp_path: Path) -> None:
-    """Another run of the same stage goes on and deletes the files of rounds that it keeps no longer."""
+    """Another run of the same stage goes on and deletes the files of earlier rounds."""
     attack, lines = replace(SMALL, model_steps=2, noise_steps=1), list[str]()
     expected = attack.poison(toy, Context(scratch=tmp_path)).fingerprint
     (noise,) = tmp_path.glob("*.rows")  # those of the rounds before are gone
@@ -241,7 +243,10 @@ def test_noise_that_has_vanished_starts_the_game_anew(toy: ImageSet, tmp_path: P
 
 @pytest.mark.parametrize("granularity", ["sample", "class"])
 def test_a_surrogate_that_does_not_learn_is_refused(granularity: str, toy: ImageSet) -> None:
-    message = r"the surrogate resnet10_w16 did not learn: its error on the poisoned set is 66.7% after 3 rounds, where chance has 66.7%"
+    message = (
+        "the surrogate resnet10_w16 did not learn: its error on the poisoned set is 66.7% "
+        "after 3 rounds, where chance has 66.7%"
+    )
     with pytest.raises(ValueError, match=message):
         replace(SMALL, granularity=granularity, lr=1e-9, noise_steps=1).poison(toy, Context())
 

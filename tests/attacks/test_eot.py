@@ -1,4 +1,4 @@
-"""Random views of a batch are the crops and flips that a loop over images makes, and so is the way back of a gradient."""
+"""Random views of a batch, and their gradients, are those of a loop over images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attack that reads files, inside the harness: export and back, bounds, the contract, and its content in the key."""
+"""The attack that reads files, inside the harness: export and back, bounds, contract, keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ from benchmark.running.verify import verify_poison
 from benchmark.storage.export import export
 from benchmark.storage.files import sha256
 from support.command_line import Call
-from support.perturbation_files import Array, added, poisoned, save, some_changes, some_images  # noqa: F401  two are fixtures
+from support.perturbation_files import (  # noqa: F401  two are fixtures
+    Array,
+    added,
+    poisoned,
+    save,
+    some_changes,
+    some_images,
+)
 from support.tiny_bench import Bench
 
 # The harness around it
@@ -125,9 +132,9 @@ def test_without_a_file_the_contract_is_checked_in_part(registry: Registry) -> N
         ("card", True),
         ("documentation", True),
     ]
-    assert (
-        results[0].detail
-        == "not built, since it needs path and toy does not say; only its card and documentation are checked"
+    assert results[0].detail == (
+        "not built, since it needs path and toy does not say; "
+        "only its card and documentation are checked"
     )
 
 
@@ -167,7 +174,8 @@ def test_the_content_of_a_file_is_in_the_key(
 def test_the_content_of_the_index_map_is_in_the_key(
     registry: Registry, delta: Array, tmp_path: Path
 ) -> None:
-    spec = f"file[path={save(tmp_path / 'a.npy', delta)},index={save(tmp_path / 'i.npy', np.arange(40))}]"
+    path, index = save(tmp_path / "a.npy", delta), save(tmp_path / "i.npy", np.arange(40))
+    spec = f"file[path={path},index={index}]"
     first = keys(registry, spec)[spec]
     save(tmp_path / "i.npy", np.arange(40)[::-1])
     assert keys(registry, spec)[spec] != first
@@ -249,7 +257,8 @@ def test_files_that_are_no_parameters_are_told(tmp_path: Path) -> None:
         ('("stpes",)', "later of class Mine names stpes, which is no parameter"),
         (
             '("steps", "path")',
-            "later of class Mine names path, which is required, a file or decides a surrogate's training",
+            "later of class Mine names path, which is required, a file or decides "
+            "a surrogate's training",
         ),
     ],
 )

@@ -133,7 +133,7 @@ def test_what_is_no_array_of_numbers_is_refused(body: bytes, message: str, tmp_p
 
 
 def test_a_forged_dtype_cannot_make_objects_of_bytes(tmp_path: Path) -> None:
-    """NumPy's own ``dtype.__setstate__`` takes flags from the pickle; here only the byte order is looked at."""
+    """NumPy's own ``dtype.__setstate__`` takes flags from the pickle; here only byte order does."""
     good = pickle.dumps(np.arange(3, dtype=np.int64), protocol=2)
     assert good.count(b"i8") == 1
     (tmp_path / "file.pkl").write_bytes(good.replace(b"i8", b"O8"))

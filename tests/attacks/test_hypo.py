@@ -1,4 +1,4 @@
-"""What is particular to HYPO: the loss of the true label falls, by the published steps, in either ball."""
+"""What is particular to HYPO: the published steps lower the true label's loss, in either ball."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def test_images_are_those_of_the_methods_text(
 ) -> None:
     """At 16 pixels the L2 budget is half of that at 32."""
     poisoned = attack.poison(toy, with_states)
-    # the sums of a convolution may differ in the last bit, and with it the sign of a gradient that is nearly zero
+    # the sums of a convolution may differ in the last bit, and with it the sign of a gradient
+    # that is nearly zero
     assert float((poisoned.x != naive(attack, toy, eps, with_states)).float().mean()) < 0.005
 
 
@@ -106,7 +107,8 @@ def test_the_norm_is_that_of_the_ball(toy: ImageSet) -> None:
         ({"ball": "l1"}, 'ball="l1", expected linf or l2'),
         (
             {"ball": "l2"},
-            r"eps=0\.0313725 is an L2 length at 3x32x32, not in levels, published 0\.5; expected 0\.25",
+            r"eps=0\.0313725 is an L2 length at 3x32x32, not in levels, published 0\.5; "
+            r"expected 0\.25",
         ),
         ({"steps": 0}, "steps=0, expected at least 1"),
         ({"surrogate_epochs": -1}, "surrogate_epochs=-1, expected at least 0"),

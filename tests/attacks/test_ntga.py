@@ -17,7 +17,15 @@ from attacks.ntga import NTGA
 from benchmark import Context, ImageSet
 from benchmark.data import to_float
 from support.sets import random_set
-from support.small_ntga import EPS, KERNELS, SMALL, faint_set, floats, machine_of, small_images  # noqa: F401  one is a fixture
+from support.small_ntga import (  # noqa: F401  one is a fixture
+    EPS,
+    KERNELS,
+    SMALL,
+    faint_set,
+    floats,
+    machine_of,
+    small_images,
+)
 
 # The attack
 

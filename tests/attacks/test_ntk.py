@@ -1,4 +1,8 @@
-"""Neural tangent kernels: against finite networks, the prediction against its definition, gradients against differences."""
+"""Neural tangent kernels.
+
+Kernels are compared with finite networks, the prediction with its definition, gradients with
+differences.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,21 @@ from attacks import _ntk
 from attacks._ntk import BIAS, CNN, FNN, RIDGE, WEIGHT, Kernel, KernelMachine, gram, pull_back
 from benchmark import ImageSet
 from benchmark.data import to_float
-from support.small_ntga import EPS, KERNELS, SMALL, faint_set, floats, machine_of, small_images  # noqa: F401  one is a fixture
+from support.small_ntga import (  # noqa: F401  one is a fixture
+    EPS,
+    KERNELS,
+    SMALL,
+    faint_set,
+    floats,
+    machine_of,
+    small_images,
+)
 
 # The kernels
 
 
 class Finite:
-    """Random networks of a kernel's shape, in NTK parametrisation; ``weights`` are what they are made of."""
+    """Random networks of a kernel's shape, with the ``weights`` of NTK parametrisation."""
 
     def __init__(self, width: int, seed: int) -> None:
         self.width, self.generator = width, torch.Generator().manual_seed(seed)

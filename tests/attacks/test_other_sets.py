@@ -1,4 +1,4 @@
-"""Every attack on images of 224 pixels and on a hundred classes, with the surrogates and few steps of tests."""
+"""Every attack on 224-pixel images and a hundred classes, with small surrogates and few steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What is particular to REM: the steps of a naive loop, adversarial examples within their radius, final noise for every image."""
+"""What is particular to REM.
+
+Steps are those of a naive loop, adversarial examples stay within their radius, and every image
+gets final noise.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +75,10 @@ def loss_of(net: CountingNet, x: Tensor, y: Tensor) -> float:
 def naive_noise(
     attack: RobustMin, net: CountingNet, data: ImageSet, offsets: list[Tensor], purpose: str
 ) -> Tensor:
-    """``descend`` with one view after another, each attacked by the offset given for it; int8 (B, C, H, W)."""
+    """``descend`` with one view after another, int8 (B, C, H, W).
+
+    ``offsets`` hold the attack on each view.
+    """
     x, y = batch(data)
     drawn = Context().generator(f"{purpose} noise")
     delta = torch.empty(x.shape).uniform_(-attack.eps, attack.eps, generator=drawn)
@@ -94,7 +101,10 @@ def naive_noise(
 def test_noise_equals_that_of_a_loop_over_views(
     toy: ImageSet, net: CountingNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The attack's result counts as a constant, and only the noisy image's own clipping lies on the way back."""
+    """The attack's result counts as a constant.
+
+    Only the noisy image's own clipping lies on the way back.
+    """
     generator = torch.Generator().manual_seed(1)
     offsets = [
         torch.empty(2 * 12, *toy.x.shape[1:]).uniform_(-0.1, 0.1, generator=generator)
@@ -106,7 +116,8 @@ def test_noise_equals_that_of_a_loop_over_views(
     )
     fast = SMALL.descend(net, *batch(toy), toy.info, "p", Context())
     slow = naive_noise(SMALL, net, toy, offsets, "p")
-    # the sums of a convolution may differ in the last bit, and with it the sign of a gradient that is nearly zero
+    # the sums of a convolution may differ in the last bit, and with it the sign of a gradient
+    # that is nearly zero
     assert float((fast != slow).float().mean()) < 0.002
 
 
@@ -280,7 +291,10 @@ def check_passes(
     nets: list[CountingNet],
     of_a_view: Callable[[RobustMin], int],
 ) -> None:
-    """Images counted at small settings agree with the formula that, at the defaults, gives the plan's ``effort``."""
+    """Images counted at small settings agree with a formula.
+
+    At the defaults the formula gives the plan's ``effort``.
+    """
 
     def final(attack: RobustMin) -> int:
         return attack.noise_steps * attack.eot_samples * of_a_view(attack)
@@ -347,7 +361,10 @@ def test_a_surrogate_that_does_not_learn_is_refused(
     toy: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(surrogate, "LEARNED", 0.1)
-    message = r"the surrogate resnet18 did not learn: its robust loss is 1\.\d\d at the end of 5 steps, where chance has 1.10; raise steps"
+    message = (
+        r"the surrogate resnet18 did not learn: its robust loss is 1\.\d\d at the end of 5 steps, "
+        "where chance has 1.10; raise steps"
+    )
     with pytest.raises(ValueError, match=message):
         replace(SMALL, lr=1e-9).poison(toy, Context())
 

@@ -1,4 +1,7 @@
-"""What is particular to SEM: a uniform draw in place of a search, and nothing else. The rest is tested with REM, whose engine it shares."""
+"""What is particular to SEM: a uniform draw in place of a search, and nothing else.
+
+The tests of REM, whose engine it shares, cover the rest.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,8 @@ def test_noise_equals_that_of_a_loop_over_views(toy: ImageSet) -> None:
             )
         )
     fast = SMALL.descend(net, *batch(toy), toy.info, "p", Context())
-    # the sums of a convolution may differ in the last bit, and with it the sign of a gradient that is nearly zero
+    # the sums of a convolution may differ in the last bit, and with it the sign of a gradient
+    # that is nearly zero
     assert float((fast != naive_noise(SMALL, net, toy, offsets, "p")).float().mean()) < 0.002
 
 

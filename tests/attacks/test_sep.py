@@ -1,4 +1,7 @@
-"""What is particular to SEP: features meet the class means of their own checkpoint, and steps are those of the text."""
+"""What is particular to SEP.
+
+Features meet the class means of their own checkpoint, and steps are those of the text.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +135,7 @@ def test_variants_and_presets_differ(faint: ImageSet, with_states: Context) -> N
 def test_networks_meet_their_own_class_means(
     preset: str, faint: ImageSet, with_states: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the official form the inner loop has the means of the last checkpoint, whichever was drawn."""
+    """In the official form the inner loop has the last checkpoint's means, whichever was drawn."""
     attack = replace(SMALL, preset=preset, steps=2)
     models = surrogates(attack, faint, with_states)
     first = copy.deepcopy(models[0]).train(preset == "official")
@@ -183,7 +186,8 @@ def test_a_target_without_images_is_refused(with_states: Context, faint: ImageSe
     two = ImageSet(faint.x[:40], faint.y[:40] % 2, faint.info)
     with pytest.raises(
         ValueError,
-        match="class 2 is a target but has no images, hence no mean features; change shift, or use variant=sep",
+        match="class 2 is a target but has no images, hence no mean features; "
+        "change shift, or use variant=sep",
     ):
         SMALL.poison(two, with_states)
     attack = replace(SMALL, variant="sep")

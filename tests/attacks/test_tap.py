@@ -1,4 +1,4 @@
-"""What is particular to TAP: predictions move to the target, through shifts that are bilinear sampling."""
+"""What is particular to TAP: predictions move to the target, through bilinear shifts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def predictions(data: ImageSet, ctx: Context) -> Tensor:
 
 
 def sampled(x: Tensor, draws: Tensor, flip: bool) -> Tensor:
-    """Images at positions that are shifted by up to 4 pixels, and mirrored, by the library's own sampling."""
+    """Images shifted by up to 4 pixels, and mirrored, by the library's own sampling."""
     height, width = x.shape[2:]
     down, along = 8 * draws[:2] - 4
     turn = torch.where((draws[2] < 0.5) & torch.tensor(flip), -1.0, 1.0)
