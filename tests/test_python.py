@@ -279,3 +279,20 @@ def test_every_function_stands_on_the_page() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for name in ("run", "load", "leaderboard", "compare", "poison", "purify"):
         assert f"benchmark.{name}(" in text
+
+
+def test_a_draw_from_a_global_generator_repeats_and_is_named(
+    arrays: Randoms, tmp_path: Path
+) -> None:
+    source = (
+        "import numpy as np\nfrom benchmark import Defense, defense\n\n"
+        '@defense(version=1, cite="nobody")\nclass Noise(Defense):\n    """Add noise."""\n\n'
+        "    def purify(self, data, ctx):\n"
+        "        return data.map(lambda x: x ^ int(np.random.randint(256)))\n"
+    )
+    mine = plugin(tmp_path, "noise", source)
+    made = []
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="noise.* drew from NumPy's global generator"):
+            made.append(benchmark.purify(*arrays, "noise", plugins=[mine]))
+    assert np.array_equal(*made)

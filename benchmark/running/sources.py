@@ -26,6 +26,7 @@ DECIDING = (
     "benchmark/datasets/",
     "benchmark/keys.py",
     "benchmark/planning/jobs.py",
+    "benchmark/running/craft.py",
     "benchmark/running/deterministic.py",
     "benchmark/running/global_random.py",
     "benchmark/training/",
@@ -47,7 +48,10 @@ def sources(job: Job, registry: Registry) -> dict[str, str]:
 
 
 def reached(files: tuple[Path, ...]) -> frozenset[Path]:
-    """Return the project's deciding files among ``files`` and their direct and indirect imports."""
+    """Return the project's deciding files among ``files`` and what they import, at any depth.
+
+    The data files of a module, such as ``_ar_kernels.json`` of ``_ar_kernels.py``, come with it.
+    """
     found: set[Path] = set()
     waiting = list(files)
     while waiting:
@@ -55,7 +59,8 @@ def reached(files: tuple[Path, ...]) -> frozenset[Path]:
         if file not in found:
             found.add(file)
             waiting += _imports(file)
-    return frozenset(file for file in found if _decides(file))
+    deciding = [file for file in found if _decides(file)]
+    return frozenset(other for file in deciding for other in (file, *_data_of(file)))
 
 
 def _cards(job: Job, registry: Registry) -> Iterator[Card]:
@@ -74,6 +79,11 @@ def _cards(job: Job, registry: Registry) -> Iterator[Card]:
         yield registry.card("defense", job.defense.spec.name)
     if isinstance(job, TrainJob):
         yield registry.card("victim", job.victim.name)
+
+
+def _data_of(module: Path) -> list[Path]:
+    """Return the data files of a module: those beside it that have its name."""
+    return [file for file in module.parent.glob(f"{module.stem}.*") if file.suffix != ".py"]
 
 
 def _decides(file: Path) -> bool:

@@ -30,12 +30,13 @@ from benchmark.planning.jobs import (
     Victim,
 )
 from benchmark.planning.stage import Stage
+from benchmark.running import craft
 from benchmark.running.deterministic import deterministic
 from benchmark.running.environment import _reset_peak_memory, environment, peak_memory_mb
 from benchmark.running.global_random import seeded_stage, watch_hooks
 from benchmark.running.scheduler.outcome import Machine
 from benchmark.running.sources import sources
-from benchmark.running.verify import measure, unchanged, verify_poison, verify_purified
+from benchmark.running.verify import measure
 from benchmark.storage.files import sha256
 from benchmark.storage.store import Store
 from benchmark.training.surrogate import train_surrogate
@@ -91,13 +92,9 @@ class _Run:
     registry: Registry
     ctx: Context
 
-    def build(self, kind: str, method: Method) -> Any:
-        """Build the attack or defense, with its hooks watched for draws from global generators."""
-        return watch_hooks(self.registry.build(kind, method.spec), self.ctx)
-
 
 def _surrogate(job: SurrogateJob, run: _Run) -> None:
-    attack: Attack = run.build("attack", job.attack)
+    attack: Attack = watch_hooks(run.registry.build("attack", job.attack.spec), run.ctx)
     clean = _dataset(job.data, run).train
     attack.check(clean.info)
     started = time.perf_counter()
@@ -113,7 +110,7 @@ def _poison(job: PoisonJob, run: _Run) -> None:
     splits = _dataset(job.data, run)
     # Each of several attacks changes the images that the one before it made.
     clean = splits.train if job.on is None else store.load_images(job.on)
-    attack: Attack = run.build("attack", job.attack)
+    attack: Attack = run.registry.build("attack", job.attack.spec)
     for name, planned in job.attack.files.items():
         if sha256(path := str(job.attack.spec.params[name])) != planned:
             raise ValueError(f"{path} changed since this run was planned; run again")
@@ -124,39 +121,30 @@ def _poison(job: PoisonJob, run: _Run) -> None:
             for number in range(about["checkpoints"])
         )
         ctx.note(surrogate_train_acc=about["surrogate_train_acc"])
-    ctx.info = clean.info
-    with unchanged(clean, f'attack "{attack.name}"'):
-        started = time.perf_counter()
-        poisoned = attack.poison(clean, ctx)
-        seconds = time.perf_counter() - started
-    facts = {**verify_poison(clean, poisoned, attack), **ctx.notes}
+    crafted = craft.poison(attack, clean, ctx)
+    facts = crafted.facts
     if splits.notes:
         facts["dataset"] = splits.notes
     if job.on is None:
         facts["norm"] = attack.norm  # of this instance, since it may depend on parameters
     else:  # the change by all attacks together, which has no single norm
-        facts.update(measure(splits.train, poisoned))
-    manifest = _manifest(run, "attack", job.attack, seconds, facts)
-    store.publish_images(run.stage.key, poisoned, manifest, ctx.kept)
+        facts.update(measure(splits.train, crafted.images))
+    manifest = _manifest(run, "attack", job.attack, crafted.seconds, facts)
+    store.publish_images(run.stage.key, crafted.images, manifest, ctx.kept)
 
 
 def _purify(job: PurifyJob, run: _Run) -> None:
-    defense: Defense = run.build("defense", job.defense)
+    defense: Defense = run.registry.build("defense", job.defense.spec)
     protected = _mixed(job, run.store.load_images(job.poison), run)
-    run.ctx.info = protected.info
-    with unchanged(protected, f'defense "{defense.name}"'):
-        started = time.perf_counter()
-        purified = defense.purify(protected, run.ctx)
-        seconds = time.perf_counter() - started
-    facts = {**verify_purified(protected, purified, defense), **run.ctx.notes}
-    manifest = _manifest(run, "defense", job.defense, seconds, facts)
-    run.store.publish_images(run.stage.key, purified, manifest, run.ctx.kept)
+    crafted = craft.purify(defense, protected, run.ctx)
+    manifest = _manifest(run, "defense", job.defense, crafted.seconds, crafted.facts)
+    run.store.publish_images(run.stage.key, crafted.images, manifest, run.ctx.kept)
 
 
 def _train(job: TrainJob, run: _Run) -> None:
     store = run.store
     splits = _dataset(job.data, run)
-    defense: Defense = run.build("defense", job.defense)
+    defense: Defense = watch_hooks(run.registry.build("defense", job.defense.spec), run.ctx)
     images = store.load_images(job.purify or job.poison)
     train = images if job.purify is not None else _mixed(job, images, run, splits)
     started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,9 +17,11 @@ from benchmark.api import Attack, Context, Defense
 from benchmark.catalogue.registry import Registry
 from benchmark.catalogue.spec import Spec, parse_spec
 from benchmark.data import DatasetInfo, ImageSet
+from benchmark.running import craft as running
 from benchmark.running.deterministic import deterministic
+from benchmark.running.global_random import seeded_stage
 from benchmark.running.hardware import choose_device, native_precision
-from benchmark.running.verify import unchanged, verify_poison, verify_purified
+from benchmark.running.scheduler.outcome import WARNING
 
 Images = TypeVar("Images", NDArray[np.uint8], Tensor)
 Layout = Literal["NCHW", "NHWC"]
@@ -58,20 +61,17 @@ def craft(
         for method in full:
             axes = (kind, data.fingerprint, method.name, seed)
             with TemporaryDirectory() as scratch:
-                ctx = Context(seed_axes=axes, scratch=Path(scratch), **settings)
-                ctx.info = data.info
+                ctx = Context(seed_axes=axes, scratch=Path(scratch), on_log=_warn, **settings)
                 apply = _poison if kind == "attack" else _purify
-                made = apply(made, method, registry, ctx)
+                with seeded_stage(ctx):
+                    made = apply(made, method, registry, ctx)
     return _as_given(made.x, images, layout)
 
 
 def _poison(clean: ImageSet, spec: Spec, registry: Registry, ctx: Context) -> ImageSet:
     attack: Attack = registry.build("attack", spec)
     attack.check(clean.info)
-    with unchanged(clean, f'attack "{attack.name}"'):
-        poisoned = attack.poison(clean, ctx)
-    verify_poison(clean, poisoned, attack)
-    return poisoned
+    return running.poison(attack, clean, ctx).images
 
 
 def _purify(protected: ImageSet, spec: Spec, registry: Registry, ctx: Context) -> ImageSet:
@@ -86,10 +86,13 @@ def _purify(protected: ImageSet, spec: Spec, registry: Registry, ctx: Context) -
             f'defense "{spec.name}" drops images, so that labels no longer fit; use the command '
             "purify"
         )
-    with unchanged(protected, f'defense "{defense.name}"'):
-        purified = defense.purify(protected, ctx)
-    verify_purified(protected, purified, defense)
-    return purified
+    return running.purify(defense, protected, ctx).images
+
+
+def _warn(line: str) -> None:
+    """Show what a stage would show in the terminal; log lines go nowhere."""
+    if line.startswith(WARNING):
+        warnings.warn(line.removeprefix(WARNING), stacklevel=6)
 
 
 def layout_of(images: Any) -> Layout:

@@ -23,6 +23,7 @@ EVERY = {  # of each stage, whatever its methods
     "benchmark/datasets/embedded.py",
     "benchmark/keys.py",
     "benchmark/planning/jobs.py",
+    "benchmark/running/craft.py",
     "benchmark/running/deterministic.py",
     "benchmark/running/global_random.py",
     "benchmark/running/stages.py",
@@ -62,6 +63,11 @@ def test_sources_are_followed_through_imports(registry: Registry) -> None:
     assert set(made) == EVERY | EM | DVAE | networks | victim
     assert made == {name: sha256(str(ROOT / name)) for name in made}
     assert list(made) == sorted(made)
+
+
+def test_data_files_of_a_module_are_sources(registry: Registry) -> None:
+    found = sources(jobs(registry, "ar", "none")["poison"], registry)
+    assert {"attacks/_ar_kernels.py", "attacks/_ar_kernels.json"} <= set(found)
 
 
 def test_a_plugin_is_named_by_its_file_and_what_it_imports_counts(tmp_path: Path) -> None:
