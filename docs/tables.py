@@ -144,7 +144,11 @@ def purified() -> str:
         for name, wanted in PURIFIERS.items():
             if record.attack in PURIFIED and wanted.items() <= own.items():
                 found.setdefault((name, record.attack), []).append(record)
-    rows = [[name, *(points(found.get((name, a), [])) for a in PURIFIED)] for name in PURIFIERS]
+    rows = []
+    for name in PURIFIERS:
+        cells = [found.get((name, attack), []) for attack in PURIFIED]
+        marks = ["".join({_older(record.attack_spec) for record in cell}) for cell in cells]
+        rows.append([name, *(points(cell) + mark for cell, mark in zip(cells, marks, strict=True))])
     return table(["defense", *PURIFIED], rows)
 
 
