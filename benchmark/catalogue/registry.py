@@ -86,7 +86,7 @@ class Registry:
         return self._cards[kind]
 
     def note_empty_plugins(self) -> None:
-        """Adds the files given with ``--plugin`` that hold no method of any kind to ``broken``."""
+        """Add the files given with ``--plugin`` that hold no method of any kind to ``broken``."""
         if not self.plugins:
             return  # reading all kinds costs as much as a whole `list`
         read = {card.file for kind in FOLDERS for card in self.cards(kind).values()} | {
@@ -173,7 +173,7 @@ class Registry:
                     ) from error
 
     def load(self, kind: str, name: str) -> Any:
-        """Imports the method's file and returns its class (for a victim, the module).
+        """Import the method's file and returns its class (for a victim, the module).
 
         Raises:
             ValueError: if the file defines no such class, or the class has other parameters or

@@ -82,7 +82,7 @@ def format_value(value: Value) -> str:
 
 
 def parse_value(text: str) -> Value:
-    """Reads a number, a fraction such as ``8/255``, ``true``, ``false`` or ``none``; anything else stays text."""
+    """Read a number, a fraction such as ``8/255``, ``true``, ``false`` or ``none``; anything else stays text."""
     text = text.strip()
     low = text.lower()
     if low in ("true", "false"):
@@ -108,7 +108,7 @@ def parse_value(text: str) -> Value:
 
 
 def parse_spec(text: str) -> Spec:
-    """Reads ``name`` or ``name[key=value,...]``, or several of them with ``+`` between, applied one after the other.
+    """Read ``name`` or ``name[key=value,...]``, or several of them with ``+`` between, applied one after the other.
 
     Raises:
         ValueError: if the text has another form or names a parameter twice.
@@ -141,12 +141,12 @@ def _parse_one(text: str) -> Spec:
 
 
 def split_list(text: str) -> list[str]:
-    """Splits ``em[eps=8/255,step=1/255],lsp`` at the commas outside brackets."""
+    """Split ``em[eps=8/255,step=1/255],lsp`` at the commas outside brackets."""
     return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Reads ``0,1,5`` and ranges such as ``0-4``.
+    """Read ``0,1,5`` and ranges such as ``0-4``.
 
     Raises:
         ValueError: if the text has another form.

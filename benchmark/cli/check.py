@@ -67,7 +67,7 @@ def _plain(text: str) -> None:
 
 
 def _kept(name: str, traces: list[str]) -> str:
-    """Writes tracebacks to a new file for temporary things; returns its path."""
+    """Write tracebacks to a new file for temporary things; returns its path."""
     with NamedTemporaryFile(
         "w", encoding="utf-8", prefix=f"uebench-check-{name}-", suffix=".txt", delete=False
     ) as file:

@@ -70,7 +70,7 @@ def compare(
 def _show(
     found: Sequence[Comparison], table: pd.DataFrame, heading: str, folder: Path, command: str
 ) -> None:
-    """Prints the comparisons and writes their files."""
+    """Print the comparisons and writes their files."""
     from benchmark.report.comparison import (
         comparison_html,
         comparison_latex,

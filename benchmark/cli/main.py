@@ -65,7 +65,7 @@ app.add_typer(baseline, name="baseline")
 
 
 def main() -> None:
-    """Runs the command that the user typed; wrong input ends with one message and status 2."""
+    """Run the command that the user typed; wrong input ends with one message and status 2."""
     program, words = program_name(sys.argv[0]), sys.argv[1:]
     try:
         app(words, prog_name=program, obj=shlex.join([program, *words]))

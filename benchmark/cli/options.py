@@ -50,7 +50,7 @@ class Kind(StrEnum):
 
 
 class Format(StrEnum):
-    """Forms in which ``poison`` and ``purify`` write."""
+    """Form in which ``poison`` and ``purify`` write."""
 
     png = "png"
     npz = "npz"
@@ -188,7 +188,7 @@ def workspace_of(place: Place, work: Work | None = None) -> Workspace:
 
 
 def with_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command each option of the dataclasses among its parameters.
+    """Give a command each option of the dataclasses among its parameters.
 
     typer reads one option a parameter. The command that it sees has every field as a parameter;
     the function below it is called with the dataclasses built.

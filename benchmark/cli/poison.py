@@ -75,7 +75,7 @@ SHOWN = {
 def make_and_write(
     workspace: Workspace, kind: str, method: str, dataset: str, out: Path, form: str, seed: int
 ) -> int:
-    """Makes what is not in the store yet, writes it to ``out`` and says what it wrote.
+    """Make what is not in the store yet, writes it to ``out`` and says what it wrote.
 
     Args:
         kind: ``attack`` or ``defense``.

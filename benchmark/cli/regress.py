@@ -205,7 +205,7 @@ def _show(
     suite: str,
     command: str,
 ) -> None:
-    """Prints the verdict and writes its files; the night enters the history once."""
+    """Print the verdict and writes its files; the night enters the history once."""
     from benchmark.analysis.baseline import append_night, night_of, read_history
     from benchmark.analysis.cells import accuracies, by_cell
     from benchmark.report.history import history

@@ -88,7 +88,7 @@ def show_selection(
     published: Sequence[str] | None = None,
     figures: bool | None = None,
 ) -> bool:
-    """Shows the records of these cells of the suite ``name``, and says how many are missing."""
+    """Show the records of these cells of the suite ``name``, and says how many are missing."""
     from benchmark.running.last_run import other_seeds, records_of
 
     store = workspace.store
@@ -120,7 +120,7 @@ def _show(
     title: str = "",
     mixed: bool = False,
 ) -> bool:
-    """Prints and writes the report of a suite, or of ``all``.
+    """Print and writes the report of a suite, or of ``all``.
 
     Args:
         command: what the user typed; the report shows it.

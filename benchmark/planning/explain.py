@@ -185,7 +185,7 @@ def _nearest(
     identities: Mapping[str, Identity],
     candidates: Iterable[tuple[Known, Mapping[str, Any]]],
 ) -> Reason:
-    """Compares a stage with the result that differs in the fewest entries, inputs included.
+    """Compare a stage with the result that differs in the fewest entries, inputs included.
 
     Only results of the same methods are compared: parameters of others mean other things.
     """

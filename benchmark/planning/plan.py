@@ -136,7 +136,7 @@ class _Poison:
 
 
 class _Planner:
-    """Collects cells and the stages they share. Each method is looked up once."""
+    """Collect cells and the stages they share. Each method is looked up once."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class _Planner:
         self._victims = [self._victim(name) for name in suite.victims]
 
     def add(self, data: Data) -> None:
-        """Adds all cells of one data set."""
+        """Add all cells of one data set."""
         poisons: dict[tuple[str, int], _Poison] = {}
         purified: dict[tuple[str, float, str], Stage] = {}
         for attack, ratio, defense, victim, protocol, seed in product(
@@ -296,7 +296,7 @@ class _Planner:
         return self._shared(job, (poison.stage.key,), label, cost)
 
     def _train(self, job: TrainJob, attack: Spec, poison: _Poison, defense: _Defense) -> bool:
-        """Adds a cell and its last stage; False if the cell is there."""
+        """Add a cell and its last stage; False if the cell is there."""
         key = digest(job.identity())
         if key in self.cells:
             return False

@@ -25,7 +25,7 @@ class _Once(yaml.SafeLoader):
 
 
 def load_yaml(content: bytes) -> Any:
-    """Parses YAML of plain values.
+    """Parse YAML of plain values.
 
     Args:
         content: as it stands in the file; bytes, so that what is no text is a YAMLError too.

@@ -122,7 +122,7 @@ def _why_nothing(c: Comparison) -> str:
 
 
 def _unequal(c: Comparison) -> list[str]:
-    """Says which attacks have how many seeds, where not all have the same.
+    """Say which attacks have how many seeds, where not all have the same.
 
     The mean gives the few as much weight as the many.
     """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[bool]) -> list[str]:
-    """Writes a table with padded columns, a line each.
+    """Write a table with padded columns, a line each.
 
     Args:
         head: title of each column, as plain text.
@@ -31,6 +31,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[bo
 
 
 def escaped(text: str) -> str:
-    """Returns the text as one line without Markdown, links or HTML of its own."""
+    """Return the text as one line without Markdown, links or HTML of its own."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\|*`#]|\](?=[(\[]))", r"\\\1", text)

@@ -51,7 +51,7 @@ def headline(verdict: Verdict) -> str:
 
 
 def night_markdown(verdict: Verdict, title: str, context: Mapping[str, str]) -> str:
-    """Writes the night as GitHub-flavoured Markdown: findings, every cell, how to read it."""
+    """Write the night as GitHub-flavoured Markdown: findings, every cell, how to read it."""
     lines = [
         f"# {escaped(title)}: {'not fine' if verdict.matters else 'fine'}",
         "",

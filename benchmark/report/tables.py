@@ -356,7 +356,7 @@ def _caption(what: str, blocks: Sequence[Block], line: str, shared: str) -> str:
 
 
 def _notes(blocks: Sequence[Block], with_needs: Collection[str]) -> tuple[str, ...]:
-    """Explains every sign that the table shows, and no other."""
+    """Explain every sign that the table shows, and no other."""
     texts = {
         entry.text
         for block in blocks

@@ -30,7 +30,7 @@ class _Column:
 
 
 def print_leaderboard(summary: Summary, console: Console) -> None:
-    """Prints one ranking a group, best first, the best value of each column in bold.
+    """Print one ranking a group, best first, the best value of each column in bold.
 
     Numbers are never cut: where the terminal is too narrow, whole columns are left out from the
     right and named below the table. What is not a terminal (a file, a pipe) has no width, so there

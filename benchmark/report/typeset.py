@@ -202,7 +202,7 @@ def _in_fonts(letter: str) -> bool:
 
 
 def best_two(values: Sequence[float], teams: Sequence[int | None]) -> list[Mark]:
-    """Marks the best and the second of each team.
+    """Mark the best and the second of each team.
 
     Ties, as printed with one decimal in %, all get the mark.
 

@@ -56,7 +56,7 @@ def write_report(
     sources: Sequence[str] = (),
     every_figure: bool = False,
 ) -> Report:
-    """Writes the report of a long table into ``folder``; does nothing if it stands there already.
+    """Write the report of a long table into ``folder``; does nothing if it stands there already.
 
     The same table, title and context give the same bytes. Several groups (data set, victim,
     protocol, poison ratio, preset) become sections of one page; the plots of the second and later
@@ -238,7 +238,7 @@ def _state(folder: Path) -> _State:
 
 
 def _publish(folder: Path, files: Mapping[str, bytes], state: _State) -> None:
-    """Writes each file whole, and ``report.json`` last.
+    """Write each file whole, and ``report.json`` last.
 
     Until then that names no digest, so that the report does not count as current.
     """

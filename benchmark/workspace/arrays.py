@@ -38,7 +38,7 @@ def craft(
     device: str = "auto",
     precision: str = "auto",
 ) -> Images:
-    """Poisons or purifies images; see ``functions.poison`` and ``functions.purify``."""
+    """Poison or purifies images; see ``functions.poison`` and ``functions.purify``."""
     layout = layout or layout_of(images)
     data = image_set(images, labels, classes, layout)
     registry, device = Registry(plugins), choose_device(device)
@@ -93,7 +93,7 @@ def _purify(protected: ImageSet, spec: Spec, registry: Registry, ctx: Context) -
 
 
 def layout_of(images: Any) -> Layout:
-    """Tells (N, C, H, W) from (N, H, W, C): the axis of size 1 or 3 holds the channels.
+    """Tell (N, C, H, W) from (N, H, W, C): the axis of size 1 or 3 holds the channels.
 
     Raises:
         ValueError: if both axes could hold them, or none.

@@ -94,7 +94,7 @@ def run(
     settings: Settings = (),
     **where: Unpack[Where],
 ) -> Run:
-    """Computes the cells of a suite that are missing.
+    """Compute the cells of a suite that are missing.
 
     Args:
         suite: a shipped suite's name, the path of a YAML file, or a mapping with its axes
@@ -175,7 +175,7 @@ def compare(
     settings: Settings = (),
     **where: Unpack[Where],
 ) -> tuple[Comparison, ...]:
-    """Compares a defense with a reference on the attacks of a suite; runs what is missing.
+    """Compare a defense with a reference on the attacks of a suite; runs what is missing.
 
     Args:
         ours, against: specs of the two defenses, such as ``jpeg[quality=30]``.
@@ -219,7 +219,7 @@ def poison(
     device: str = "auto",
     precision: str = "auto",
 ) -> Images:
-    """Makes training images unlearnable.
+    """Make training images unlearnable.
 
     Args:
         images: uint8 0..255, (N, C, H, W) or (N, H, W, C) with 1 or 3 channels, a NumPy array or a
@@ -271,7 +271,7 @@ def purify(
     device: str = "auto",
     precision: str = "auto",
 ) -> Images:
-    """Cleans training images that may be protected.
+    """Clean training images that may be protected.
 
     Args:
         spec: a defense that changes images, such as ``dvae`` or ``jpeg[quality=30]``.

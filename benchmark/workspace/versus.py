@@ -51,7 +51,7 @@ def versus(
     settings: Sequence[str] = (),
     named: Mapping[str, str] | None = None,
 ) -> Versus:
-    """Plans the comparison of two defenses; arguments as in ``Workspace.suite``.
+    """Plan the comparison of two defenses; arguments as in ``Workspace.suite``.
 
     Raises:
         ValueError: if the two are one defense, or as ``Workspace.suite`` and ``plan`` do.

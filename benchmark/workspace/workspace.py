@@ -103,7 +103,7 @@ class Workspace:
         return Machine(device=self.device, data_root=str(self.data), plugins=plugins)
 
     def tell(self, message: str, lead: str = "") -> None:
-        """Tells the user one message; ``lead`` are its first words, which a terminal colours."""
+        """Tell the user one message; ``lead`` are its first words, which a terminal colours."""
         if self.console is None:
             warnings.warn(f"{lead} {message}".strip(), stacklevel=3)
         else:
@@ -125,7 +125,7 @@ class Workspace:
         settings: Sequence[str] = (),
         named: Mapping[str, str] | None = None,
     ) -> ResolvedSuite:
-        """Reads and checks a suite.
+        """Read and checks a suite.
 
         Args:
             suite: a shipped suite's name, the path of a YAML file, or the axes themselves.
@@ -149,7 +149,7 @@ class Workspace:
             raise blamed(error, shown, settings) from error
 
     def plan(self, suite: ResolvedSuite) -> Plan:
-        """Plans a suite. A data set that is not cached yet is read first.
+        """Plan a suite. A data set that is not cached yet is read first.
 
         Raises:
             ValueError, OSError: what reading a data set raises, or planning.
@@ -161,7 +161,7 @@ class Workspace:
         return make_plan(suite, self.registry, self._content, native_precision(self.device))
 
     def check(self, plan: Plan) -> None:
-        """Builds the methods of the cells that are about to run, so that refused values show early.
+        """Build the methods of the cells that are about to run, so that refused values show early.
 
         Raises:
             SuiteError: with every method that refuses its values, or else every attack that
@@ -183,7 +183,7 @@ class Workspace:
         check_sets(plan.suite.name, met, self.registry)
 
     def run(self, stages: Sequence[Stage], events: Path | None = None) -> Outcome:
-        """Runs the stages whose results are missing, as the policy says.
+        """Run the stages whose results are missing, as the policy says.
 
         Raises:
             ValueError: for an unknown executor or policy.
@@ -204,7 +204,7 @@ class Workspace:
         )
 
     def run_suite(self, plan: Plan) -> Outcome:
-        """Runs a whole plan, and keeps which cells it had for later reports.
+        """Run a whole plan, and keeps which cells it had for later reports.
 
         Raises:
             ValueError, OSError: as ``run`` does.
@@ -300,7 +300,7 @@ class Workspace:
 
 
 def check_no_path(texts: Sequence[str] | str, named: str, known: Collection[str]) -> None:
-    """Refuses a bare path in place of a data set.
+    """Refuse a bare path in place of a data set.
 
     Args:
         texts: specs of data sets.

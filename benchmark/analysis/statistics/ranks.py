@@ -69,7 +69,7 @@ class RankTest:
 
 
 def rank_test(scores: Mapping[str, Sequence[float]]) -> RankTest:
-    """Ranks the names within each block (an attack), higher scores first, and tests the ranks.
+    """Rank the names within each block (an attack), higher scores first, and tests the ranks.
 
     Equal scores share the mean of their ranks.
 

@@ -43,7 +43,7 @@ class Shift(NamedTuple):
 
 
 def spreads(samples: Mapping[K, Sequence[Sequence[float]]]) -> dict[K, Spread]:
-    """Estimates how much the runs of each cell scatter, learning from all cells.
+    """Estimate how much the runs of each cell scatter, learning from all cells.
 
     Variances are pooled over cells as far as the cells agree: each is drawn towards their common
     value, the more so the less they differ beyond chance (empirical Bayes; Smyth, 2004, Stat. Appl.
@@ -100,7 +100,7 @@ def _prior(cells: Sequence[tuple[float, int]]) -> tuple[float, float]:
 
 
 def shift(new: Sequence[float], old: Sequence[float], spread: Spread) -> Shift:
-    """Tests the difference of two samples' means by Student's t-test, with the given spread."""
+    """Test the difference of two samples' means by Student's t-test, with the given spread."""
     difference = fmean(new) - fmean(old)
     error = spread.std * math.sqrt(1 / len(new) + 1 / len(old))
     return Shift(difference, float(2 * stdtr(spread.dof, -abs(difference) / error)))
@@ -111,7 +111,7 @@ def common_shift(
     old: Mapping[K, Mapping[R, float]],
     spread: Mapping[K, Spread],
 ) -> Shift | None:
-    """Tests whether all cells of ``new`` moved together.
+    """Test whether all cells of ``new`` moved together.
 
     The difference is a mean over cells, in which restless cells count less (by 1 / std).
 
@@ -158,7 +158,7 @@ def _averages(
 
 
 def adjusted(p: Mapping[K, float]) -> dict[K, float]:
-    """Adjusts p-values by Benjamini and Hochberg (1995).
+    """Adjust p-values by Benjamini and Hochberg (1995).
 
     Of the cells with at most q, a share q is false, on average and at most.
     """

@@ -16,7 +16,7 @@ BAR = 0.19  # inches
 
 
 def draw_bars(section: Section) -> Figure:
-    """Draws a panel an attack, with a bar a defense in the order of the leaderboard.
+    """Draw a panel an attack, with a bar a defense in the order of the leaderboard.
 
     Bars of several seeds have one standard deviation.
     """

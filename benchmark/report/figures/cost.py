@@ -79,7 +79,7 @@ def draw_cost(section: Section) -> Figure | str:
 
 
 def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -> int:
-    """Writes each name beside its point, at the first of ten places where it covers nothing.
+    """Write each name beside its point, at the first of ten places where it covers nothing.
 
     Returns:
         How many found no place, the best being served first.

@@ -21,7 +21,7 @@ DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 
 
 def curves(section: Section) -> dict[str, bytes]:
-    """Draws test accuracy over epochs, one panel an attack, one line a defense.
+    """Draw test accuracy over epochs, one panel an attack, one line a defense.
 
     Returns ``{"png": ..., "pdf": ...}``.
 
@@ -165,7 +165,7 @@ def _draw_line(axes: Axes, line: Line, style: tuple[str, Any, float], points: bo
 def label_ends(
     axes: Axes, ends: Sequence[tuple[float, str, str]], apart: float, panel_w: float
 ) -> None:
-    """Writes each line's name and last value beside its end, with a thin leader.
+    """Write each line's name and last value beside its end, with a thin leader.
 
     Names are moved up or down so that no two overlap.
     """

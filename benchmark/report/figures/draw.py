@@ -71,7 +71,7 @@ def figures(
 def overview(
     table_cells: int, sections: Sequence[Section]
 ) -> tuple[dict[str, dict[str, bytes]], str]:
-    """Draws an overview of a table that is too large to draw every cell.
+    """Draw an overview of a table that is too large to draw every cell.
 
     Returns name -> ``{"png": ...}``, and a sentence that says what is not there.
 

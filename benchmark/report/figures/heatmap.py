@@ -21,7 +21,7 @@ from benchmark.report.sections import Section, TableCell
 
 
 def heatmap(section: Section, numbers: bool = True) -> dict[str, bytes]:
-    """Draws the accuracy of each defense against each attack, as ``{"png": ..., "pdf": ...}``.
+    """Draw the accuracy of each defense against each attack, as ``{"png": ..., "pdf": ...}``.
 
     Rows stand in the order of the leaderboard, clean data and the mean apart from the attacks. The
     colour scale always spans 0 to 100 %, so that figures of different runs can be laid side by

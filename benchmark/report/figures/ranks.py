@@ -16,7 +16,7 @@ from benchmark.report.sections import Section
 
 
 def draw_ranks(section: Section, most: int | None = None) -> Figure | str:
-    """Draws the critical-difference diagram (Demsar 2006), or says why there is none.
+    """Draw the critical-difference diagram (Demsar 2006), or says why there is none.
 
     The ranked defenses are compared; attacks are the blocks.
 

@@ -16,7 +16,7 @@ FEWEST_VALUES = 3  # of a swept parameter: two make no curve
 
 
 def by_ratio(summary: Summary) -> Iterator[tuple[str, list[Panel], set[str]]]:
-    """Yields the panels over poison ratios: (title, a panel an attack, undefended names).
+    """Yield the panels over poison ratios: (title, a panel an attack, undefended names).
 
     There is one for each data set, victim, protocol and preset with several poison ratios.
 
@@ -48,7 +48,7 @@ def by_ratio(summary: Summary) -> Iterator[tuple[str, list[Panel], set[str]]]:
 
 
 def sweeps(summary: Summary) -> list[list[Panel]]:
-    """Finds, for each group in its order, the numeric parameters of a defense varied alone.
+    """Find, for each group in its order, the numeric parameters of a defense varied alone.
 
     Each is a panel.
 
@@ -83,7 +83,7 @@ def sweeps(summary: Summary) -> list[list[Panel]]:
 
 
 def _varied(specs: Mapping[str, str]) -> list[tuple[str, dict[float, str]]]:
-    """Finds each parameter that alone tells three or more of the specs (label -> JSON) apart.
+    """Find each parameter that alone tells three or more of the specs (label -> JSON) apart.
 
     Returns its title, such as ``dvae: width``, and value -> label.
     """
