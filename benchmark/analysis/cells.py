@@ -17,7 +17,7 @@ from benchmark.storage.record import Record
 
 
 class CellId(NamedTuple):
-    """The labels of one cell, as its suite writes them. The runs of a cell differ in their seeds."""
+    """The labels of one cell, as its suite writes them. Its runs differ only in their seeds."""
 
     dataset: str
     victim: str

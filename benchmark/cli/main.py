@@ -1,4 +1,4 @@
-"""Registers the commands and runs the command line."""
+"""Register the commands, and run the command line."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def main() -> None:
     except (ValueError, TypeError, OSError) as error:
         message = str(error)
         if isinstance(error, OSError) and error.strerror and not error.filename:
-            message = error.strerror  # one of ours; str() would put the errno before it
+            message = error.strerror  # an error of uebench; str() would put the errno before it
         errors.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
         sys.exit(2)
 
 
 def program_name(started: str) -> str:
-    """What the user types to start uebench: the script in the repository, or the installed program.
+    """The name with which the user starts uebench: that of the script or of the installed program.
 
     Args:
         started: the first word of the command line.
