@@ -260,11 +260,10 @@ def _contrast(attack: str, paired: pd.DataFrame, lacking: str) -> Contrast:
         float(mean[name]) for name in ("undefended", "ours", "reference", "points")
     )
     apart = not points and not lacking
-    remark = lacking or (
-        "no pair: no result of one shares victim seed and craft seed with one of the other"
-        if apart
-        else remark
-    )
+    if apart:
+        remark = "no pair: no result of one shares victim seed and craft seed with one of the other"
+    elif lacking:
+        remark = lacking
     return Contrast(
         attack, undefended, our, other, points, difference, interval, remark, _seeds(rows), apart
     )

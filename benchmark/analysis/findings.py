@@ -45,7 +45,7 @@ MATTERS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One result of the comparison. ``cell`` is None where it concerns all cells together."""
+    """One result of the comparison. ``cell`` is None if it concerns all cells together."""
 
     kind: Kind
     cell: CellId | None

@@ -1,4 +1,4 @@
-"""Read the accuracies that papers print, and what the papers' methods are called here.
+"""Read the accuracies that papers print, and the names of the papers' methods in this project.
 
 Both are data files under ``results/``: ``published.csv`` and ``published_names.yaml``.
 """

@@ -190,8 +190,8 @@ def caveats(rows: pd.DataFrame) -> list[str]:
     poisons = known.groupby(["attack", *RUN])["poison"].nunique()
     sentences = [
         f"On {attack}, not all defenses faced the same poisoned images in {seeds} "
-        f"seed{'s' * (seeds != 1)}: made again elsewhere, they "
-        "differ. Differences there are also those of the poisons."
+        f"seed{'s' * (seeds != 1)}: made again elsewhere, they differ. Differences there are also "
+        "those of the poisons."
         for attack, seeds in poisons[poisons > 1].groupby("attack").size().items()
     ]
     machines = {

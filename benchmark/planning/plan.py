@@ -34,7 +34,7 @@ LEAST_COST = 0.05  # of a poison or a purification, in passes of the victim over
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One point of the grid, with the key of its record and the keys of the stages behind it."""
+    """One point of the grid, with the key of its record and the keys of all its stages."""
 
     dataset: Spec
     ratio: float

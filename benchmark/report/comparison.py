@@ -22,28 +22,25 @@ HOW_TO_READ = (
     (
         "difference",
         "Accuracy of the first defense minus that of the second, in points, averaged over pairs. "
-        "The two of a pair share attack, victim "
-        "seed and craft seed: their victims began with the same weights and saw the images in the "
-        "same order.",
+        "The two of a pair share attack, victim seed and craft seed: their victims began with the "
+        "same weights and saw the images in the same order.",
     ),
     (
         "95 % interval",
         "BCa bootstrap interval of the difference (Efron 1987), over seeds: what other victim "
-        "seeds would give, with the same attacks and "
-        "the same crafted images. From few seeds it is too narrow.",
+        "seeds would give, with the same attacks and the same crafted images. From few seeds it "
+        "is too narrow.",
     ),
     (
         "win, tie, loss",
         f"A tie is a difference below {MARGIN} points, or one whose interval covers 0. An attack "
-        "with too few pairs for an interval is "
-        "undecided.",
+        "with too few pairs for an interval is undecided.",
     ),
     (
         "sign-flip test",
         "If the two defenses did equally well, each difference would be as likely as its "
-        "negative. p is the share of all ways to choose "
-        "the signs that bring the mean over attacks at least as far from 0 as it is. A mean that "
-        "rests on few of the attacks is not "
+        "negative. p is the share of all ways to choose the signs that bring the mean over "
+        "attacks at least as far from 0 as it is. A mean that rests on few of the attacks is not "
         "significant, even where its interval, which takes the attacks as given, is narrow. Not "
         "corrected for the number of comparisons.",
     ),
@@ -74,8 +71,8 @@ def verdict(c: Comparison) -> str:
     if c.conclusion == "too little":
         sentences = (
             f"On {title(c)}, there is too little evidence to tell {c.ours} from {c.reference}: "
-            f"{signed(c.mean.difference)} points "
-            f"{_over(c)} ({size}). At least {FEWEST_FOR_TEST} pairs are needed; run more seeds."
+            f"{signed(c.mean.difference)} points {_over(c)} ({size}). At least {FEWEST_FOR_TEST} "
+            "pairs are needed; run more seeds."
         )
         return " ".join([sentences, *_unequal(c)])
     tests = f"sign-flip test {p_value(c.by_pair.p)}" + (
@@ -142,9 +139,9 @@ def _not_covered(c: Comparison) -> list[str]:
     sentences = []
     if c.conclusion in ("ahead", "behind", "small") and not c.by_seed.decidable:
         sentences.append(
-            f"These runs show no more: with fewer than {FEWEST_FOR_TEST} seeds, whole seeds "
-            "decide nothing, and p takes the pairs of one "
-            "seed as independent of each other, which they need not be."
+            f"These runs show no more: with fewer than {FEWEST_FOR_TEST} seeds, whole seeds decide "
+            "nothing, and p takes the pairs of one seed as independent of each other, which they "
+            "need not be."
         )
     if c.seeds == 1:
         sentences.append(
@@ -204,7 +201,7 @@ def _known(value: float, unit: str) -> str:
 
 
 def balance(c: Comparison) -> str:
-    """``3 wins, 1 tie, 0 losses``, and how many attacks are undecided, if any."""
+    """Count the outcomes: ``3 wins, 1 tie, 0 losses``, and undecided attacks, if any."""
     undecided = len(c.of("undecided"))
     counts = [
         _counted(len(c.of("win")), "win"),
@@ -229,11 +226,9 @@ def _tested(test: SignFlip, unit: str) -> str:
             f"not decidable with {_counted(test.units, unit)}, since fewer than "
             f"{FEWEST_FOR_TEST} cannot give p < {ALPHA}"
         )
-    how = (
-        f"standard error {test.error:.4f}, from random sign patterns"
-        if test.error
-        else f"exact, all {2**test.units:,} sign patterns"
-    )
+    how = f"exact, all {2**test.units:,} sign patterns"
+    if test.error:
+        how = f"standard error {test.error:.4f}, from random sign patterns"
     return f"{p_value(test.p)} over {_counted(test.units, unit)} (two-sided, {how})"
 
 

@@ -40,19 +40,10 @@ def _table(group: Counterparts, source: str, name: str) -> PaperTable:
     by_attack = groupby(group.pairs, key=lambda pair: (pair.attack, pair.published.attack))
     for _, members in by_attack:
         pairs = list(members)
-        title = (
-            "clean data"
-            if pairs[0].published.attack == "none"
-            else _named(pairs[0].attack, pairs[0].published.attack)
-        )
-        blocks.append(
-            Block(
-                title,
-                tuple(
-                    (_named(pair.defense, pair.published.defense), _entries(pair)) for pair in pairs
-                ),
-            )
-        )
+        ours, theirs = pairs[0].attack, pairs[0].published.attack
+        title = "clean data" if theirs == "none" else _named(ours, theirs)
+        lines = [(_named(pair.defense, pair.published.defense), _entries(pair)) for pair in pairs]
+        blocks.append(Block(title, tuple(lines)))
     notes = [
         *agreement(group),
         *(f"Not the same: {text}." for text in group.differences),
@@ -102,11 +93,9 @@ def agreement(counterparts: Counterparts) -> tuple[str, str]:
 def _sentence(what: str, tau: Tau) -> str:
     if math.isnan(tau.value):
         return f"{what}: no rank agreement can be given, since {tau.reason}."
-    interval = (
-        f", 95 % interval {tau.interval[0]:.2f} to {tau.interval[1]:.2f}"
-        if tau.interval
-        else f" without an interval ({tau.reason})"
-    )
+    interval = f" without an interval ({tau.reason})"
+    if tau.interval:
+        interval = f", 95 % interval {tau.interval[0]:.2f} to {tau.interval[1]:.2f}"
     return (
         f"{what}: Kendall's τ-b {tau.value:.2f}{interval}, over {tau.attacks} attacks and "
         f"{tau.defenses} defenses."

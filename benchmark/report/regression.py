@@ -20,8 +20,7 @@ ALL = "all cells together"
 
 HOW_TO_READ = (
     "**exact**: every run has an accepted one of the same seed, made on a CPU with the same "
-    "versions, device and threads, and must "
-    "equal it to the last bit; any difference is a *drift*.",
+    "versions, device and threads, and must equal it to the last bit; any difference is a *drift*.",
     "**statistical**: the mean over seeds against the mean of the accepted runs. q is the p-value "
     "adjusted for the number of cells; "
     "cells up to 0.05 are *suspect*, or an *improvement*.",

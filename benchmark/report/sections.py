@@ -360,14 +360,13 @@ HOW_TO_READ: tuple[tuple[str, str], ...] = (
     (
         "cost",
         "Seconds to purify and train, averaged over attacks, divided by those of undefended "
-        "training on the same attacks; where it was run "
-        "on none of them, on any data.",
+        "training on the same attacks; where it was run on none of them, on any data.",
     ),
     (
         "coverage",
         "How many of the attacks a defense has a result for. Without all of them, or without "
-        "clean data where others have it, "
-        "a defense has no rank; without all of them it has no mean and no worst attack either.",
+        "clean data where others have it, a defense has no rank; without all of them it has no "
+        "mean and no worst attack either.",
     ),
     (
         "needs",

@@ -49,9 +49,17 @@ def curve(seeds: Sequence[Sequence[float]]) -> Markup:
     kept = ~np.isnan(mean)
     # plain Python numbers are formatted faster
     at, middle, around = (values[kept].tolist() for values in (x, mean, spread))
-    line_ = list(zip(at, middle, strict=True))
-    band = [(a, m + s) for a, m, s in zip(at, middle, around, strict=True)]
-    band += [(a, m - s) for a, m, s in zip(at[::-1], middle[::-1], around[::-1], strict=True)]
+    places = list(zip(at, middle, strict=True))
+    edge = [(a, m + s) for a, m, s in zip(at, middle, around, strict=True)]
+    edge += [(a, m - s) for a, m, s in zip(at[::-1], middle[::-1], around[::-1], strict=True)]
+    band = Markup("")
+    if edge and len(seeds) > 1:
+        band = Markup('<polygon class="band" points="{}"/>').format(_points(edge))
+    if len(places) > 1:
+        drawn = Markup('<polyline class="line" points="{}"/>').format(_points(places))
+    else:
+        dot = Markup('<circle class="dot" cx="{:.0f}" cy="{:.1f}" r="3"/>')
+        drawn = Markup("").join(dot.format(x, _height(share)) for x, share in places)
     first, last = (
         "no number" if math.isnan(share) else f"{percent(share)} %" for share in (mean[0], mean[-1])
     )
@@ -61,16 +69,7 @@ def curve(seeds: Sequence[Sequence[float]]) -> Markup:
         'class="tick" x="{}" y="{}">epoch 1</text>'
         '<text class="tick end" x="{}" y="{}">{}</text></svg>'
     ).format(
-        *(CURVE_W, CURVE_H, label, _rules()),
-        Markup('<polygon class="band" points="{}"/>').format(_points(band))
-        if band and len(seeds) > 1
-        else "",
-        Markup('<polyline class="line" points="{}"/>').format(_points(line_))
-        if len(line_) > 1
-        else Markup("").join(
-            Markup('<circle class="dot" cx="{:.0f}" cy="{:.1f}" r="3"/>').format(at, _height(share))
-            for at, share in line_
-        ),
+        *(CURVE_W, CURVE_H, label, _rules(), band, drawn),
         *(LEFT, CURVE_H - 4, right, CURVE_H - 4, epochs if epochs > 1 else ""),
     )
 
@@ -228,11 +227,10 @@ def _point(row: Row, x: float, y: float, in_front: bool, score: Score) -> Markup
         f", needs {row.needs}" if row.needs else ""
     )
     label += ", on the front" if in_front else ""
-    shape = (
-        Markup('<path d="M{:.1f} {:.1f}l7 7l-7 7l-7-7z"/>').format(x, y - 7)
-        if row.needs
-        else Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5"/>').format(x, y)
-    )
+    if row.needs:
+        shape = Markup('<path d="M{:.1f} {:.1f}l7 7l-7 7l-7-7z"/>').format(x, y - 7)
+    else:
+        shape = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5"/>').format(x, y)
     return Markup(
         '<g class="point {}" data-defense="{}" data-needs="{}"><title>{}</title>{}</g>'
     ).format(kind, row.defense, row.needs, label, shape)

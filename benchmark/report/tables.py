@@ -196,11 +196,9 @@ def _attack_table(
             label, _marked([cells.mean(where, norm, defense) for defense in defenses], teams), []
         )
 
-    grouped = (
-        {norm: [attack for attack in attacks if cells.norms[attack] == norm] for norm in NORMS}
-        if norms
-        else {"": attacks}
-    )
+    grouped = {"": attacks}
+    if norms:
+        grouped = {norm: [name for name in attacks if cells.norms[name] == norm] for norm in NORMS}
     grouped = {norm: members for norm, members in grouped.items() if members}
     blocks = [Block("", tuple(lines(CLEAN, clean))) for clean in cells.cleans([where])]
     for norm, members in grouped.items():

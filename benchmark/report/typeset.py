@@ -90,12 +90,9 @@ def table_latex(table: PaperTable) -> str:
             cells = [tex(label), *(_LATEX[entry.mark].format(tex(entry.text)) for entry in entries)]
             if len(table.labels) == 2:
                 title = _NORMS.get(block.title) or tex(block.title)
-                spanning = (
-                    rf"\multirow{{{len(block.lines)}}}{{*}}{{{title}}}"
-                    if title and len(block.lines) > 1
-                    else title
-                )
-                cells.insert(0, spanning if index == 0 else "")
+                if title and len(block.lines) > 1:
+                    title = rf"\multirow{{{len(block.lines)}}}{{*}}{{{title}}}"
+                cells.insert(0, title if index == 0 else "")
             body.append(f"    {' & '.join(cells)} \\\\")
     lines = [
         r"% \usepackage{booktabs,multirow}",

@@ -186,16 +186,10 @@ def _digest(
     every_figure: bool,
 ) -> str:
     # labels and presets are part of it, since they depend on all records of the table
-    shown = zip(*(table[name].tolist() for name in (*CELL, "record")), strict=True)
+    shown = sorted(set(zip(*(table[name].tolist() for name in (*CELL, "record")), strict=True)))
     options = [repr(counterparts), [*sources], every_figure]  # as text, since JSON has no NaN
-    code = [__version__, _sources()]
-    return digest(
-        [
-            sorted(set(shown)),
-            *(title, dict(context), sorted(pictures), dict(norms), options),
-            *code,
-        ]
-    )
+    about = [title, dict(context), sorted(pictures), dict(norms), options]
+    return digest([shown, *about, __version__, _sources()])
 
 
 @cache

@@ -93,7 +93,7 @@ def _purify(protected: ImageSet, spec: Spec, registry: Registry, ctx: Context) -
 
 
 def layout_of(images: Any) -> Layout:
-    """Tell (N, C, H, W) from (N, H, W, C): the axis of size 1 or 3 holds the channels.
+    """Find the layout of images: the axis of size 1 or 3 holds the channels.
 
     Raises:
         ValueError: if both axes, or neither, could hold them.

@@ -88,10 +88,10 @@ def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -
     """
     unnamed = 0
     first, last = (math.log(limit) for limit in axes.get_xlim())
-    points = {
+    points = {  # in inches
         row.defense: (width * (math.log(row.cost) - first) / (last - first), height * row.mean)
         for row in rows
-    }  # inches
+    }
     taken = [(x - 0.05, y - 0.05, x + 0.05, y + 0.05) for x, y in points.values()]
     for row in sorted(rows, key=lambda row: -row.mean):
         x, y = points[row.defense]

@@ -100,10 +100,8 @@ def overview(
     groups = f" of the first of {len(sections)} groups" if len(sections) > 1 else ""
     return drawn, (
         f"{table_cells:,} cells are too many to draw one by one: there is an overview{groups}, "
-        "without curves over epochs, ratios or "
-        "parameters and without PDF files. "
-        f"report --figures draws everything, in about {max(1, round(table_cells * SECONDS / 60))} "
-        "min"
+        "without curves over epochs, ratios or parameters and without PDF files. report --figures "
+        f"draws everything, in about {max(1, round(table_cells * SECONDS / 60))} min"
     )
 
 
