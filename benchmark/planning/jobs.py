@@ -144,7 +144,7 @@ class PoisonJob:
 
     Attributes:
         surrogate: key of the trained surrogate, if the attack has one.
-        victim: the network that the attack uses untrained, if it uses one.
+        victim: the network that an attack without a trained surrogate names, if it names one.
         on: key of the poison that this attack is applied to; None for the first attack of a chain.
     """
 

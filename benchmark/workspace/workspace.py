@@ -251,7 +251,7 @@ class Workspace:
 
     @property
     def no_folder(self) -> str:
-        """The words `` (there is no such folder)`` if the folder of results is missing; else empty."""
+        """The words `` (there is no such folder)`` if the results folder is missing; else empty."""
         return "" if self.results.is_dir() else " (there is no such folder)"
 
     def table(self, records: Sequence[Record], mixed: bool = False) -> pd.DataFrame:
