@@ -1,8 +1,8 @@
 """uebench: how well do defenses restore learning on unlearnable examples?
 
-Here are the functions that Python users call (``run``, ``load``, ``leaderboard``, ``compare``,
-``poison``, ``purify``; docs/python.md) and the names that authors of methods need. All load on
-first use, so that importing this package is instant.
+The package holds the functions that Python users call (``run``, ``load``, ``leaderboard``,
+``compare``, ``poison``, ``purify``; see docs/python.md) and the names that authors of methods need.
+All names load on first use, so that importing the package is instant.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_NAMES = {  # module -> its names that stand here
+_NAMES = {  # module -> the names that this package takes from it
     "benchmark.api": "Attack Context Dataset Defense attack dataset defense",
     "benchmark.data": "DatasetInfo ImageSet Splits",
     "benchmark.storage.files": "given_file",

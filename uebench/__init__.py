@@ -1,4 +1,4 @@
-"""The names of ``benchmark`` under the name that is installed. They load on first use."""
+"""The names of ``benchmark`` under the name of the installed package; they load on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m uebench``: the command line."""
+"""Run the command line as ``python -m uebench``."""
 
 from benchmark.cli.main import main
 

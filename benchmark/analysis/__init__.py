@@ -1,1 +1,1 @@
-"""From records to conclusions: tables, leaderboards, comparisons, regressions."""
+"""Draw conclusions from records: tables, leaderboards, comparisons, regressions."""

@@ -1,11 +1,9 @@
-"""Read and write what regression nights are judged by, and what they were.
-
-Both are files of JSON lines.
+"""Read and write the baseline and the history of a regression suite, two files of JSON lines.
 
 The *baseline* of a suite, ``results/baselines/<suite>.jsonl``, holds the accepted records, one a
 line and ordered by cell, so that a commit shows which numbers it accepts. The *history*,
-``results/<suite>/history.jsonl``, gets one line a night. It feeds plots alone: what is found
-depends on the baseline and on tonight's records, and a lost history loses nothing else.
+``results/<suite>/history.jsonl``, gets one line a night. Only plots read it: the findings depend
+on the baseline and on tonight's records alone.
 """
 
 from __future__ import annotations
@@ -25,17 +23,21 @@ from benchmark.storage.record import Record
 
 @dataclass(frozen=True)
 class Night:
-    """The accuracies of one night, in [0, 1], one a seed. ``date`` is that of its newest record."""
+    """The accuracies of one night, in [0, 1], one a seed.
+
+    ``date`` is the date of the night's newest record.
+    """
 
     date: str
     accuracies: Mapping[CellId, tuple[float, ...]]
 
 
 def read_baseline(file: Path) -> list[Record]:
-    """The accepted records; none if the file is not there.
+    """Read the accepted records; the list is empty if the file is not there.
 
     Raises:
-        ValueError: if a line is no record, or of a newer schema; the message names file and line.
+        ValueError: if a line is not a record, or of a newer schema; the message names file and
+            line.
     """
     records = []
     for number, value in _lines(file):
@@ -47,13 +49,10 @@ def read_baseline(file: Path) -> list[Record]:
 
 
 def write_baseline(file: Path, records: Iterable[Record]) -> int:
-    """Writes the finished records as a baseline; returns how many there are.
+    """Write the finished records as a baseline, and return how many there are.
 
-    Facts and losses are left out, since no comparison reads them.
-
-    Returns how many.
-
-    A record that says what another says, on the same kind of machine, replaces it.
+    Facts and losses are left out, since no comparison reads them. Of several records with the same
+    results from the same kind of machine, the last one is written.
 
     Raises:
         OSError: if the file cannot be written.
@@ -79,7 +78,7 @@ def write_baseline(file: Path, records: Iterable[Record]) -> int:
 
 
 def night_of(records: Iterable[Record]) -> Night:
-    """The finished of tonight's records as a night."""
+    """The night that consists of the finished ones among ``records``."""
     done = [record for record in records if is_finished(record)]
     accuracies: dict[CellId, tuple[float, ...]] = {}
     for record in sorted(done, key=lambda item: (cell_of(item), item.seed, item.craft_seed)):
@@ -91,10 +90,10 @@ def night_of(records: Iterable[Record]) -> Night:
 
 
 def read_history(file: Path) -> list[Night]:
-    """The nights so far, in order; none if the file is not there.
+    """Read the nights so far, in order; the list is empty if the file is not there.
 
     Raises:
-        ValueError: if a line is no night; the message names file and line.
+        ValueError: if a line is not a night; the message names file and line.
     """
     nights = []
     for number, value in _lines(file):
@@ -113,7 +112,7 @@ def read_history(file: Path) -> list[Night]:
 
 
 def append_night(file: Path, night: Night) -> None:
-    """Adds a line to the history.
+    """Append one night to the history.
 
     Raises:
         OSError: if the file cannot be written.
@@ -135,7 +134,7 @@ def append_night(file: Path, night: Night) -> None:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The JSON object of each line, with the line's number from 1."""
+    """Yield the number of each line, counted from 1, and its JSON object."""
     try:
         lines: Sequence[bytes] = file.read_bytes().splitlines()
     except FileNotFoundError:

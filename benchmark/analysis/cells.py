@@ -1,7 +1,10 @@
-"""The runs of a night: which cells they belong to, what they reached, and where they were made.
+"""Sort records into cells, and read their accuracies and environments, for ``regression``.
 
-It works on records and not on the long table, whose labels depend on which other records stand in
-it: here the cells of two nights must meet.
+``CellId`` names a cell, ``by_cell`` sorts records into cells, ``accuracies`` lists the results of a
+cell, and ``numeric_environment`` says where a record was made.
+
+The module works on records and not on the long table. Labels of the long table depend on which
+other records it holds, but a cell must have the same name in every night.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from benchmark.storage.record import Record
 
 
 class CellId(NamedTuple):
-    """The labels of one cell, as its suite writes them. Its runs differ in their seeds."""
+    """The labels of one cell, as its suite writes them. Its runs differ only in their seeds."""
 
     dataset: str
     victim: str
@@ -26,18 +29,12 @@ class CellId(NamedTuple):
     @property
     def group(self) -> str:
         """The labels within which accuracies are compared."""
-        return " / ".join(
-            [
-                self.dataset,
-                self.victim,
-                self.protocol,
-                *([f"ratio {self.ratio:g}"] if self.ratio != 1 else []),
-            ]
-        )
+        ratio = [f"ratio {self.ratio:g}"] if self.ratio != 1 else []
+        return " / ".join([self.dataset, self.victim, self.protocol, *ratio])
 
     @property
     def name(self) -> str:
-        """The labels that tell the cells of a group apart."""
+        """The labels that distinguish the cells of a group."""
         return f"{self.attack} + {self.defense}"
 
 
@@ -49,7 +46,7 @@ def cell_of(record: Record) -> CellId:
 
 
 def by_cell(records: Iterable[Record]) -> dict[CellId, list[Record]]:
-    """The records of each cell, in order of cell, seeds and date."""
+    """The records of each cell; cells are sorted, records ordered by seeds and date."""
     cells: dict[CellId, list[Record]] = {}
     for record in records:
         cells.setdefault(cell_of(record), []).append(record)
@@ -60,18 +57,24 @@ def by_cell(records: Iterable[Record]) -> dict[CellId, list[Record]]:
 
 
 def is_finished(run: Record) -> bool:
+    """Whether the run succeeded and has a finite accuracy."""
     return run.status == "ok" and run.test_acc is not None and math.isfinite(run.test_acc)
 
 
 def numeric_environment(record: Record) -> dict[str, Any]:
-    """What may move the last bits of a number: versions, device, threads.
+    """The part of a record's environment that may move the last bits: versions, device, threads.
 
-    Not the commit: that is what a night is there to test.
+    The git commit is not part of it, since a night exists to test the commit.
     """
     return {name: value for name, value in record.environment.items() if name != "git"}
 
 
 def accuracy(run: Record) -> float:
+    """The test accuracy of a finished run, in [0, 1].
+
+    Raises:
+        ValueError: if the record holds none, or one outside [0, 1].
+    """
     acc = run.test_acc
     if acc is None or not 0 <= acc <= 1:
         raise ValueError(
@@ -82,16 +85,16 @@ def accuracy(run: Record) -> float:
 
 
 def accuracies(runs: Iterable[Record]) -> dict[tuple[int, int, int], float]:
-    """The accuracies of a cell, by seed, craft seed and a number that tells repetitions apart.
+    """The accuracies of a cell, by seed, craft seed and the number of the repetition.
 
     Runs of one seed that are equal in accuracy and curve are one draw that was made twice, and
     count once.
     """
-    found: dict[tuple[int, int, int], float] = {}
+    accs: dict[tuple[int, int, int], float] = {}
     draws: dict[tuple[int, int], list[tuple[float, tuple[float, ...]]]] = {}
     for run in runs:
         known, draw = draws.setdefault((run.seed, run.craft_seed), []), (accuracy(run), run.curve)
         if draw not in known:
-            found[run.seed, run.craft_seed, len(known)] = draw[0]
+            accs[run.seed, run.craft_seed, len(known)] = draw[0]
             known.append(draw)
-    return found
+    return accs

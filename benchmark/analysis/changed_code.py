@@ -1,4 +1,7 @@
-"""Name the files in which the code behind two records differs. Pure: records list the sha256 of each."""
+"""Name the files in which the code behind two records differs.
+
+The module reads no files, since records list the sha256 of each file.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from benchmark.storage.record import Record
 
 
 def changed_files(before: Record, after: Record) -> list[str]:
-    """The files of ``after`` that are not those of ``before``, and the files that are gone.
+    """The files that are new, changed or gone in ``after``, compared with ``before``.
 
     A file that only moved is not changed; one that moved and changed has its new name. Records
-    without ``identity`` are older and do not list what their methods import, so that beside one of
-    them a file that only the newer record lists says nothing.
+    without ``identity`` are older and do not list what their methods import. Against such a record,
+    a file that only the newer record lists is ignored.
     """
     old, new = dict(before.sources), dict(after.sources)
     for name in sorted(new.keys() - old.keys()):
@@ -25,7 +28,10 @@ def changed_files(before: Record, after: Record) -> list[str]:
 
 
 def _place_before(name: str, sha256: str, gone: dict[str, str]) -> str | None:
-    """The file among those ``gone`` that ``name`` was: one of this content, or of its last name."""
+    """The file among those ``gone`` that is now called ``name``, or None.
+
+    It has the same content or, failing that, the same file name in another folder.
+    """
     same = [other for other in sorted(gone) if gone[other] == sha256]
     last = PurePosixPath(name).name
     alike = [other for other in sorted(gone) if PurePosixPath(other).name == last]

@@ -1,9 +1,7 @@
-"""Explain the columns of the long table, and describe its files.
-
-Nothing is read or written here.
+"""Explain the columns of the long table, and describe the files that hold it.
 
 The description is plain JSON with the terms of Croissant (MLCommons, 2024): name, description,
-license, distribution, fields.
+license, distribution, fields. The module is pure: it reads and writes no files.
 """
 
 from __future__ import annotations
@@ -74,18 +72,18 @@ TYPES = {"str": "text", "float64": "float", "int64": "integer", "bool": "boolean
 
 
 def long_csv(table: pd.DataFrame) -> str:
-    """The long table as CSV: one row a record, with all columns of ``MEANINGS``.
+    """The long table as CSV text: one row a record, with all columns of ``MEANINGS``.
 
-    An empty field means that there is no value. Floats are written in full.
+    An empty field means that there is no value. Floats have all their digits.
     """
     return table.assign(curve=_curves(table)).to_csv(index=False, lineterminator="\n")
 
 
 def long_parquet(table: pd.DataFrame) -> bytes:
-    """The same as Parquet, for which ``pyarrow`` is needed.
+    """The long table as the content of a Parquet file, for which ``pyarrow`` is needed.
 
     Raises:
-        ImportError: if it is not installed; the message says what to install.
+        ImportError: if ``pyarrow`` is not installed; the message says what to install.
     """
     try:
         import_module("pyarrow")
@@ -103,7 +101,7 @@ def _curves(table: pd.DataFrame) -> list[str]:
 def describe(
     table: pd.DataFrame, files: Mapping[str, bytes], name: str, license_: str
 ) -> dict[str, Any]:
-    """The description of the long table in ``files`` (name -> content)."""
+    """Describe the long table and the ``files`` (name -> content) that hold it, as plain JSON."""
     formats = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
     dates = sorted(date for date in table["date"] if date)
     kinds = {column: TYPES[kind] for column, kind in {**COLUMNS, "superseded": "bool"}.items()}

@@ -1,13 +1,9 @@
 """Compare two defenses from records: paired differences, intervals, a sign-flip test.
 
-Nothing is read or written here.
-
-Pure: nothing is read or written here.
-
-Pairs share attack, victim seed and craft seed. The two victims of a pair began with the same
-weights and saw the images in the same order, so much of what differs between seeds cancels.
-Accuracies are in [0, 1]; differences and prices are in points (100 x accuracy), ours minus the
-reference, so that positive is better.
+The two results of a pair share attack, victim seed and craft seed. Their victims began with the
+same weights and saw the images in the same order, so that much of the difference between seeds
+cancels. Accuracies are in [0, 1]. Differences and prices are in points (100 x accuracy), ours minus
+the reference, so that positive is better. The module is pure: it reads and writes no files.
 """
 
 from __future__ import annotations
@@ -28,19 +24,11 @@ ALPHA = 0.05
 
 MARGIN = 0.5  # points; the standard error of one accuracy of 80 % on 10,000 test images is 0.4
 
-FEWEST_FOR_INTERVAL = (
-    3  # of two differences, a bootstrap interval is just the range, which covers half the time
-)
+# From two differences a bootstrap interval is just their range, which covers half the time.
+FEWEST_FOR_INTERVAL = 3
 
-COVERAGE = {
-    3: 72,
-    4: 79,
-    5: 84,
-    6: 85,
-    7: 87,
-    8: 88,
-    9: 89,
-}  # %, of the 95 % interval by number of normal differences; measured
+# Coverage in % of the 95 % interval by number of normal differences; measured.
+COVERAGE = {3: 72, 4: 79, 5: 84, 6: 85, 7: 87, 8: 88, 9: 89}
 
 Outcome = Literal["win", "tie", "loss", "undecided"]
 
@@ -51,14 +39,13 @@ Conclusion = Literal[
 
 @dataclass(frozen=True)
 class Contrast:
-    """Ours beside the reference in one column: an attack, the clean data, or the mean over attacks.
+    """Ours and the reference in one column: an attack, the clean data, or the mean over attacks.
 
     Attributes:
-        column: its name.
-        undefended, ours, reference: mean accuracies over the pairs, in [0, 1]; NaN where there is
-            none.
+        column: name of the column.
+        undefended, ours, reference: mean accuracies over the pairs, in [0, 1]; NaN without a pair.
         points: the paired differences, in points.
-        difference: their mean; NaN without a pair.
+        difference: the mean of ``points``; NaN without a pair.
         interval: 95 % BCa interval of the difference, in points, or None.
         remark: why there is no interval, or no pair; empty where there is an interval.
         seeds: how many different victim seeds the pairs have.
@@ -78,11 +65,11 @@ class Contrast:
 
     @property
     def outcome(self) -> Outcome:
-        """A tie is a difference below ``MARGIN``, or one whose interval covers 0.
+        """Whether ours wins in this column.
 
-        Too few pairs for an interval leave it undecided.
-
-        Where all differences are equal there is no interval, and their value decides.
+        A tie is a difference below ``MARGIN``, or one whose interval covers 0. Too few pairs for an
+        interval leave the outcome undecided. Where all differences are equal there is no interval,
+        and their value decides.
         """
         if len(self.points) < FEWEST_FOR_INTERVAL:
             return "undecided"
@@ -99,16 +86,16 @@ class Comparison:
     A group is a data set, a victim, a protocol, a poison ratio and a preset of attacks.
 
     Attributes:
-        attacks: one contrast an attack, in alphabetical order; those without a pair too.
-        mean: over the attacks that have pairs; its ``points`` are one a seed, if every seed has
-            every attack.
-        clean: on clean data.
+        attacks: one contrast an attack, in alphabetical order, including those without a pair.
+        mean: the mean over the attacks that have pairs; ``points`` holds one value a seed, if every
+            seed has every attack.
+        clean: the contrast on clean data.
         price_ours, price_reference: undefended minus defended on clean data, in points; NaN where
             it is not known.
         seconds_ours, seconds_reference: wall seconds to purify and train, mean over the pairs; NaN
             where not recorded.
-        by_pair: the sign-flip test of ``mean.difference``, each pair for itself.
-        by_seed: the same with all pairs of a victim seed flipped together, since attacks of one
+        by_pair: the sign-flip test of ``mean.difference`` that flips each pair by itself.
+        by_seed: the test that flips all pairs of a victim seed together, since the attacks of one
             seed may share its luck.
         seeds, craft_seeds: how many different ones the pairs have.
         notes: what else a reader must know, as sentences.
@@ -148,6 +135,7 @@ class Comparison:
 
     @property
     def pairs(self) -> int:
+        """The number of pairs over all attacks."""
         return self.by_pair.units
 
     def of(self, outcome: Outcome) -> list[str]:
@@ -162,20 +150,19 @@ class Comparison:
     def conclusion(self) -> Conclusion:
         """What the records show.
 
-        A difference counts as shown if every test that can be decided has p < ``ALPHA``.
-
-        ``small`` is one that is shown but below ``MARGIN``; ``depends``, one that is not, with wins
-        and losses. ``better`` and ``worse`` take enough seeds for the test of whole ones. With
-        fewer, the test takes the pairs of a seed as independent, and calls equal defenses different
-        far too often where they are not (docs/compare.md): then it is only ``ahead`` or ``behind``.
+        A difference counts as shown if every test that can be decided has p < ``ALPHA``. A shown
+        difference below ``MARGIN`` is ``small``. If no difference is shown but there are wins and
+        losses, the result ``depends`` on the attack. ``better`` and ``worse`` need enough seeds for
+        the test by whole seeds. With fewer seeds the conclusion is only ``ahead`` or ``behind``:
+        the test by pairs takes the pairs of a seed as independent, and where they are not, it calls
+        equal defenses different far too often (docs/compare.md).
         """
         if not self.compared:
             return "nothing"
         if not self.by_pair.decidable:
             return "too little"
-        if any(
-            test.p >= ALPHA for test in (self.by_pair, self.by_seed)
-        ):  # NaN, not decidable, is not >=
+        # p is NaN where a test cannot be decided, and NaN >= ALPHA is false
+        if any(test.p >= ALPHA for test in (self.by_pair, self.by_seed)):
             return "depends" if self.of("win") and self.of("loss") else "not shown"
         if abs(self.mean.difference) < MARGIN:
             return "small"
@@ -185,19 +172,22 @@ class Comparison:
 
 
 def comparisons(table: pd.DataFrame, ours: str, reference: str) -> list[Comparison]:
-    """Compares two defenses in each group of the long table (``table.to_table``).
+    """Compare two defenses in each group of the long table (``table.to_table``).
 
-    ``ours`` and ``reference`` are labels of its defenses.
+    ``ours`` and ``reference`` are labels of defenses in the table.
     """
     return [_compare(part, ours, reference) for _, part in comparable(table).groupby(GROUP)]
 
 
 def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
-    """``part`` holds the rows of one group, each (attack, defense, seed, craft seed) once."""
+    """Compare two defenses in one group.
+
+    ``part`` holds the rows of the group, each (attack, defense, seed, craft seed) once.
+    """
     both = part["defense"].isin([ours, reference])
     acc = _side_by_side(part, part["test_acc"], ours, reference)
     paired = acc.dropna(subset=["ours", "reference"])
-    # a craft seed that changed nothing makes no further pair
+    # results that another craft seed did not change are the same pair again
     same = paired.reset_index().duplicated(["attack", "seed", "ours", "reference", "undefended"])
     paired = paired[~same.to_numpy()]
     clean_names = set(part.loc[part["is_clean"], "attack"])
@@ -213,9 +203,8 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
 
     pairs = paired[paired.index.get_level_values("attack").isin(names)]
     by_attack = pairs.groupby("attack")["points"]
-    shares = (
-        pairs["points"] / by_attack.transform("size") / max(by_attack.ngroups, 1)
-    )  # they add up to the mean over attacks
+    # the shares of all pairs add up to the mean over attacks
+    shares = pairs["points"] / by_attack.transform("size") / max(by_attack.ngroups, 1)
     seconds = part["seconds_purify"].fillna(0) + part["seconds_train"]
     cost = (
         _side_by_side(part, seconds, ours, reference)
@@ -251,7 +240,7 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
 def _side_by_side(
     part: pd.DataFrame, values: pd.Series[float], ours: str, reference: str
 ) -> pd.DataFrame:
-    """The ``values`` of both defenses by (attack, seed, craft seed).
+    """A frame of the ``values`` of both defenses, indexed by (attack, seed, craft seed).
 
     Columns: ``ours``, ``reference``, ``undefended``, and the difference ``points``.
     """
@@ -271,11 +260,10 @@ def _contrast(attack: str, paired: pd.DataFrame, lacking: str) -> Contrast:
         float(mean[name]) for name in ("undefended", "ours", "reference", "points")
     )
     apart = not points and not lacking
-    remark = lacking or (
-        "no pair: no result of one shares victim seed and craft seed with one of the other"
-        if apart
-        else remark
-    )
+    if apart:
+        remark = "no pair: no result of one shares victim seed and craft seed with one of the other"
+    elif lacking:
+        remark = lacking
     return Contrast(
         attack, undefended, our, other, points, difference, interval, remark, _seeds(rows), apart
     )
@@ -288,7 +276,8 @@ def _seeds(pairs: pd.DataFrame) -> int:
 def _mean(attacks: Sequence[Contrast], pairs: pd.DataFrame) -> Contrast:
     """The mean over the attacks that have pairs.
 
-    A seed that lacks one of them would change what is averaged, so then no seed counts.
+    Its points, one a seed, are given only if every seed has all these attacks: a seed that lacks
+    one would average something else.
     """
     known = [contrast for contrast in attacks if contrast.points]
 
@@ -308,7 +297,7 @@ def _mean(attacks: Sequence[Contrast], pairs: pd.DataFrame) -> Contrast:
 
 
 def _interval(points: Sequence[float]) -> tuple[tuple[float, float] | None, str]:
-    """The interval, or None and why."""
+    """The BCa interval of the mean of ``points``, or None and the reason."""
     n = len(points)
     if n < FEWEST_FOR_INTERVAL:
         return (
@@ -324,20 +313,20 @@ def _interval(points: Sequence[float]) -> tuple[tuple[float, float] | None, str]
 
 
 def _lacking(part: pd.DataFrame, attack: str, *defenses: str) -> str:
-    """Says which of the defenses have no result for this attack, and why.
+    """Say which of the defenses have no result for this attack, and why.
 
-    Empty if all have one.
+    The text is empty if all have a result.
     """
-    found = []
+    reasons = []
     for defense in defenses:
         status = part.loc[(part["attack"] == attack) & (part["defense"] == defense), "status"]
         if not (status == "ok").any():
-            found.append(f"{defense} {'was not run' if status.empty else 'failed'}")
-    return f"no pair: {', '.join(found)}" if found else ""
+            reasons.append(f"{defense} {'was not run' if status.empty else 'failed'}")
+    return f"no pair: {', '.join(reasons)}" if reasons else ""
 
 
 def _notes(rows: pd.DataFrame, attacks: Sequence[Contrast]) -> list[str]:
-    """``rows`` are those of the two defenses."""
+    """What a reader must know about the ``rows`` of the two defenses, as sentences."""
     notes = []
     for contrast in attacks:
         seeds = len(rows.loc[rows["attack"] == contrast.column, RUN].drop_duplicates())

@@ -1,9 +1,8 @@
 """Pair published accuracies with measured ones of the same methods.
 
-The module finds the difference, what was done differently, and whether both order the defenses
-alike.
-
-Pure. A published and a measured number are never averaged.
+``find_counterparts`` makes the pairs, says what was done differently, and tests whether published
+and measured numbers order the defenses alike. It never averages a published and a measured number.
+The module is pure: it reads and writes no files.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from benchmark.catalogue.spec import Spec, did_you_mean, parse_spec, parse_value
 if TYPE_CHECKING:
     import pandas as pd
 
-Cards = Mapping[str, Mapping[str, Card]]  # kind -> name -> what the registry knows of the method
+Cards = Mapping[str, Mapping[str, Card]]  # kind -> name -> the registry's card of the method
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,9 @@ class Pair:
 
     Attributes:
         attack, defense: our labels.
-        mean, std, n, failed: measured, as in ``results.grid``.
-        differs: in what the two were made differently, for example ``victim``; told in
-            ``Counterparts.differences``.
+        mean, std, n, failed: measured, as in ``leaderboard.grid``.
+        differs: names of the settings in which the two differ, for example ``victim``;
+            ``Counterparts.differences`` explains them.
     """
 
     attack: str
@@ -54,12 +53,13 @@ class Counterparts:
     """The pairs of one source and one group of measured cells.
 
     Attributes:
-        dataset, victim, protocol, ratio, preset: ours.
-        pairs: clean data and the undefended victim first; a measured cell stands as often as the
-            source prints it.
-        differences: what the pairs' ``differs`` means, a sentence each.
-        within, over: agreement of the defenses' order, without clean data and without the
-            undefended victim.
+        source: key of the source, such as ``bridgepure2025``.
+        dataset, victim, protocol, ratio, preset: labels of our group.
+        pairs: clean data and the undefended victim first. A measured cell has as many pairs as the
+            source prints numbers for it.
+        differences: one sentence for each difference that ``Pair.differs`` names.
+        within, over: agreement of the defenses' order (``ranks.tau_within``, ``ranks.tau_over``),
+            without clean data and without the undefended victim.
     """
 
     source: str
@@ -77,22 +77,22 @@ class Counterparts:
 def find_counterparts(
     summary: Summary, published: Iterable[Published], wanted: str, cards: Cards | None = None
 ) -> list[Counterparts]:
-    """Pairs a source with each group of the long table whose data set it has.
+    """Pair a source with each group of the long table whose data set it has.
 
-    Of the source's victims and poison ratios one is taken: ours if it has them, else that with the
-    most numbers. Nothing is averaged: a number that it prints twice, in two tables, makes two
-    pairs.
+    From the source, the rows of one victim and one poison ratio are used: those of our group if the
+    source has them, else those with the most numbers. Nothing is averaged: a number that the source
+    prints in two tables makes two pairs.
 
     Args:
-        summary: of the long table.
+        summary: summary of the long table.
         published: what ``load_published`` returns.
-        wanted: a source, such as ``bridgepure2025``; or ``bridgepure2025[dataset=cifar10]``, which
-            takes its numbers for that data set, whatever ours is called.
-        cards: of our methods, whose defaults are the published settings; without them other
-            settings are not told.
+        wanted: a source, such as ``bridgepure2025``. With ``bridgepure2025[dataset=cifar10]`` the
+            numbers of that data set are used, whatever our data set is called.
+        cards: our methods, whose defaults are the published settings. Without them, settings other
+            than the defaults are not reported.
 
     Raises:
-        ValueError: for an unknown source or data set, or if nothing of it was measured.
+        ValueError: for an unknown source or data set, or if none of its methods was measured.
     """
     spec, rows = parse_spec(wanted), list(published)
     if spec.name not in (known := sorted({row.source for row in rows})):
@@ -115,33 +115,31 @@ def find_counterparts(
     groups = [
         _Group(cells[where], runs, cards or {}) for where, runs in summary.runs.groupby(GROUP)
     ]
-    found = [
+    by_group = [
         _counterparts_of(spec.name, group, group.chosen(rows, str(given or group.spec["name"])))
         for group in groups
     ]
-    if not any(one.pairs for one in found):
+    if not any(counterparts.pairs for counterparts in by_group):
         raise ValueError(
             f"nothing here has a counterpart in {spec.name}, which has the data sets "
             f"{', '.join(datasets)} and the attacks "
             f"{', '.join(sorted({row.attack for row in rows}))}; {spec.name}[dataset=NAME] takes "
             "one of them for a data set of another name"
         )
-    return [one for one in found if one.pairs]
+    return [counterparts for counterparts in by_group if counterparts.pairs]
 
 
 def _counterparts_of(source: str, group: _Group, rows: Sequence[Published]) -> Counterparts:
     pairs = group.pairs(rows)
     ours: dict[tuple[str, str], float] = {}
     theirs: dict[tuple[str, str], float] = {}
-    for pair in sorted(
-        pairs, key=lambda pair: len(pair.attack) + len(pair.defense)
-    ):  # of several settings the plainest
+    # the shortest labels come first, so that the plainest of several settings counts
+    for pair in sorted(pairs, key=lambda pair: len(pair.attack) + len(pair.defense)):
         row = pair.published
         if row.attack != "none" and row.defense != "none":
             ours.setdefault((row.attack, row.defense), pair.mean)
-            theirs.setdefault(
-                (row.attack, row.defense), row.mean
-            )  # of several tables the source's first
+            # the first of the source's tables counts
+            theirs.setdefault((row.attack, row.defense), row.mean)
     taus = tau_within(ours, theirs), tau_over(ours, theirs)
     where = group.dataset, group.victim, group.protocol, group.ratio, group.preset
     return Counterparts(source, *where, pairs, group.differences(pairs), *taus)
@@ -171,7 +169,7 @@ class _Group:
         self.settings = json.loads(runs["protocol_spec"].iloc[0])
 
     def chosen(self, rows: Iterable[Published], dataset: str) -> list[Published]:
-        """The rows of one data set, one victim and one poison ratio, with those of clean data."""
+        """The rows of one data set, one victim and one poison ratio, and those of clean data."""
         rows = [row for row in rows if row.dataset == dataset]
         counts: dict[tuple[str, float], int] = {}
         for row in rows:
@@ -184,7 +182,7 @@ class _Group:
         return [row for row in rows if row.victim == victim and row.ratio in (0, ratio)]
 
     def pairs(self, rows: Sequence[Published]) -> tuple[Pair, ...]:
-        """Each measured cell with each of ``rows`` that is of the same methods."""
+        """Pair each measured cell with each of ``rows`` that has the same methods."""
         columns = (
             self.cells[name].tolist()
             for name in ("attack", "defense", "mean", "std", "n", "failed")
@@ -198,7 +196,7 @@ class _Group:
         )
 
     def _differs(self, row: Published, attack: str, defense: str) -> tuple[str, ...]:
-        found = {
+        differences = {
             "data set": row.dataset != self.spec["name"] or bool(self.spec.get("train_per_class")),
             "victim": row.victim != self.victim,
             "epochs": row.epochs != self.settings.get("epochs"),
@@ -207,10 +205,10 @@ class _Group:
             "attack": bool(self._of_attack(row, attack)),
             "defense": bool(self._of_defense(row, defense)),
         }
-        return tuple(name for name, differs in found.items() if differs)
+        return tuple(name for name, differs in differences.items() if differs)
 
     def _budget(self, row: Published, attack: str) -> str:
-        """The two budgets, if both are lengths and they differ."""
+        """A sentence with both budgets, if both are lengths and they differ; else empty."""
         ours, theirs = self.attacks[attack].get("params", {}).get("eps"), _length(row.budget)
         if theirs is None or ours is None or math.isclose(ours, theirs, rel_tol=1e-3):
             return ""
@@ -219,16 +217,16 @@ class _Group:
         )
 
     def _of_attack(self, row: Published, attack: str) -> str:
-        told = {"eps"} if _length(row.budget) is not None else set()  # by ``_budget``
+        omitted = {"eps"} if _length(row.budget) is not None else set()  # ``_budget`` reports it
         cards = self.cards.get("attack", {})
-        return _other_settings(self.attacks[attack], row.our_attack, cards, told)
+        return _other_settings(self.attacks[attack], row.our_attack, cards, omitted)
 
     def _of_defense(self, row: Published, defense: str) -> str:
         cards = self.cards.get("defense", {})
         return _other_settings(self.defenses[defense], row.our_defense, cards, set())
 
     def differences(self, pairs: Sequence[Pair]) -> tuple[str, ...]:
-        """Every difference that a pair names, in words."""
+        """Describe every difference that a pair names, in a sentence each."""
         named = {name for pair in pairs for name in pair.differs}
         sentences: list[str] = []
 
@@ -263,13 +261,16 @@ class _Group:
 
 
 def _victim(row: Published) -> str:
-    """With what is noted on it, since it may be inferred where the source prints none."""
+    """The victim of a published row, with the notes on it.
+
+    The notes say, for example, that the victim is inferred because the source does not print it.
+    """
     noted = [phrase for phrase in row.notes.split("; ") if "victim" in phrase] if row.victim else []
     return (row.victim or "not printed") + (f" ({'; '.join(noted)})" if noted else "")
 
 
 def _stands_for(wanted: Spec | None, spec: Mapping[str, Any] | None) -> bool:
-    """Is the recorded method ``spec`` the one that ``wanted`` names, with the parameters it names?
+    """Whether the recorded method ``spec`` is the one that ``wanted`` names.
 
     Parameters that ``wanted`` does not name may have any value.
     """
@@ -283,25 +284,25 @@ def _stands_for(wanted: Spec | None, spec: Mapping[str, Any] | None) -> bool:
 
 
 def _other_settings(
-    spec: Mapping[str, Any], wanted: Spec | None, cards: Mapping[str, Card], told: set[str]
+    spec: Mapping[str, Any], wanted: Spec | None, cards: Mapping[str, Card], omitted: set[str]
 ) -> str:
-    """The settings that are neither the method's own nor ``wanted``, as ``epochs=6 (default 60)``.
+    """The settings that are neither defaults nor ``wanted``, as ``epochs=6 (default 60)``.
 
-    Settings in ``told`` are left out.
+    Settings in ``omitted`` are left out.
     """
     if wanted is None:
         return ""
     card, params = cards.get(spec["name"]), spec.get("params", {})
     defaults = card.defaults(params) if card else {}
-    found = [
+    changed = [
         f"{name}={shown_value(value)} (default {shown_value(defaults[name])})"
         for name, value in params.items()
         if name in defaults
-        and name not in told | set(wanted.params)
+        and name not in omitted | set(wanted.params)
         and not _equal(value, defaults[name])
     ]
-    after = _other_settings(spec["then"], wanted.then, cards, told) if wanted.then else ""
-    return ", ".join([*found, *([after] if after else [])])
+    after = _other_settings(spec["then"], wanted.then, cards, omitted) if wanted.then else ""
+    return ", ".join([*changed, *([after] if after else [])])
 
 
 def _equal(a: object, b: object) -> bool:
@@ -310,7 +311,7 @@ def _equal(a: object, b: object) -> bool:
 
 
 def _length(budget: str) -> float | None:
-    """A printed budget that is a length, such as 8/255; not 1px."""
+    """A printed budget in [0, 1] units if it is a length such as 8/255; None for one like 1px."""
     try:
         value = parse_value(budget)
     except ValueError:

@@ -1,4 +1,8 @@
-"""The exact lane of a night: which accepted run a run must equal, and in what it differs."""
+"""The exact lane of a night: compare a run with the accepted run that it must equal.
+
+``twin`` finds that accepted run, ``drift`` describes in words what differs, and
+``changed_settings`` lists settings that differ. ``percent`` and ``points`` format numbers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from benchmark.storage.record import Record
 
 
 def drift(pairs: Iterable[tuple[Record, Record | None]]) -> str:
-    """The differences between runs and their twins, in words; empty if there are none."""
+    """Describe the differences between runs and their twins; empty if there are none."""
     return "; ".join(
         f"seed {run.seed}: {text}"
         for run, twin in pairs
@@ -41,7 +45,10 @@ def _differences(run: Record, twin: Record) -> str:
 
 
 def twin(run: Record, accepted: Sequence[Record]) -> Record | None:
-    """The newest accepted run that ``run`` must equal to the last bit, if there is one."""
+    """The newest accepted run that ``run`` must equal to the last bit, or None.
+
+    It has the same seeds and the same numeric environment. Only runs on a CPU have a twin.
+    """
     if run.environment.get("device_type") != "cpu":
         return None
     place = run.seed, run.craft_seed, numeric_environment(run)
@@ -54,10 +61,7 @@ def twin(run: Record, accepted: Sequence[Record]) -> Record | None:
 
 
 def changed_settings(run: Record, other: Record) -> list[str]:
-    """The settings in which ``run`` differs from ``other``.
-
-    For example ``attack_spec.version: 1 to 2``.
-    """
+    """The settings in which ``run`` differs from ``other``, as ``attack_spec.version: 1 to 2``."""
     names = ("dataset_spec", "attack_spec", "defense_spec", "protocol_spec", "precision")
     old, new = (flat({name: getattr(record, name) for name in names}) for record in (other, run))
     return [
@@ -76,8 +80,10 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def percent(share: float) -> str:
+    """A share in [0, 1] as ``74.10 %``."""
     return f"{100 * share:.2f} %"
 
 
 def points(difference: float) -> str:
+    """A difference of shares as ``+1.20 points``."""
     return f"{100 * difference:+.2f} points"

@@ -1,4 +1,8 @@
-"""The verdict on a night: what was found, and how each cell stands."""
+"""The types of a night's verdict, which ``regression.compare`` returns.
+
+``Verdict`` holds a ``Change`` for each cell and the list of ``Finding``; ``Kind`` lists the kinds
+of findings, and ``MATTERS`` those that make a night a bad one.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,10 @@ from benchmark.analysis.cells import CellId
 
 
 class Kind(StrEnum):
-    """What can be found. ``suspect`` is a drop that no rerun has confirmed or refuted yet."""
+    """The kinds of findings, the worst first.
+
+    ``suspect`` is a drop that no rerun has confirmed or refuted yet.
+    """
 
     drift = "drift"
     regression = "regression"
@@ -38,7 +45,7 @@ MATTERS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to tell. ``cell`` is None where it concerns all cells together."""
+    """One result of the comparison. ``cell`` is None if it concerns all cells together."""
 
     kind: Kind
     cell: CellId | None
@@ -46,20 +53,23 @@ class Finding:
 
     @property
     def matters(self) -> bool:
-        """Does it make the night a bad one?"""
+        """Whether the finding makes the night a bad one."""
         return self.kind in MATTERS
 
 
 @dataclass(frozen=True)
 class Change:
-    """How one cell stands against its accepted runs.
+    """How one cell compares with its accepted runs.
 
-    Accuracies are shares in [0, 1]; NaN and 0 where there is nothing.
-
-    ``lane`` is ``exact``, ``statistical``, ``untested`` where nothing is known of chance, or empty
-    where there is nothing to compare. ``q`` is the p-value of the statistical lane, adjusted for
-    the number of cells. ``seconds`` are those of one run tonight, the median over seeds;
-    ``slowdown`` is their ratio to the accepted ones.
+    Attributes:
+        lane: ``exact``, ``statistical``, ``untested`` where the spread of runs is not known, or
+            empty where there is nothing to compare.
+        before, after: mean accuracy of the accepted and of tonight's runs, in [0, 1]; NaN without
+            a run.
+        n_before, n_after: number of accepted and of tonight's runs.
+        q: p-value of the statistical lane, adjusted for the number of cells; NaN in other lanes.
+        seconds: wall seconds of one run tonight, the median over seeds; NaN without a run.
+        slowdown: ratio of ``seconds`` to those of the accepted runs; NaN where not known.
     """
 
     cell: CellId
@@ -77,10 +87,10 @@ class Change:
 class Verdict:
     """The verdict on one night.
 
-    It holds one change a cell, in order; the findings, the worst first; and remarks on the
-    comparison as a whole.
-
-    And remarks on the comparison as a whole.
+    Attributes:
+        changes: one for each cell, in order of cells.
+        findings: the worst first.
+        notes: remarks on the comparison as a whole.
     """
 
     changes: tuple[Change, ...]
@@ -89,15 +99,15 @@ class Verdict:
 
     @property
     def matters(self) -> bool:
-        """Is there a finding that matters?"""
+        """Whether any finding makes the night a bad one."""
         return any(finding.matters for finding in self.findings)
 
     @property
     def suspects(self) -> frozenset[CellId]:
         """The cells to run again with other seeds.
 
-        These are the suspects; or, if the night is suspect as a whole, all cells of the statistical
-        lane.
+        If the night is suspect as a whole, these are all cells of the statistical lane; else they
+        are the suspect cells.
         """
         named = [finding.cell for finding in self.findings if finding.kind is Kind.suspect]
         everything = (change.cell for change in self.changes if change.lane == "statistical")

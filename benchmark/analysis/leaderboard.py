@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Summary:
-    """A long table and what is computed from it: each once, when it is first asked for.
+    """A long table and the frames computed from it, each once and on first use.
 
-    The frames are shared by all who ask: copy one before changing it.
+    All callers share these frames: copy one before changing it.
 
     Attributes:
         table: what ``to_table`` returns.
@@ -26,31 +26,30 @@ class Summary:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """The rows that count, as ``comparable`` returns them."""
+        """The rows that count; see ``table.comparable``."""
         return comparable(self.table)
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """One row a cell, as ``grid`` returns them."""
+        """One row a cell; see ``grid``."""
         return _grid(self.runs)
 
     @cached_property
     def board(self) -> pd.DataFrame:
-        """One row a defense, as ``leaderboard`` returns them."""
+        """One row a defense of each group; see ``leaderboard``."""
         return _leaderboard(self.runs, self.cells)
 
 
 def grid(table: pd.DataFrame) -> pd.DataFrame:
-    """Aggregates the long table to one row a cell, over its seeds.
+    """Aggregate the long table to one row a cell, over its seeds.
 
-    A cell is (dataset, victim, protocol, ratio, preset, attack, defense).
+    The first columns name the cell: ``dataset``, ``victim``, ``protocol``, ``ratio``, ``preset``,
+    ``attack``, ``defense``. The others are ``is_clean``, ``is_undefended``, ``needs``; ``mean``,
+    ``std`` (ddof=1; NaN for one seed), ``n`` (seeds that finished, see ``draws``), ``failed``
+    (seeds that did not), ``peak_oracle``, ``seconds_purify``, ``seconds_train`` (means).
 
-    Columns beside these: ``is_clean``, ``is_undefended``, ``needs``; ``mean``, ``std`` (ddof=1; NaN
-    for one seed), ``n`` (seeds that finished, see ``draws``), ``failed`` (seeds that did not),
-    ``peak_oracle``, ``seconds_purify``, ``seconds_train`` (means).
-
-    Clean data have no poison ratio and no preset: their cells appear at each at which the same
-    victim faces attacks.
+    Clean data have no poison ratio and no preset. Their cells appear at each poison ratio and
+    preset at which the same victim faces attacks.
     """
     return Summary(table).cells
 
@@ -73,20 +72,20 @@ def _grid(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
-    """Ranks the defenses of each group (dataset, victim, protocol, ratio, preset), best first.
+    """Rank the defenses of each group (dataset, victim, protocol, ratio, preset), best first.
 
     Columns: the group; ``with_needs`` (defenses with privileges are ranked in a list of their own);
     ``rank`` (Int64, NA for none); ``defense``; ``is_undefended``; ``mean``, ``std``, ``n``:
     accuracy averaged over attacks, then over seeds; ``worst``, ``worst_attack``; ``clean``:
-    accuracy on clean data; ``price_points``: clean undefended minus clean, in points; ``cost``:
-    purify and train seconds, mean over attacks, per those of undefended training on the same
-    attacks and seeds; ``covered`` of ``attacks`` attacks; ``missing``: what it lacks, as ``em
-    (failed), ops (absent)``; ``needs``.
+    accuracy on clean data; ``price_points``: undefended minus defended accuracy on clean data, in
+    points; ``cost``: purify and train seconds, mean over attacks, as a multiple of undefended
+    training on the same attacks and seeds; ``covered``: how many of the ``attacks`` have a result;
+    ``missing``: the columns without a result, as ``em (failed), ops (absent)``; ``needs``.
 
-    A row that lacks a column, clean data included where the group has them, gets no rank. A row
-    that lacks an attack has neither mean nor worst attack, since these could not be compared.
-    ``std`` is over the seeds that cover every attack and ``n`` counts these. The undefended row is
-    a reference and is not ranked.
+    A defense without a result for every attack, and for clean data where the group has them, gets
+    no rank. A defense that lacks an attack has neither mean nor worst attack, since these could not
+    be compared. ``std`` is over the seeds that cover every attack, and ``n`` counts these seeds.
+    The undefended row is a reference and is not ranked.
     """
     return Summary(table).board
 
@@ -106,16 +105,15 @@ def _leaderboard(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_attacks(runs: pd.DataFrame) -> pd.DataFrame:
-    """Averages accuracy over the attacks of ``runs``, for each group and defense (the index).
+    """Average accuracy over the attacks of ``runs``, for each group and defense (the index).
 
-    ``runs`` are rows of ``comparable``.
-
-    Columns: ``mean`` of the means over seeds, NaN where an attack of the group is lacking; ``std``
-    over the seeds that cover every attack; ``n``, how many these are.
+    ``runs`` are rows of ``comparable``. Columns: ``mean``, the mean over attacks of the means over
+    seeds, NaN where a defense lacks an attack of its group; ``std`` over the seeds that cover every
+    attack; ``n``, the number of these seeds.
     """
     import pandas as pd
 
-    if runs.empty:  # which pandas cannot join where its texts are pyarrow's
+    if runs.empty:  # pandas cannot join empty frames whose texts pyarrow holds
         index = pd.MultiIndex.from_arrays(
             [[] for _ in [*GROUP, "defense"]], names=[*GROUP, "defense"]
         )
@@ -139,20 +137,8 @@ def over_attacks(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 _BOARD = [
-    *(
-        "with_needs",
-        "rank",
-        "defense",
-        "is_undefended",
-        "mean",
-        "std",
-        "n",
-        "worst",
-        "worst_attack",
-        "clean",
-        "price_points",
-    ),
-    *("cost", "covered", "attacks", "missing", "needs"),
+    *("with_needs", "rank", "defense", "is_undefended", "mean", "std", "n", "worst"),
+    *("worst_attack", "clean", "price_points", "cost", "covered", "attacks", "missing", "needs"),
 ]
 
 
@@ -163,9 +149,8 @@ def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     acc = attacked.pivot(index="defense", columns="attack", values="mean").reindex(
         index=board.index
     )
-    faced = (
-        runs[~runs["is_clean"]] if acc.shape[1] else runs
-    )  # without attacks the seeds are those of the clean cells
+    # without attacks, the clean cells give the seeds and the cost
+    faced = runs[~runs["is_clean"]] if acc.shape[1] else runs
     over = over_attacks(faced).reset_index(GROUP, drop=True)
     covers_all = acc.notna().all(axis=1) & bool(acc.shape[1])
     board["mean"] = over["mean"].where(covers_all)
@@ -203,38 +188,37 @@ def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 def _price(clean: pd.DataFrame) -> pd.Series[float]:
     """The accuracy on clean data that each defense costs: undefended minus defended.
 
-    It is the mean over their common seeds; over all seeds if they have none in common.
+    It is the mean over the seeds that both have, or over all seeds if they share none.
     """
-    one = clean[clean["is_undefended"]].groupby(RUN)["test_acc"].mean()
-    paired = clean.join(one.rename("one"), on=RUN)
-    rough = one.mean() - clean.groupby("defense")["test_acc"].mean()
-    return (paired["one"] - paired["test_acc"]).groupby(paired["defense"]).mean().fillna(rough)
+    undefended = clean[clean["is_undefended"]].groupby(RUN)["test_acc"].mean()
+    paired = clean.join(undefended.rename("undefended"), on=RUN)
+    differences = paired["undefended"] - paired["test_acc"]
+    rough = undefended.mean() - clean.groupby("defense")["test_acc"].mean()
+    return differences.groupby(paired["defense"]).mean().fillna(rough)
 
 
 def _cost(faced: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[float]:
-    """Purify and train seconds a defense, mean over attacks, per those of the undefended victim.
+    """Purify and train seconds of each defense, as a multiple of undefended training.
 
-    Both means are over the attacks and seeds that have seconds of both, so that the undefended row
-    is 1 and a defense that was not run on the slow attacks, or on the slow machine, does not look
-    cheap. A defense without such a pair is divided by the mean of all undefended trainings there
-    are, clean data included: a rough unit is better than no cost.
+    Both means over attacks use only the attacks and seeds for which both have seconds. So the
+    undefended row is 1, and a defense that was not run on the slow attacks, or on the slow machine,
+    does not look cheap. Where there is no such pair, the seconds of the defense are divided by the
+    mean of all undefended trainings, clean data included: a rough unit is better than no cost.
     """
     seconds = runs["seconds_purify"].fillna(0) + runs["seconds_train"]
-    undefended = runs.assign(one=seconds)[runs["is_undefended"]]
-    ours = faced.assign(seconds=seconds).join(
-        undefended.groupby(["attack", *RUN])["one"].mean(), on=["attack", *RUN]
-    )
+    undefended = runs.assign(unit=seconds)[runs["is_undefended"]]
+    units = undefended.groupby(["attack", *RUN])["unit"].mean()
+    ours = faced.assign(seconds=seconds).join(units, on=["attack", *RUN])
     pairs = (
-        ours.dropna(subset=["seconds", "one"])
-        .groupby(["defense", "attack"])[["seconds", "one"]]
+        ours.dropna(subset=["seconds", "unit"])
+        .groupby(["defense", "attack"])[["seconds", "unit"]]
         .mean()
         .groupby("defense")
         .mean()
     )
-    rough = ours.groupby(["defense", "attack"])["seconds"].mean().groupby(
-        "defense"
-    ).mean() / _positive(float(undefended["one"].mean()))
-    return (pairs["seconds"] / pairs["one"].map(_positive)).reindex(rough.index).fillna(rough)
+    over_all = ours.groupby(["defense", "attack"])["seconds"].mean().groupby("defense").mean()
+    rough = over_all / _positive(float(undefended["unit"].mean()))
+    return (pairs["seconds"] / pairs["unit"].map(_positive)).reindex(rough.index).fillna(rough)
 
 
 def _positive(seconds: float) -> float:
@@ -242,7 +226,7 @@ def _positive(seconds: float) -> float:
 
 
 def _missing(cells: pd.DataFrame, defenses: list[str]) -> list[str]:
-    """What each defense lacks of the group's columns, as ``em (failed), ops (absent)``."""
+    """The columns of the group that each defense lacks, as ``em (failed), ops (absent)``."""
     n = cells.pivot(index="defense", columns="attack", values="n")
     lacking: dict[str, list[str]] = {defense: [] for defense in defenses}
     for attack in sorted(n.columns):

@@ -1,6 +1,6 @@
-"""Write recorded methods and settings as people read them in tables.
+"""Turn recorded methods and settings into the labels of tables.
 
-Nothing is read or written here.
+The module is pure: it reads and writes no files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
 
 
 def as_json(value: Mapping[str, Any]) -> str:
-    """Sorted JSON on one line.
+    """The mapping as sorted JSON on one line.
 
     Facts may hold infinities, such as the PSNR of unchanged images, so this is not
     ``canonical_json``.
@@ -28,7 +28,7 @@ def as_json(value: Mapping[str, Any]) -> str:
 
 
 def parts_of(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A recorded method and those after it."""
+    """Yield a recorded method and the methods chained after it."""
     part: Mapping[str, Any] | None = spec
     while part:
         yield part
@@ -36,9 +36,9 @@ def parts_of(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def one_label(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]:
-    """The labels, with the shortest one wherever several stand for the same spec.
+    """Replace the labels of one spec by the shortest of them.
 
-    An empty spec says nothing and joins nothing.
+    A label whose spec is empty (``{}``) stays as it is.
     """
     pairs, shortest = list(zip(labels.tolist(), specs.tolist(), strict=True)), dict[str, str]()
     for label, spec in sorted(set(pairs), key=lambda pair: (len(pair[0]), pair[0])):
@@ -50,15 +50,13 @@ def one_label(labels: pd.Series[str], specs: pd.Series[str]) -> pd.Series[str]:
 def told_apart(
     labels: pd.Series[str], specs: pd.Series[str], alike: Callable[[str, str], str] | None = None
 ) -> pd.Series[str]:
-    """The labels, with the settings added that differ among the specs of one label.
+    """Add to each label the settings in which the specs of this label differ.
 
-    With ``alike`` (label, spec -> text) they are those that differ among all specs of one text,
-    less what a label says already.
+    With ``alike`` (label, spec -> text), add the settings in which all specs of the same text
+    differ, except those that the label names already.
     """
-    pairs, groups = (
-        list(zip(labels.tolist(), specs.tolist(), strict=True)),
-        dict[str, list[tuple[str, str]]](),
-    )
+    pairs = list(zip(labels.tolist(), specs.tolist(), strict=True))
+    groups: dict[str, list[tuple[str, str]]] = {}
     for label, spec in sorted(set(pairs)):
         groups.setdefault(alike(label, spec) if alike else label, []).append((label, spec))
     names: dict[tuple[str, str], str] = {}
@@ -86,7 +84,7 @@ def told_apart(
 def _named_parameters(label: str) -> set[str]:
     """The parameters that a label names.
 
-    Those of the second method of a chain are named as ``then.eps``, of the third as
+    A parameter of the second method of a chain is written ``then.eps``, one of the third method
     ``then.then.eps``.
     """
     try:
@@ -97,11 +95,9 @@ def _named_parameters(label: str) -> set[str]:
 
 
 def _of_part(name: str, spec: str) -> str:
-    """A parameter of a chain under the name of its method: ``then.eps`` as ``ops.eps``.
+    """Name a parameter of a chain by its method: ``then.eps`` becomes ``ops.eps``.
 
-    Of a method alone it is ``eps``.
-
-    Of a method alone, ``eps``.
+    A parameter of a method without a chain stays ``eps``.
     """
     parts = [str(part.get("name", "")) for part in parts_of(json.loads(spec))]
     depth = name.count("then.")
@@ -111,34 +107,27 @@ def _of_part(name: str, spec: str) -> str:
 
 
 def methods_of(label: str, spec: str) -> str:
-    """The names of a recorded method and those after it: ``em+ops``."""
+    """The names of a recorded method and of the methods chained after it: ``em+ops``."""
     return "+".join(
         str(part.get("name", label)) for part in parts_of(json.loads(spec) or {"name": label})
     )
 
 
 def shown_value(value: object) -> str:
-    """A setting as people write it.
-
-    That is ``8/255`` or ``0.8/255`` where the number is just that and has many digits.
-    """
-    levels = (
-        round(255 * value, 1)
-        if isinstance(value, float) and math.isfinite(value) and len(str(value)) > 8
-        else 0
-    )
-    if levels and value == levels / 255:
-        return f"{levels:g}/255"
+    """A setting as text; a long number that is a multiple of 0.1/255 is written as ``8/255``."""
+    if isinstance(value, float) and math.isfinite(value) and len(str(value)) > 8:
+        levels = round(255 * value, 1)
+        if levels and value == levels / 255:
+            return f"{levels:g}/255"
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings with their keys joined by dots."""
-    found: dict[str, Any] = {}
+    """Flatten nested mappings; dots join the keys."""
+    entries: dict[str, Any] = {}
     for key, value in values.items():
-        found |= (
-            flat(value, f"{prefix}{key}.")
-            if isinstance(value, Mapping)
-            else {f"{prefix}{key}": value}
-        )
-    return found
+        if isinstance(value, Mapping):
+            entries |= flat(value, f"{prefix}{key}.")
+        else:
+            entries[f"{prefix}{key}"] = value
+    return entries

@@ -1,4 +1,4 @@
-"""Read the accuracies that papers print, and what the papers' methods are called here.
+"""Read the accuracies that papers print, and the names of the papers' methods in this project.
 
 Both are data files under ``results/``: ``published.csv`` and ``published_names.yaml``.
 """
@@ -35,10 +35,10 @@ class Published:
         ratio: share of the training set that is poisoned; 0 for clean data.
         mean, std: shares in [0, 1]; ``std`` is NaN where none is printed.
         epochs: of the victim's training; None where they are not printed.
-        budget: as printed, in [0, 1] pixel units (``8/255``) or pixels (``1px``); empty where it
-            is not.
-        our_attack, our_defense: the method of this project that is meant, with the parameters that
-            the paper fixes; None where there is none.
+        budget: as printed, in [0, 1] pixel units (``8/255``) or pixels (``1px``); empty where none
+            is printed.
+        our_attack, our_defense: the corresponding method of this project, with the parameters that
+            the paper fixes; None where the project has no such method.
     """
 
     source: str
@@ -59,14 +59,14 @@ class Published:
 
 @dataclass(frozen=True)
 class PublishedNames:
-    """What the identifiers of ``published.csv`` stand for here: identifier -> method."""
+    """The methods of this project by their identifiers in ``published.csv``."""
 
     attacks: Mapping[str, Spec]
     defenses: Mapping[str, Spec]
 
 
 def load_published(file: Path = FILE) -> tuple[Published, ...]:
-    """All printed accuracies, in the order of the file: the main table of a source comes first.
+    """Read all printed accuracies, in the order of the file: a source's main table comes first.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -80,18 +80,18 @@ def load_published(file: Path = FILE) -> tuple[Published, ...]:
             f"{file}: the columns are {', '.join(header) or '(none)'}; "
             f"expected {', '.join(COLUMNS)}"
         )
-    found = []
+    rows = []
     for values in lines:
         try:
-            found.append(_read(values, names))
+            rows.append(_read(values, names))
         except ValueError as error:
             raise ValueError(f"{file}, line {lines.line_num}: {error}") from error
-    return tuple(found)
+    return tuple(rows)
 
 
 @cache
 def load_names(file: Path = NAMES_FILE) -> PublishedNames:
-    """What the identifiers of ``published.csv`` stand for here.
+    """Read which methods of this project the identifiers of ``published.csv`` stand for.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -1,14 +1,15 @@
 """Compare a night's records with the accepted ones, and find what changed.
 
-Nothing is read or run here.
+``compare`` decides, in two lanes. It returns a ``findings.Verdict``.
 
-Pure: nothing is read or run here.
+- Exact lane (``drift.py``): a run may have a *twin*, an accepted run of the same seed made on a CPU
+  in the same environment. It must equal its twin to the last bit; anything else is ``drift``.
+- Statistical lane (``statistics/shifts.py``): a cell with a run that has no twin is tested in
+  three steps. First each cell by itself, with control of false discoveries over cells; then all
+  cells together, for a drop that is small but common. Before a drop is called a regression, a rerun
+  with other victim seeds must confirm it.
 
-Two lanes. A run that has a *twin*, an accepted run of the same seed made on a CPU in the same
-environment, must equal it to the last bit: anything else is ``drift``. A cell with a run that has
-none is compared by statistics (``shifts``), in three steps: each cell by itself, with control of
-false discoveries over cells; all cells together, for a drop that is small but common; and, before
-either is called a regression, a rerun with other victim seeds.
+``cells.py`` sorts records into cells. The module is pure: it reads no files and runs nothing.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from benchmark.storage.record import Record
 FALSE_DISCOVERY_RATE = 0.05  # of the cells called suspect or improved
 COMMON_LEVEL = 0.01  # two-sided, of the one test over all cells
 CONFIRM_LEVEL = 0.01  # one-sided, of the rerun with other seeds
-SLOWER = 1.5  # how many times as long counts as slower
-OUTLIER = 4.0  # and how many robust standard deviations from what all cells do
-MIN_SECONDS = 5.0  # of a run; below, start-up and chance decide
+SLOWER = 1.5  # a ratio of seconds from which a cell counts as slower
+OUTLIER = 4.0  # it must also be this many robust standard deviations from the median of all cells
+MIN_SECONDS = 5.0  # of a run; start-up and chance decide how long shorter runs take
 
 
 _Accuracies = Mapping[CellId, Mapping[tuple[int, int, int], float]]  # see accuracies
@@ -46,18 +47,18 @@ def compare(
     confirming: Sequence[Record] = (),
     last_night: str | None = None,
 ) -> Verdict:
-    """Compares a night with the accepted history.
+    """Compare a night with the accepted records.
 
     Args:
         accepted: finished records of one night or several. Equal accuracies and curves of one seed
             are one draw and count once.
         tonight: a record for every run that was planned. Its status is ``ok``, ``failed``, or
             ``missing`` if it was not run.
-        confirming: the rerun of the ``suspects`` that this call found without it, with seeds that
-            neither of the others has. Cells of which no run finished stay suspect.
-        last_night: date of the newest run of the nights before, empty if there was none. Runs that
-            are no newer, or are accepted ones themselves, are ``stale``: nothing was computed
-            since. None does not ask.
+        confirming: the rerun of the ``suspects`` that a call without it returned, with seeds that
+            neither ``accepted`` nor ``tonight`` has. Cells without a finished rerun stay suspect.
+        last_night: date of the newest run of the nights before; empty if there was none. Runs that
+            are not newer, or that are accepted ones themselves, are ``stale``: nothing was
+            computed since. With None, this is not checked.
 
     Raises:
         ValueError: if an accuracy is outside [0, 1].
@@ -105,13 +106,7 @@ def compare(
     changes = tuple(
         Change(
             cell=cell,
-            lane=""
-            if cell not in twins
-            else "exact"
-            if cell not in tested
-            else "statistical"
-            if q
-            else "untested",
+            lane=_lane(cell in twins, cell in tested, bool(q)),
             before=fmean(accuracies(old[cell]).values()) if cell in old else math.nan,
             after=fmean(accuracies(new[cell]).values()) if cell in new else math.nan,
             n_before=len(accuracies(old.get(cell, []))),
@@ -128,17 +123,22 @@ def compare(
 # Decisions
 
 
+def _lane(has_both: bool, is_tested: bool, spread_known: bool) -> str:
+    """The ``lane`` of a cell, as ``Change`` lists them."""
+    if not has_both:
+        return ""
+    if not is_tested:
+        return "exact"
+    return "statistical" if spread_known else "untested"
+
+
 def _shifted(
     before: _Accuracies, after: _Accuracies, redone: _Accuracies
 ) -> tuple[list[Finding], dict[CellId, float]]:
-    """Finds what moved beyond chance, and the adjusted p-value of each cell.
+    """Find the cells that moved beyond chance, and the adjusted p-value of each cell.
 
-    There is nothing of either if the spread of runs is unknown.
-
-    Nothing of either if the spread of runs is unknown.
-
-    The rerun, ``redone``, has no part in what is suspect, nor in the spread: it only decides on the
-    suspects.
+    Both results are empty if the spread of runs is not known. The rerun, ``redone``, only decides
+    on the suspects; it counts neither for the spread nor for what is suspect.
     """
     spread = spreads(
         {cell: [list(part[cell].values()) for part in (before, after)] for cell in before}
@@ -152,13 +152,13 @@ def _shifted(
         }
         for part in (after, redone)
     )
-    q = adjusted({cell: found.p for cell, found in shifts.items()})
+    q = adjusted({cell: moved.p for cell, moved in shifts.items()})
     findings = []
-    for cell, found in shifts.items():
+    for cell, moved in shifts.items():
         if q[cell] <= FALSE_DISCOVERY_RATE:
             level = fmean(before[cell].values())
-            text = f"{percent(level)} to {percent(level + found.difference)}, q = {q[cell]:.2g}"
-            findings.append(_judge(cell, found, text, reruns.get(cell)))
+            text = f"{percent(level)} to {percent(level + moved.difference)}, q = {q[cell]:.2g}"
+            findings.append(_judge(cell, moved, text, reruns.get(cell)))
     common = common_shift(after, before, spread)
     if common is not None and common.p <= COMMON_LEVEL:
         text = f"all {len(before)} cells together, p = {common.p:.2g}"
@@ -166,14 +166,14 @@ def _shifted(
     return findings, q
 
 
-def _judge(cell: CellId | None, found: Shift, text: str, again: Shift | None) -> Finding:
-    """Decides whether a difference beyond chance is an improvement, suspect, or a regression.
+def _judge(cell: CellId | None, moved: Shift, text: str, again: Shift | None) -> Finding:
+    """Decide whether a difference beyond chance is an improvement, suspect, or a regression.
 
-    The rerun decides alone. The first runs were selected for being low, so they prove less than
-    they seem to.
+    For a drop, the rerun ``again`` decides alone: the first runs were selected because they are
+    low, so that they prove less than they seem to.
     """
-    message = f"{points(found.difference)} ({text})"
-    if found.difference > 0:
+    message = f"{points(moved.difference)} ({text})"
+    if moved.difference > 0:
         return Finding(Kind.improvement, cell, message)
     if again is None:
         return Finding(Kind.suspect, cell, message)
@@ -186,35 +186,34 @@ def _judge(cell: CellId | None, found: Shift, text: str, again: Shift | None) ->
 
 
 def _absences(cell: CellId, is_accepted: bool, planned: Sequence[Record]) -> list[Finding]:
-    """What a cell lacks: runs, results, or accepted runs."""
+    """The findings on what a cell lacks: runs, results, or accepted runs."""
     done = [run for run in planned if is_finished(run)]
     absent = [run for run in planned if run.status == "missing"]
     failed = [run for run in planned if run not in done and run not in absent]
-    found = []
+    findings = []
     if not planned:
-        found.append(Finding(Kind.missing, cell, "accepted, but no longer planned"))
+        findings.append(Finding(Kind.missing, cell, "accepted, but no longer planned"))
     if absent:
-        found.append(
+        findings.append(
             Finding(Kind.missing, cell, f"{len(absent)} of {len(planned)} runs are not there")
         )
     if failed:
         reason = " ".join(failed[0].error.split()) or "no reason recorded"
-        found.append(
+        findings.append(
             Finding(Kind.failed, cell, f"{len(failed)} of {len(planned)} runs failed: {reason}")
         )
     if done and not is_accepted:
-        found.append(Finding(Kind.new, cell, "no accepted run to compare with"))
-    return found
+        findings.append(Finding(Kind.new, cell, "no accepted run to compare with"))
+    return findings
 
 
 def _timings(slowdowns: Mapping[CellId, float]) -> list[Finding]:
-    """Cells, or all of them together, that took clearly longer or shorter than accepted.
+    """Find cells that took clearly longer or shorter than accepted, and a change of all together.
 
-    Wall times are noisy, so the bar is high.
-
-    What all cells share, the median of the ratios, is told once. A cell is told if it departs from
-    that by ``SLOWER`` and by ``OUTLIER`` robust standard deviations of the logarithms (1.4826 times
-    the median absolute deviation; Hampel, 1974).
+    Wall times are noisy, so the bar is high. The change of all cells together is the median of the
+    ratios. A cell is reported if its ratio departs from that median by the factor ``SLOWER`` and by
+    ``OUTLIER`` robust standard deviations of the logarithms (1.4826 times the median absolute
+    deviation; Hampel, 1974).
     """
     logs = {cell: math.log(ratio) for cell, ratio in slowdowns.items()}
     if not logs:
@@ -223,7 +222,7 @@ def _timings(slowdowns: Mapping[CellId, float]) -> list[Finding]:
     bar = max(math.log(SLOWER), OUTLIER * 1.4826 * median(abs(x - middle) for x in logs.values()))
     text = "{:.2f} times the accepted seconds".format
     pace = {True: Kind.slower, False: Kind.faster}
-    found = [
+    findings = [
         Finding(pace[x > middle], cell, text(math.exp(x)))
         for cell, x in logs.items()
         if abs(x - middle) > bar
@@ -232,14 +231,14 @@ def _timings(slowdowns: Mapping[CellId, float]) -> list[Finding]:
         message = (
             f"{text(math.exp(middle))}, the median over {len(logs)} cells; the machine or the code"
         )
-        found.append(Finding(pace[middle > 0], None, message))
-    return found
+        findings.append(Finding(pace[middle > 0], None, message))
+    return findings
 
 
 def _stale(
     old: Mapping[CellId, Sequence[Record]], new: Mapping[CellId, Sequence[Record]], last_night: str
 ) -> str:
-    """How many of tonight's runs were there before tonight; empty if none was."""
+    """Say how many of tonight's runs are older than tonight; empty if all are new."""
     made = {(run.key, run.date) for runs in old.values() for run in runs}
     after = [run for runs in new.values() for run in runs]
     known = sum(run.date <= last_night or (run.key, run.date) in made for run in after)
@@ -261,7 +260,7 @@ def _notes(
     new: Mapping[CellId, Sequence[Record]],
     tested: Sequence[CellId],
 ) -> list[str]:
-    """What to know before reading the findings."""
+    """What a reader must know before reading the findings, a sentence each."""
     before, after = ([run for runs in part.values() for run in runs] for part in (old, new))
     notes = []
     left = {
@@ -274,22 +273,18 @@ def _notes(
             f"seeds {', '.join(map(str, seeds))} of {sum(map(bool, left.values()))} cells were "
             "accepted and are not planned"
         )
-    for name, label in (
-        ("git", "code"),
-        *(
-            (name, name)
-            for name in sorted({name for run in after for name in numeric_environment(run)})
-        ),
-    ):
+    names = sorted({name for run in after for name in numeric_environment(run)})
+    for name, label in (("git", "code"), *((name, name) for name in names)):
         ours, theirs = (
             sorted({str(run.environment.get(name, "unknown")) for run in runs})
             for runs in (after, before)
         )
         if before and not set(ours) <= set(theirs):
             notes.append(f"{label}: {', '.join(ours)}; accepted: {', '.join(theirs)}")
-    if _own_images(run for cell in tested for run in new[cell]) != _own_images(
-        run for cell in tested for run in old[cell]
-    ):
+    ours_differ, theirs_differ = (
+        _own_images(run for cell in tested for run in part[cell]) for part in (new, old)
+    )
+    if ours_differ != theirs_differ:
         notes.append(
             "setting craft_seed: either tonight's or the accepted seeds have poisons of their "
             "own, which may move numbers and spreads"
@@ -318,11 +313,9 @@ def _seconds(run: Record) -> float:
 
 
 def _slowdown(new: Sequence[Record], old: Sequence[Record]) -> float | None:
-    """Tonight's seconds for each accepted second: medians over seeds, on the same device.
+    """The ratio of tonight's seconds to the accepted ones: medians over seeds, on the same device.
 
-    None where they say nothing.
-
-    None where they say nothing.
+    None without accepted runs on that device, or where the runs are shorter than ``MIN_SECONDS``.
     """
 
     def where(run: Record) -> tuple[object, object]:
@@ -336,5 +329,5 @@ def _slowdown(new: Sequence[Record], old: Sequence[Record]) -> float | None:
 
 
 def _own_images(runs: Iterable[Record]) -> bool:
-    """Were they made with several craft seeds, as ``craft_seed: seed`` makes them?"""
+    """Whether the runs have several craft seeds, as with ``craft_seed: seed``."""
     return len({run.craft_seed for run in runs}) > 1

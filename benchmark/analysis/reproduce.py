@@ -1,6 +1,6 @@
 """Write the command line that computes a cell again, from its record alone.
 
-Pure; neither data nor plugins are asked.
+The module is pure: it reads neither data nor plugins.
 """
 
 from __future__ import annotations
@@ -14,27 +14,25 @@ from benchmark.catalogue.protocol import PROTOCOLS
 from benchmark.catalogue.spec import format_spec, format_value, parse_spec, parse_value
 from benchmark.storage.record import Record
 
-# It lends its frame only: every axis, parameter and setting that decides a cell is given beside
-# it.
+# The command starts from this suite, but gives every axis, parameter and setting that decides the
+# cell itself.
 SUITE = "quick"
-FOLDER = (
-    "reproduced"  # apart from the results that are there, which would be shown and not computed
-)
+# A folder of its own: results that are there already would be shown and not computed.
+FOLDER = "reproduced"
 
 
 def command(record: Record) -> str:
     """The shell command that leads to the record's key, without ``--seeds``.
 
-    The caller adds the seeds, since a cell may have several.
-
-    All parameters of data set, attack and defense are written out, since defaults and suites
-    change. Of the protocol only what differs from the one of its name is. A method that is not of
-    this project is named by its file, as ``--plugin``.
+    The caller adds the seeds, since a cell may have several. All parameters of data set, attack and
+    defense are written out, since defaults and suites change. For the protocol, only the settings
+    that differ from the named one are written. ``--plugin`` names the file of a method that is not
+    part of this project.
 
     Returns:
         The command, or an empty text if the record does not hold every setting or one of them
-        cannot be written on a command line. A protocol with a precision of its own is not noticed:
-        records hold the victim's precision and not that of the crafting.
+        cannot be written on a command line. A protocol whose crafting has a precision of its own is
+        not noticed, since records hold the victim's precision only.
     """
     try:
         return shlex.join(_arguments(record))
@@ -49,10 +47,8 @@ def _arguments(record: Record) -> list[str]:
         "--defenses": [record.defense_spec],
     }
     names = Counter(spec["name"] for specs in axes.values() for spec in specs)
-    arguments, settings = (
-        ["python", "run_benchmark.py", "run", SUITE],
-        [f"precision={record.precision}"],
-    )
+    arguments = ["python", "run_benchmark.py", "run", SUITE]
+    settings = [f"precision={record.precision}"]
     for option, specs in axes.items():
         texts = []
         for spec in specs:
@@ -81,7 +77,7 @@ def _arguments(record: Record) -> list[str]:
 
 
 def _dataset(record: Record) -> Mapping[str, Any]:
-    """Name and parameters. An older record has them in its label alone."""
+    """Name and parameters of the data set; older records hold them in the label alone."""
     spec = dict(record.dataset_spec)
     name, _ = spec.pop("name"), spec.pop("fingerprint")
     return {
@@ -99,17 +95,17 @@ def _chain(attack: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def _written(spec: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     """The spec as text, and the parameters that need a ``--set`` of their own.
 
-    Those are the empty texts and those with a comma or a bracket, which brackets cannot hold.
+    Brackets cannot hold empty texts, nor texts with a comma or a bracket.
 
     Raises:
-        ValueError: if a value would be read as another one.
+        ValueError: if the command line would read a value as another one.
     """
     inside: dict[str, str] = {}
     outside: dict[str, str] = {}
     for name, value in spec["params"].items():
         text = format_value(value)
         read = parse_value(text)
-        # a text that reads as a number becomes the same text again where the parameter is one
+        # a text parameter whose value looks like a number is safe: it becomes the same text again
         if text != format_value(read) or (read is None) != (value is None):
             raise ValueError(f"{name}={text} would be read as {read}")
         (outside if not text or set(",[]") & set(text) else inside)[name] = text

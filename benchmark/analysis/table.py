@@ -1,11 +1,7 @@
 """Turn records into one long table.
 
-Nothing is read or written here.
-
-Pure: nothing is read or written here.
-
-Accuracies are in [0, 1] and seconds are wall time, as in the records; only the price is in points
-(100 x accuracy).
+Accuracies are in [0, 1] and seconds are wall time, as in the records. The module is pure: it reads
+and writes no files.
 """
 
 from __future__ import annotations
@@ -28,17 +24,13 @@ if TYPE_CHECKING:
 
 FAMILY = ["dataset", "victim", "protocol"]
 
-GROUP = [
-    *FAMILY,
-    "ratio",
-    "preset",
-]  # accuracies are compared within a group and never across groups
+GROUP = [*FAMILY, "ratio", "preset"]  # accuracies are compared only within a group
 
-ANY_PRESET = "any"  # of attacks without presets, which stand beside those of each
+ANY_PRESET = "any"  # of attacks without presets, which are compared with attacks of each preset
 
 CELL = [*GROUP, "attack", "defense"]
 
-RUN = ["seed", "craft_seed"]  # what tells the repetitions of a cell apart
+RUN = ["seed", "craft_seed"]  # the columns that distinguish the repetitions of a cell
 
 COLUMNS: Mapping[str, str] = {
     "key": "str",
@@ -77,40 +69,44 @@ COLUMNS: Mapping[str, str] = {
 }
 
 _AS_RECORDED = [item.name for item in fields(Record) if item.name in COLUMNS]
+_JSON_COLUMNS = (
+    *("dataset_spec", "attack_spec", "defense_spec"),
+    *("facts", "artifacts", "environment"),
+)
 
 
 def to_table(
     records: Iterable[Record], *, without_presets: Collection[str] = (), mixed: bool = False
 ) -> pd.DataFrame:
-    """Builds the long table: one row a record, ordered by cell and seed.
+    """Build the long table: one row a record, ordered by cell and seed.
 
     Columns: ``key``; ``status`` (``ok`` or ``failed``); the labels ``dataset``, ``victim``,
     ``protocol``, ``ratio``, ``preset``, ``attack``, ``defense``; ``seed``, ``craft_seed``;
     ``needs`` (comma-separated, empty for none); ``is_clean`` (the attack is the anchor),
-    ``is_undefended`` (the defense is); ``test_acc`` after the last epoch, ``train_acc``,
+    ``is_undefended`` (the defense is the anchor); ``test_acc`` after the last epoch, ``train_acc``,
     ``peak_oracle`` (best epoch on test data), each in [0, 1] and NaN where failed; ``curve``
     (tuple, one test accuracy an epoch); ``seconds_poison``, ``seconds_purify``, ``seconds_train``;
     ``peak_memory_mb``; ``date``; ``error``; ``*_spec``, ``facts``, ``artifacts`` and
-    ``environment`` as JSON text; ``command`` (of ``reproduce``, empty if unknown); ``record``
-    (sha256 of the whole record); ``superseded`` (there is a newer record of the same cell and
-    seed).
+    ``environment`` as JSON text; ``command`` (see ``reproduce.command``, empty if unknown);
+    ``record`` (sha256 of the whole record); ``superseded`` (there is a newer record of the same
+    cell and seed).
 
     Settings that were written in several ways (``lsp``, ``lsp[patch=8]``) get the shortest of their
-    labels. A label that stands for several settings gets the differing ones added, for example
+    labels. If one label stands for several settings, those that differ are added to it, for example
     ``dvae (width=8)``, so that results of different settings never share a cell. A record without a
     finite accuracy counts as failed.
 
-    ``preset`` is that of the attack: ``official`` for one with the quirks of released code
+    ``preset`` is the preset of the attack: ``official`` for one with the quirks of released code
     (``preset=official``, ``mode=official``), empty for the default, ``any`` for clean data and
     attacks that have no presets. Presets are never averaged with each other.
 
     Args:
-        records: in any order; of one key the last counts.
-        without_presets: registered names of attacks that have none (``suite.without_presets``).
-            Those of other attacks count as default.
-        mixed: the records are of several runs, each of which wrote labels such as ``dvae`` under
-            the parameters of its own suite. Then what differs between the settings of one method is
-            added to labels that do not say it: ``dvae (kd=5.0)``, ``dvae[kd=3.0]``.
+        records: in any order; the last record of a key counts.
+        without_presets: registered names of the attacks that have no presets
+            (``suite.without_presets``). Other attacks without a recorded preset count as default.
+        mixed: whether the records are of several runs, each of which wrote labels such as ``dvae``
+            under the parameters of its own suite. Then the settings in which records of one method
+            differ are added to labels that do not name them: ``dvae (kd=5.0)``, ``dvae[kd=3.0]``.
 
     Raises:
         ValueError: if an accuracy is outside [0, 1].
@@ -125,18 +121,14 @@ def to_table(
         table[column] = one_label(table[column], table[f"{column}_spec"])
     for column in ("dataset", "protocol"):
         table[column] = told_apart(table[column], table[f"{column}_spec"])
-    for column in (
-        "attack",
-        "defense",
-    ):  # settings that differ between data sets are no confusion: each has its own leaderboard
+    # each family has its own leaderboard, so settings may differ between families
+    for column in ("attack", "defense"):
         for _, part in table.groupby(FAMILY):
             labels, specs = part[column], part[f"{column}_spec"]
             if mixed:
                 labels = told_apart(labels, specs, methods_of)
             table.loc[part.index, column] = told_apart(labels, specs)
-    table["works"] = (
-        table["status"] == "ok"
-    )  # a finished record is never superseded by a failed one
+    table["works"] = table["status"] == "ok"  # a failed record never supersedes a finished one
     table = table.sort_values([*CELL, *RUN, "works", "date", "key"], ignore_index=True).drop(
         columns="works"
     )
@@ -147,8 +139,8 @@ def to_table(
 def comparable(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``table`` that count: those that no newer record supersedes.
 
-    Attacks without presets are repeated for each preset that other attacks have at the same poison
-    ratio, and clean data at each poison ratio and preset of the same family.
+    Rows of attacks without presets are repeated for each preset that other attacks have at the same
+    poison ratio. Rows of clean data are repeated for each poison ratio and preset of their family.
     """
     import pandas as pd
 
@@ -164,10 +156,11 @@ def comparable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draws(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of ``comparable`` that are draws of their own.
+    """The rows of ``comparable`` that are independent draws.
 
-    What does not depend on the craft seed, such as undefended victims of clean data, gives the same
-    images, curve and accuracy with each: of such runs of one victim seed the first is left.
+    Runs that do not depend on the craft seed, such as undefended victims of clean data, have the
+    same images, curve and accuracy with each craft seed. Of such runs of one victim seed, only the
+    first is returned.
     """
     again = rows.duplicated([*CELL, "seed", "artifacts", "curve", "test_acc"]) & (
         rows["status"] == "ok"
@@ -176,7 +169,7 @@ def draws(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def sharing(rows: pd.DataFrame) -> str:
-    """What a spread over the seeds of ``rows`` covers, in words that follow "over 3 seeds"."""
+    """Say what a spread over the seeds of ``rows`` covers, in words that follow "over 3 seeds"."""
     seeds = rows[RUN].drop_duplicates()
     if seeds["craft_seed"].nunique() < 2:
         return ", which share poisons and purified sets"
@@ -186,25 +179,24 @@ def sharing(rows: pd.DataFrame) -> str:
 
 
 def caveats(rows: pd.DataFrame) -> list[str]:
-    """What was not the same for all of ``rows``, apart from their defenses, in sentences.
+    """Say what else than the defense differs between ``rows``, a sentence each.
 
-    That is: the poisoned images of one attack and seed, and machines.
-
-    Where a poison is made again on another machine, or by a later version, its last bits may
-    differ, and from there on all of it.
+    These are the poisoned images of one attack and seed, and the machines. A poison that is made
+    again on another machine, or by a later version, may differ in its last bits, and from there on
+    in everything.
     """
     done = rows[rows["status"] == "ok"]  # failed records may have neither images nor a machine
     known = done.assign(poison=[json.loads(text).get("poison") for text in done["artifacts"]])
     poisons = known.groupby(["attack", *RUN])["poison"].nunique()
     sentences = [
         f"On {attack}, not all defenses faced the same poisoned images in {seeds} "
-        f"seed{'s' * (seeds != 1)}: made again elsewhere, they "
-        "differ. Differences there are also those of the poisons."
+        f"seed{'s' * (seeds != 1)}: made again elsewhere, they differ. Differences there are also "
+        "those of the poisons."
         for attack, seeds in poisons[poisons > 1].groupby("attack").size().items()
     ]
     machines = {
-        (str(found.get("device", "")), str(found.get("threads", "")))
-        for found in map(json.loads, set(done["environment"]))
+        (str(environment.get("device", "")), str(environment.get("threads", "")))
+        for environment in map(json.loads, set(done["environment"]))
     }
     if len(machines) > 1:
         sentences.append(
@@ -215,19 +207,17 @@ def caveats(rows: pd.DataFrame) -> list[str]:
 
 
 def _repeated(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Repeats ``rows`` for each combination of ``columns`` that ``others`` have in the same group.
+    """Repeat ``rows`` for each combination of ``columns`` that ``others`` have in the same group.
 
-    Rows of groups in which they have none stand once.
+    Rows of groups without ``others`` stay as they are, once each.
     """
     shared = [name for name in GROUP if name not in columns]
-    found = (
-        others[GROUP].drop_duplicates().rename(columns={name: f"{name} there" for name in columns})
-    )
-    rows = rows.merge(found, on=shared, how="left")
+    combinations = others[GROUP].drop_duplicates()
+    combinations = combinations.rename(columns={name: f"{name} of others" for name in columns})
+    rows = rows.merge(combinations, on=shared, how="left")
     for name in columns:
-        rows[name] = rows.pop(f"{name} there").fillna(
-            rows[name].replace(ANY_PRESET, "") if name == "preset" else rows[name]
-        )
+        own = rows[name].replace(ANY_PRESET, "") if name == "preset" else rows[name]
+        rows[name] = rows.pop(f"{name} of others").fillna(own)
     return rows
 
 
@@ -236,8 +226,8 @@ def _row(
 ) -> dict[str, Any]:
     """The row of one record.
 
-    ``commands`` remembers the commands by all that they depend on, since the seeds of a cell share
-    one.
+    ``commands`` caches each command under everything that it depends on, since the seeds of a cell
+    share one command.
     """
     acc = math.nan if record.test_acc is None or record.status != "ok" else float(record.test_acc)
     if acc < 0 or acc > 1:
@@ -250,10 +240,8 @@ def _row(
         name: as_json(value) for name, value in vars(record).items() if isinstance(value, Mapping)
     }
     values = {name: getattr(record, name) for name in _AS_RECORDED}
-    protocol = {
-        **record.protocol_spec,
-        "precision": record.precision,
-    }  # the resolved one: fp32 and bf16 are not seeds of each other
+    # the precision that was used, so that fp32 and bf16 never share a cell
+    protocol = {**record.protocol_spec, "precision": record.precision}
     row = values | {
         "status": "ok" if ok else "failed",
         "preset": _preset(
@@ -271,31 +259,12 @@ def _row(
             for stage in ("poison", "purify", "train")
         },
         "error": record.error if record.error or ok else "the record holds no accuracy",
-        **{
-            name: texts[name]
-            for name in (
-                "dataset_spec",
-                "attack_spec",
-                "defense_spec",
-                "facts",
-                "artifacts",
-                "environment",
-            )
-        },
+        **{name: texts[name] for name in _JSON_COLUMNS},
         "protocol_spec": as_json(protocol),
         "record": hashlib.sha256(as_json({**vars(record), **texts}).encode()).hexdigest(),
     }
-    deciding = [
-        str(row[name])
-        for name in (
-            *GROUP,
-            "craft_seed",
-            "dataset_spec",
-            "protocol_spec",
-            "attack_spec",
-            "defense_spec",
-        )
-    ]
+    specs = ("dataset_spec", "protocol_spec", "attack_spec", "defense_spec")
+    deciding = [str(row[name]) for name in (*GROUP, "craft_seed", *specs)]
     settings = "\n".join([*deciding, texts["dataset_params"], *record.sources])
     if settings not in commands:
         commands[settings] = command(record)
@@ -305,10 +274,13 @@ def _row(
 def _preset(attack: Mapping[str, Any], without: Collection[str]) -> str:
     """The preset of a recorded attack.
 
-    Of several attacks, one with quirks decides.
-
-    What a record does not say is the default, which stood for all before presets.
+    In a chain of attacks, one with the quirks of released code makes the whole chain official. A
+    record without a preset has the default: older records do not name it.
     """
     parts = [(part.get("name"), preset_of(part.get("params", {}))) for part in parts_of(attack)]
-    found = {preset or CLEAN for name, preset in parts if preset is not None or name not in without}
-    return ANY_PRESET if not found else OFFICIAL if OFFICIAL in found else ""
+    presets = {
+        preset or CLEAN for name, preset in parts if preset is not None or name not in without
+    }
+    if not presets:
+        return ANY_PRESET
+    return OFFICIAL if OFFICIAL in presets else ""

@@ -1,1 +1,4 @@
-"""What a suite can name: specs, methods, protocols, presets. Nothing here imports torch or a method."""
+"""What a suite can name: specs, methods, protocols, presets.
+
+Nothing here imports torch or a method.
+"""

@@ -1,7 +1,4 @@
-"""The card of a method: what its file says of it, read from the syntax tree.
-
-Nothing of the file runs.
-"""
+"""Read the card of a method from the syntax tree of its file, without running the file."""
 
 from __future__ import annotations
 
@@ -27,11 +24,13 @@ API = Path(__file__).resolve().parent.parent / "api.py"
 BASES = {"attack": "Attack", "defense": "Defense", "dataset": "Dataset"}
 NORMS = ("linf", "l2", "l0", "none")
 NEEDED = ("version", "cite")
+# The keywords of each decorator besides the needed ones.
 DECLARED: Mapping[str, tuple[str, ...]] = {
     "attack": ("norm", "effort", "toy", "trained_surrogate", "files", "later", "by_choice"),
     "defense": ("needs", "filters", "effort", "toy", "later", "by_choice"),
     "dataset": ("later",),
-}  # keywords of the decorators, besides those that are needed
+}
+# An example for each keyword, whose type the keyword must have.
 EXAMPLES: Mapping[str, Any] = {
     "version": 1,
     "cite": "arXiv:2301.13838",
@@ -44,7 +43,7 @@ EXAMPLES: Mapping[str, Any] = {
     "files": ("path",),
     "later": ("anneal",),
     "by_choice": {"norm=l2": {"eps": 0.5}},
-}  # of each keyword, which has the type of its example
+}
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,10 @@ class Param:
     """One parameter.
 
     Attributes:
-        type: for people and for checks: ``int``, ``float``, ``str``, ``bool``, or several of them
-            with ``|`` between.
+        type: ``int``, ``float``, ``str``, ``bool``, or several of them joined by ``|``.
         shown: the default as the source writes it: ``8 / 255``.
+        doc: its line in the docstring of the class.
+        required: whether it has no default.
         limits: its choices and its range.
     """
 
@@ -71,10 +71,16 @@ class Param:
 class Card:
     """What is known of a method without importing it.
 
-    ``overrides`` names the methods that its class defines, its base classes in the same file or in
-    a ``_*.py`` beside it included. ``content`` is the sha256 of the files of a plugin, which is in
-    the key of whatever it defines; the project's own methods have none, since their ``version``
-    speaks for them.
+    Attributes:
+        kind: ``attack``, ``defense``, ``dataset`` or ``victim``.
+        summary: first line of the docstring.
+        module: the name to import it by; empty for a file given with ``--plugin``.
+        overrides: names of the methods that its class defines, including those of base classes in
+            the same file or in a ``_*.py`` beside it.
+        content: sha256 of a plugin's files, which is part of the keys of its results. It is empty
+            for the project's own methods, whose ``version`` is in the keys.
+
+    The other fields are those that the decorators of ``api.py`` declare.
     """
 
     kind: str
@@ -96,12 +102,12 @@ class Card:
     content: str = ""
 
     def defaults(self, params: Mapping[str, Value]) -> dict[str, Value]:
-        """The default of each parameter, where ``params`` decide those that depend on a choice."""
+        """The default of each parameter; ``params`` decide those that depend on a choice."""
         plain = {name: param.default for name, param in self.params.items()}
         return plain | defaults_by_choice(self.by_choice, {**plain, **params})
 
     def unknown(self, params: Iterable[str]) -> list[str]:
-        """A message for each name among ``params`` that is no parameter of the method."""
+        """A message for each name among ``params`` that is not a parameter of the method."""
         return [
             f'{self.kind} "{self.name}" has no parameter "{name}"'
             f"{did_you_mean(name, sorted(self.params))}"
@@ -111,12 +117,12 @@ class Card:
 
     @property
     def purifies(self) -> bool:
-        """Does the defense change the training set before training?"""
+        """Whether the defense changes the training set before training."""
         return "purify" in self.overrides
 
     @property
     def trains(self) -> bool:
-        """Does the defense act during training or at test time?"""
+        """Whether the defense acts during training or at test time."""
         return bool(self.overrides & {"augment", "loss", "at_test"})
 
 
@@ -124,12 +130,15 @@ def read_card(kind: str, file: Path, name: str, module: str, plugin: bool) -> Ca
     """Read a method's card from its source; None if the file holds no method of that kind.
 
     Args:
-        module: the name it is imported by; empty for a file given with ``--plugin``.
+        kind: ``attack``, ``defense``, ``dataset`` or ``victim``.
+        file: the file to read.
+        name: the name of the method.
+        module: the name to import it by; empty for a file given with ``--plugin``.
         plugin: whether the file is not one of the project's own.
 
     Raises:
         SyntaxError: if the file is not Python.
-        ValueError: if a default is no literal, an annotation cannot be read, or a declaration is
+        ValueError: if a default is not a literal, an annotation cannot be read, or a declaration is
             missing or misplaced.
     """
     source = Source.read(file, module.rpartition(".")[0])
@@ -159,7 +168,7 @@ def _victim_card(source: Source, name: str, module: str, plugin: bool) -> Card |
 
 
 def _victim_version(tree: ast.Module) -> int:
-    """``VERSION = 2`` at the top of a victim's file; 1 where there is none."""
+    """The version that a line ``VERSION = 2`` of a victim's file sets; 1 without such a line."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":
             version = literal(node.value, "VERSION")
@@ -215,7 +224,7 @@ def _class_card(
 
 
 def _declarations(kind: str, cls: str, call: ast.Call) -> dict[str, Any]:
-    """What the decorator declares: the values of its keywords, each of its type."""
+    """The values of the decorator's keywords, each checked to have the right type."""
     known = [*NEEDED, *DECLARED[kind]]
     about: dict[str, Any] = {}
     for keyword in call.keywords:
@@ -242,7 +251,10 @@ def _declarations(kind: str, cls: str, call: ast.Call) -> dict[str, Any]:
 
 
 def _check_names(cls: str, about: Mapping[str, Any], params: Mapping[str, Param]) -> None:
-    """Refuse declarations that name what is no parameter, and ``later`` of what always counts."""
+    """Refuse declarations that name an unknown parameter.
+
+    ``later`` may not name a parameter that is required, names a file or decides a surrogate.
+    """
     for name in ("files", "later", "toy", "effort", "trained_surrogate"):
         if unknown := [key for key in about.get(name, ()) if key and key not in params]:
             raise ValueError(
@@ -267,7 +279,7 @@ def _check_names(cls: str, about: Mapping[str, Any], params: Mapping[str, Param]
 
 
 def _refuse_misplaced(kind: str, node: ast.ClassDef) -> None:
-    """Refuse a declaration that stands in the class in place of the decorator."""
+    """Refuse a declaration in the class body that belongs into the decorator."""
     for item in node.body:
         target = item.target if isinstance(item, ast.AnnAssign) else None
         if isinstance(item, ast.Assign):
@@ -282,7 +294,7 @@ def _refuse_misplaced(kind: str, node: ast.ClassDef) -> None:
 
 @cache
 def _base_params(kind: str) -> Mapping[str, Param]:
-    """Parameters that every method of a kind has, from the base class in api.py."""
+    """The parameters that every method of a kind has, from the base class in ``api.py``."""
     source = Source.read(API, "benchmark")
     return _fields(source.classes[BASES[kind]], source)
 
@@ -309,7 +321,7 @@ def _fields(node: ast.ClassDef, source: Source) -> dict[str, Param]:
             raise ValueError(f"default of {where}: {problem}")
         shown = format_value(default)
         if item.value is not None and not isinstance(default, (bool, str, type(None))):
-            shown = ast.unparse(item.value)  # as people wrote it: 8/255
+            shown = ast.unparse(item.value)  # as the author wrote it: 8/255
         fields[name] = Param(
             name, " | ".join(kinds), default, shown, required=item.value is None, limits=limits
         )
@@ -317,7 +329,7 @@ def _fields(node: ast.ClassDef, source: Source) -> dict[str, Param]:
 
 
 def _methods(node: ast.ClassDef) -> Iterator[str]:
-    """The names that a class body defines or assigns, its fields left out."""
+    """Yield the names that a class body defines or assigns, without its fields."""
     for item in node.body:
         if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield item.name
@@ -336,8 +348,8 @@ def _decorated(node: ast.ClassDef, kind: str) -> ast.Call | None:
 
 
 def _content(sources: Iterable[Source]) -> str:
-    """sha256 of one file, or of several together."""
+    """The sha256 of one file, or of several together."""
     digests = [hashlib.sha256(source.text).hexdigest() for source in sources]
-    return (
-        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    )
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()

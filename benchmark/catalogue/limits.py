@@ -1,7 +1,7 @@
-"""What a parameter may be: a choice (``Literal``) or a range (annotated-types).
+"""Limits of parameters: choices (``Literal``) and ranges (annotated-types).
 
-The registry reads limits from a file's syntax tree (``read_annotation``), a class that is there has
-them in its annotations (``limits_of``), and both are checked by ``Limits.problem``.
+``read_annotation`` reads limits from a file's syntax tree, for the registry. ``limits_of`` reads
+them from the annotations of an imported class. ``Limits.problem`` checks a value.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ BOUNDS: Mapping[str, Callable[[Any, float], bool]] = {
 RANGES = {"Gt": ["gt"], "Ge": ["ge"], "Lt": ["lt"], "Le": ["le"], "Interval": list(BOUNDS)}
 WORDS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
 SIGNS = {"gt": "<", "ge": "<=", "lt": "<", "le": "<="}
-IN_UNITS = "[0, 1] units"  # in the documentation of a parameter whose 8 should have been 8/255
+# If the documentation of a parameter says this, a value of 8 probably should have been 8/255.
+IN_UNITS = "[0, 1] units"
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ class Limits:
     """The choices and the range of one parameter; nothing is limited by default.
 
     Attributes:
-        choices: the values that are allowed; empty for any.
-        bounds: of the range: pairs of ``gt``, ``ge``, ``lt`` or ``le`` and a number, the lower
-            bound first.
-        optional: None is allowed too.
+        choices: the allowed values; empty if any value is allowed.
+        bounds: bounds of the range, the lower one first: pairs of ``gt``, ``ge``, ``lt`` or ``le``
+            and a number.
+        optional: whether None is allowed too.
     """
 
     choices: tuple[Value, ...] = ()
@@ -47,7 +48,7 @@ class Limits:
     optional: bool = False
 
     def __or__(self, other: Limits) -> Limits:
-        """The limits of a union of types, or of one with a further range."""
+        """Combine the limits of the types of a union, or those of a type and a further range."""
         return Limits(
             self.choices + other.choices,
             self.bounds + other.bounds,
@@ -55,7 +56,10 @@ class Limits:
         )
 
     def allow(self, value: Value) -> bool:
-        """Is the value one of the choices and in the range? NaN and infinity are in none."""
+        """Whether the value is one of the choices and in the range.
+
+        NaN and infinity are in no range.
+        """
         if value is None and self.optional:
             return True
         if self.choices and not any(_same(value, choice) for choice in self.choices):
@@ -83,7 +87,9 @@ class Limits:
         """Say what is wrong with a value, and what was expected; None if it is allowed.
 
         Args:
-            doc: the parameter's documentation, which tells the unit of a range.
+            name: the parameter.
+            value: the value to check.
+            doc: the documentation of the parameter, which names the unit of a range.
             written: the value as the user wrote it, such as ``300/255``.
         """
         if self.allow(value):
@@ -97,12 +103,8 @@ class Limits:
             return wrong + nearest(str(value), [str(choice) for choice in self.choices])
         meaning = doc.partition(";")[0].rstrip(". ")
         wrong += f" ({meaning})" if meaning else ""
-        if (
-            IN_UNITS in doc
-            and isinstance(value, int | float)
-            and value >= 1
-            and self.allow(value / 255)
-        ):
+        is_level = isinstance(value, int | float) and value >= 1 and self.allow(value / 255)
+        if IN_UNITS in doc and is_level:
             wrong += f"; write {value:g}/255, not {value:g}"
         return wrong
 
@@ -110,14 +112,15 @@ class Limits:
 def read_annotation(
     node: ast.expr, names: Mapping[str, str], where: str
 ) -> tuple[tuple[str, ...], Limits]:
-    """Read a parameter's types and limits from its annotation; nothing is imported.
+    """Read a parameter's types and limits from its annotation, without importing anything.
 
     Args:
-        names: of the file's imports, ``{"Literal": "typing.Literal"}``.
-        where: names the parameter in messages.
+        node: the annotation.
+        names: what the imports of the file stand for: ``{"Literal": "typing.Literal"}``.
+        where: name of the parameter for messages.
 
     Returns:
-        Some of ``int``, ``float``, ``str``, ``bool`` and ``None``; and the limits.
+        The types, some of ``int``, ``float``, ``str``, ``bool`` and ``None``, and the limits.
 
     Raises:
         ValueError: for an annotation of another form.
@@ -153,7 +156,7 @@ def read_annotation(
 
 
 def _range(node: ast.expr, names: Mapping[str, str], where: str) -> Iterator[tuple[str, float]]:
-    """The bounds of one ``Ge(0)`` or ``Interval(gt=0, le=1)``, in the order of ``BOUNDS``."""
+    """Yield the bounds of a ``Ge(0)`` or ``Interval(gt=0, le=1)``, in the order of ``BOUNDS``."""
     call = node if isinstance(node, ast.Call) else None
     package, _, name = (qualified(call.func, names) if call else "").rpartition(".")
     if call is None or package != "annotated_types" or name not in RANGES:
@@ -175,7 +178,7 @@ def _range(node: ast.expr, names: Mapping[str, str], where: str) -> Iterator[tup
 
 
 def limits_of(hint: Any) -> Limits:
-    """The limits in an annotation that is there; none in a form that it does not know."""
+    """The limits in the annotation of an imported class; none if its form is unknown."""
     origin, parts = get_origin(hint), get_args(hint)
     limits = Limits(optional=hint is type(None))
     if origin is Literal:
@@ -195,8 +198,9 @@ def limits_of(hint: Any) -> Limits:
 def limited_fields(cls: type[Any]) -> Mapping[str, Limits]:
     """The limits of each field of a dataclass, by name; fields without limits are left out."""
     hints = get_type_hints(cls, include_extras=True)
-    found = {name: limits_of(hints[name]) for name in getattr(cls, "__dataclass_fields__", {})}
-    return {name: limits for name, limits in found.items() if limits != Limits()}
+    names = getattr(cls, "__dataclass_fields__", {})
+    by_name = {name: limits_of(hints[name]) for name in names}
+    return {name: limits for name, limits in by_name.items() if limits != Limits()}
 
 
 def check_fields(instance: object) -> None:
@@ -213,7 +217,7 @@ def check_fields(instance: object) -> None:
 
 
 def parameter_docs(docstring: str) -> dict[str, str]:
-    """The lines ``name: text`` of a docstring's section of parameters."""
+    """The texts of the lines ``name: text`` in a docstring's section of parameters, by name."""
     docs: dict[str, str] = {}
     inside, last = False, ""
     for line in docstring.splitlines():
@@ -238,12 +242,12 @@ def _documented(cls: type) -> dict[str, str]:
 
 
 def _same(value: Value, choice: Value) -> bool:
-    """Equal, and both bool or neither, since 1 == True."""
+    """Whether both are equal, and both bool or neither, since ``1 == True``."""
     return value == choice and isinstance(value, bool) == isinstance(choice, bool)
 
 
 def _number(value: float) -> str:
-    """A bound for people: ``0.5/255`` rather than 0.00196078."""
+    """A bound as text: ``0.5/255`` rather than 0.00196078."""
     text = f"{value:g}"
     levels = value * 255
     if len(text) > 6 and abs(levels - round(levels, 2)) < 1e-9:

@@ -10,6 +10,8 @@ CLEAN, OFFICIAL = "clean", "official"  # without and with the quirks of released
 
 
 def preset_of(params: Mapping[str, object]) -> str | None:
-    """``official`` for an attack that has the quirks of released code, ``clean`` without; None if it has no such parameter."""
-    found = [params[name] for name in PRESETS if name in params]
-    return None if not found else OFFICIAL if OFFICIAL in found else CLEAN
+    """The preset that the parameters of an attack choose; None without such a parameter."""
+    chosen = [params[name] for name in PRESETS if name in params]
+    if not chosen:
+        return None
+    return OFFICIAL if OFFICIAL in chosen else CLEAN

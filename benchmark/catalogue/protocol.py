@@ -17,17 +17,21 @@ class Protocol:
     """How a victim is trained.
 
     Attributes:
+        name: the name in suites.
+        summary: a line for ``list``.
         epochs: passes over the training set. The accuracy after the last one is the result.
         batch_size: images a step; an incomplete last batch is dropped unless it is the only one.
         lr, momentum, weight_decay: of SGD.
-        nesterov: use Nesterov momentum.
-        schedule: ``cosine`` (to 0, per epoch) or ``onecycle`` (linear up over ``warmup``, then linear to 0, per step).
+        nesterov: whether to use Nesterov momentum.
+        schedule: ``cosine`` (to 0, per epoch) or ``onecycle`` (linear up over ``warmup``, then
+            linear to 0, per step).
         warmup: share of the steps over which ``onecycle`` rises.
         crop: zero padding of the random crop in pixels; 0 for none.
-        flip: mirror images at random, where the data set allows it.
+        flip: whether to mirror images at random, if the data set allows it.
         clip: bound on the global L2 norm of the gradient; 0 for none.
-        precision: ``auto``, ``fp32`` or ``bf16``; ``auto`` is resolved when planning.
-        label_smoothing: share of each label that is spread evenly over all classes (Szegedy et al., CVPR 2016, arXiv:1512.00567).
+        precision: ``auto``, ``fp32`` or ``bf16``; the planner resolves ``auto``.
+        label_smoothing: share of each label that is spread evenly over all classes (Szegedy et al.,
+            CVPR 2016, arXiv:1512.00567).
     """
 
     name: str
@@ -53,7 +57,10 @@ class Protocol:
             raise ValueError(f"protocol {self.name}: {error}") from error
 
     def settings(self) -> dict[str, Value]:
-        """What decides a training, for keys and records. A setting that came later is left out where it is off, so that no key moves."""
+        """The settings that decide a training, for keys and records.
+
+        ``label_smoothing`` is left out if it is 0, so that keys from before it was added stay.
+        """
         values = {
             name: value
             for name, value in asdict(self).items()
@@ -96,7 +103,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
         Protocol(
             "lite",
-            "for CPUs: 20 epochs, one-cycle to 0.2, batch 64, crop 4 + flip; minutes a victim on 10,000 CIFAR images",
+            "for CPUs: 20 epochs, one-cycle to 0.2, batch 64, crop 4 + flip; "
+            "minutes a victim on 10,000 CIFAR images",
             epochs=20,
             batch_size=64,
             lr=0.2,
@@ -105,7 +113,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
         Protocol(
             "quick",
-            "for a first look on the embedded set: 7 epochs, one-cycle to 0.2, batch 64, no crop, smoothed labels",
+            "for a first look on the embedded set: 7 epochs, one-cycle to 0.2, batch 64, "
+            "no crop, smoothed labels",
             epochs=7,
             batch_size=64,
             lr=0.2,
@@ -121,10 +130,10 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def get_protocol(name: str) -> Protocol:
-    """The named protocol.
+    """The protocol called ``name``.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if no protocol has that name.
     """
     if name not in PROTOCOLS:
         raise ValueError(f'unknown protocol "{name}"{did_you_mean(name, sorted(PROTOCOLS))}')

@@ -1,7 +1,8 @@
-"""Finds methods by name without importing them.
+"""Find methods by name without importing them.
 
-``cards`` reads each file's syntax tree: name, parameters with defaults, citation. Nothing of a file runs until ``load``
-imports it, so that listing and planning are instant and a broken plugin hurts nobody else.
+``cards`` reads each file's syntax tree: name, parameters with defaults, citation. No file runs
+until ``load`` imports it, so that listing and planning are instant and a broken plugin does not
+affect the others.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 class Broken:
     """A method file that cannot be read, with the reason.
 
-    ``kind`` is ``plugin`` for a file given with ``--plugin`` of which nothing can be read.
+    ``kind`` is ``plugin`` for a file given with ``--plugin`` that cannot be read at all.
     """
 
     kind: str
@@ -50,7 +51,10 @@ class Broken:
 
 
 class Registry:
-    """All methods of all kinds: the project's folders, installed entry points, and files given with ``--plugin``."""
+    """All methods of all kinds.
+
+    They come from the project's folders, installed entry points, and files given with ``--plugin``.
+    """
 
     def __init__(self, plugins: tuple[Path, ...] = ()) -> None:
         self.plugins = plugins
@@ -58,7 +62,7 @@ class Registry:
         self._cards: dict[str, dict[str, Card]] = {}
 
     def cards(self, kind: str) -> Mapping[str, Card]:
-        """name -> card for one kind: ``attack``, ``defense``, ``dataset`` or ``victim``."""
+        """The card of each method of a kind: ``attack``, ``defense``, ``dataset`` or ``victim``."""
         if kind not in self._cards:
             self._cards[kind] = {}
             for file, name, module in self._files(kind):
@@ -66,7 +70,7 @@ class Registry:
                     plugin = file.parent != FOLDERS[kind]
                     card = read_card(kind, file, name, module, plugin)
                 except (SyntaxError, UnicodeDecodeError, OSError) as error:
-                    # no kind can be read from a plugin's file then, and it is told once for all
+                    # a plugin's file that cannot be parsed is reported once, not once a kind
                     broken = Broken(kind if module else "plugin", name, file, _unreadable(error))
                     if broken not in self.broken:
                         self.broken.append(broken)
@@ -79,29 +83,35 @@ class Registry:
                 if (other := self._cards[kind].get(card.name)) is None:
                     self._cards[kind][card.name] = card
                     continue
-                clash = f'two {kind}s are called "{card.name}": {other.file} and {card.file}; rename one'
-                if not module:  # given by hand with --plugin: it must not be passed over
+                clash = (
+                    f'two {kind}s are called "{card.name}": {other.file} and {card.file}; '
+                    "rename one"
+                )
+                if not module:  # the user named the file with --plugin, so it must not be ignored
                     raise ValueError(clash)
                 self.broken.append(Broken(kind, name, file, clash))
         return self._cards[kind]
 
     def note_empty_plugins(self) -> None:
-        """Adds the files given with ``--plugin`` that hold no method of any kind to ``broken``."""
+        """Add to ``broken`` the files given with ``--plugin`` that hold no method of any kind."""
         if not self.plugins:
-            return  # reading all kinds costs as much as a whole `list`
-        read = {card.file for kind in FOLDERS for card in self.cards(kind).values()} | {
-            broken.file for broken in self.broken
-        }
+            return  # reading all kinds takes as long as the whole `list` command
+        read = {card.file for kind in FOLDERS for card in self.cards(kind).values()}
+        read |= {broken.file for broken in self.broken}
         for plugin in self.plugins:
             if (file := plugin.resolve()) not in read:
-                reason = "holds no method; decorate a class with @attack, @defense or @dataset, or define build(info) for a victim"
+                reason = (
+                    "holds no method; decorate a class with @attack, @defense or @dataset, "
+                    "or define build(info) for a victim"
+                )
                 self.broken.append(Broken("plugin", plugin.stem, file, reason))
 
     def card(self, kind: str, name: str) -> Card:
         """The card of one method.
 
         Raises:
-            ValueError: if no method has that name; the message names the nearest one, or why its file cannot be read.
+            ValueError: if no method has that name; the message names the nearest one, or says why
+                the file cannot be read.
         """
         cards = self.cards(kind)
         if name in cards:
@@ -114,20 +124,22 @@ class Registry:
         raise ValueError(f'unknown {kind} "{name}"{did_you_mean(name, sorted(cards))}')
 
     def resolve(self, kind: str, spec: Spec, defaults: Mapping[str, Value] | None = None) -> Spec:
-        """The spec with every parameter of its method, checked; ``defaults`` override the method's own.
+        """Complete a spec with every parameter of its method, and check all values.
 
-        If the spec makes another choice than ``defaults``, such as ``norm=l2``, the values of
-        ``defaults`` that depend on this choice were meant for the other one. The method's own
-        defaults for the spec's choice then hold.
+        ``defaults`` override the method's own defaults. If the spec makes another choice than
+        ``defaults``, such as ``norm=l2``, the values of ``defaults`` that depend on this choice
+        were meant for the other one. Then the method's own defaults for the spec's choice hold.
 
-        Parameters that the method has as ``later`` are left out at their default, so that results from before they came keep their keys.
+        Parameters that the method declares as ``later`` are left out at their default, so that
+        results from before these parameters were added keep their keys.
 
-        An attack's parameter called ``surrogate`` names a victim, one called ``surrogate_protocol`` a protocol.
+        The parameter ``surrogate`` of an attack names a victim, and ``surrogate_protocol`` names a
+        protocol.
 
         Raises:
             ValueError: for an unknown name or parameter, a value of the wrong type, one that is not
-                among the parameter's choices or not in its range, a surrogate that is no victim, or
-                its protocol that is none.
+                among the parameter's choices or not in its range, or an unknown surrogate or
+                surrogate protocol.
         """
         card = self.card(kind, spec.name)
         suite = dict(defaults or {})
@@ -143,7 +155,8 @@ class Registry:
         ]
         if missing:
             raise ValueError(
-                f'{kind} "{spec.name}" needs {", ".join(missing)}; write {spec.name}[{missing[0]}=...]'
+                f'{kind} "{spec.name}" needs {", ".join(missing)}; '
+                f"write {spec.name}[{missing[0]}=...]"
             )
         full = {
             name: _checked(kind, spec, param, given.get(name, own[name]))
@@ -151,13 +164,12 @@ class Registry:
         }
         if kind == "attack":
             self._check_surrogate(spec.name, full)
-        return spec.with_params(
-            {
-                name: value
-                for name, value in full.items()
-                if name not in card.later or value != card.params[name].default
-            }
-        )
+        kept = {
+            name: value
+            for name, value in full.items()
+            if name not in card.later or value != card.params[name].default
+        }
+        return spec.with_params(kept)
 
     def _check_surrogate(self, name: str, params: Mapping[str, Value]) -> None:
         for param, what, find in (
@@ -169,15 +181,16 @@ class Registry:
                     find(value)
                 except ValueError as error:
                     raise ValueError(
-                        f"attack {name}: {param}={value}: {error} (the parameter of this name is a {what})"
+                        f"attack {name}: {param}={value}: {error} "
+                        f"(the parameter of this name is a {what})"
                     ) from error
 
     def load(self, kind: str, name: str) -> Any:
-        """Imports the method's file and returns its class (for a victim, the module).
+        """Import the method's file, and return its class (for a victim, the module).
 
         Raises:
-            ValueError: if the file defines no such class, or the class has other parameters or
-                methods than its card.
+            ValueError: if the file defines no such class, or if parameters or methods of the class
+                differ from its card.
         """
         card = self.card(kind, name)
         if card.module:
@@ -187,23 +200,21 @@ class Registry:
         if kind == "victim":
             return module
         for value in vars(module).values():
-            if (
-                isinstance(value, type)
-                and value.__module__ == module.__name__
-                and _is_method(value, kind)
-            ):
+            is_own_class = isinstance(value, type) and value.__module__ == module.__name__
+            if is_own_class and _is_method(value, kind):
                 _check_as_read(card, value)
-                value.name = name  # type: ignore[attr-defined]
+                value.name = name
                 return value
         raise ValueError(
             f'{card.file} defines no class decorated with @{kind}; "{name}" cannot be used'
         )
 
     def build(self, kind: str, spec: Spec) -> Any:
-        """An instance of the method with the resolved spec's parameters.
+        """Make an instance of the method with the parameters of a resolved spec.
 
         Raises:
-            ValueError: if the method refuses its parameters (``__post_init__``), naming the method.
+            ValueError: if the method refuses its parameters (``__post_init__``); the message names
+                the method.
         """
         cls = self.load(kind, spec.name)
         try:
@@ -219,17 +230,16 @@ class Registry:
         for entry in entry_points(group=f"uebench.{kind}s"):
             module = entry.value.partition(":")[0]
             try:
-                found = importlib.util.find_spec(module)
-                if found is None or found.origin is None:
+                module_spec = importlib.util.find_spec(module)
+                if module_spec is None or module_spec.origin is None:
                     raise ImportError(f'no module "{module}"')
-            except (
-                Exception
-            ) as error:  # a stranger's package may raise anything when its parent is imported
+            except Exception as error:
+                # find_spec imports the parent of a third-party package, which may raise anything
                 self.broken.append(
                     Broken(kind, entry.name, Path(module), f"{type(error).__name__}: {error}")
                 )
                 continue
-            yield Path(found.origin), entry.name, module
+            yield Path(module_spec.origin), entry.name, module
         for plugin in self.plugins:
             if not plugin.is_file():
                 raise FileNotFoundError(
@@ -239,14 +249,14 @@ class Registry:
 
 
 def _unreadable(error: SyntaxError | UnicodeDecodeError | OSError) -> str:
-    """Why a file cannot be read; for a syntax error ``line 7: invalid syntax: def f(:``."""
+    """Say why a file cannot be read: ``line 7: invalid syntax: def f(:`` for a syntax error."""
     if not isinstance(error, SyntaxError) or error.lineno is None:
         return str(error)
     return f"line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
 
 
 def _checked(kind: str, spec: Spec, param: Param, value: Value) -> Value:
-    """``value`` as the parameter's type and within its limits."""
+    """Convert a value to the parameter's type, and check it against the parameter's limits."""
     value = _typed(kind, spec.name, param, value)
     if problem := param.limits.problem(param.name, value, param.doc, _written(spec, param, value)):
         raise ValueError(f'{kind} "{spec.name}": {problem}')
@@ -254,14 +264,14 @@ def _checked(kind: str, spec: Spec, param: Param, value: Value) -> Value:
 
 
 def _written(spec: Spec, param: Param, value: Value) -> str:
-    """The value as the user wrote it in the spec, such as ``300/255``; else empty."""
+    """The value as the user wrote it in the spec, such as ``300/255``; empty if not found."""
     match = re.search(rf"\b{param.name}\s*=\s*([^,\]]+)", spec.label)
     text = match[1].strip() if match else ""
     return text if match and parse_value(text) == value else ""
 
 
 def _check_as_read(card: Card, cls: type) -> None:
-    """Refuse a class that differs from its card, by which the run was planned."""
+    """Refuse a class that differs from its card, since the run was planned by the card."""
     base = next(
         ancestor
         for ancestor in cls.__mro__
@@ -281,7 +291,7 @@ def _check_as_read(card: Card, cls: type) -> None:
 
 
 def _typed(kind: str, method: str, param: Param, value: Value) -> Value:
-    """``value`` as the parameter's type, so that ``1`` and ``1.0`` give one key."""
+    """Convert a value to the parameter's type, so that ``1`` and ``1.0`` give one key."""
     kinds = [part.strip() for part in param.type.split("|")]
     if value is None and "None" in kinds:
         return None
@@ -292,7 +302,8 @@ def _typed(kind: str, method: str, param: Param, value: Value) -> Value:
     if "str" in kinds and value is not None:
         return format_value(value)
     raise ValueError(
-        f'{kind} "{method}": {param.name}={format_value(value)} is not of type {param.type} (default {param.shown})'
+        f'{kind} "{method}": {param.name}={format_value(value)} is not of type {param.type} '
+        f"(default {param.shown})"
     )
 
 
@@ -303,7 +314,7 @@ def _is_method(cls: type, kind: str) -> bool:
 
 
 def _import_file(file: Path, content: str) -> Any:
-    """Import a plugin, once for each content: an edited one is imported anew."""
+    """Import a plugin, once for each content, so that an edited plugin is imported anew."""
     name = f"uebench_plugin_{file.stem}_{content[:12]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -315,6 +326,6 @@ def _import_file(file: Path, content: str) -> Any:
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]  # a plugin that failed half-way is no plugin
+        del sys.modules[name]  # a half-imported module must not be used
         raise
     return module

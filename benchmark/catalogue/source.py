@@ -1,4 +1,4 @@
-"""Reading Python source without running it: literals, imports, and base classes."""
+"""Read Python source without running it: literals, imports, and base classes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Source:
     """One Python file.
 
     Attributes:
-        file: where it lies.
-        package: the package that it is imported from, such as ``attacks``; empty for a file given
-            with ``--plugin``.
+        file: its path.
+        package: the package that it belongs to, such as ``attacks``; empty for a file given with
+            ``--plugin``.
         text: its bytes.
     """
 
@@ -41,36 +41,35 @@ class Source:
 
     @cached_property
     def tree(self) -> ast.Module:
-        """The syntax tree. Raises SyntaxError if the file is not Python."""
+        """The syntax tree; reading it raises SyntaxError if the file is not Python."""
         return ast.parse(self.text.decode(), filename=str(self.file))
 
     @cached_property
     def classes(self) -> Mapping[str, ast.ClassDef]:
-        """The classes at the top of the file."""
+        """The classes at the top level of the file."""
         return {node.name: node for node in self.tree.body if isinstance(node, ast.ClassDef)}
 
     @cached_property
     def names(self) -> Mapping[str, str]:
-        """What the names imported at the top stand for: ``{"Literal": "typing.Literal"}``."""
-        found: dict[str, str] = {}
+        """The full names behind the imports of the file: ``{"Literal": "typing.Literal"}``."""
+        names: dict[str, str] = {}
         for node in self.tree.body:
             if isinstance(node, ast.Import):
                 for item in node.names:
-                    found[item.asname or item.name.partition(".")[0]] = (
-                        item.name if item.asname else item.name.partition(".")[0]
-                    )
+                    top = item.name.partition(".")[0]
+                    names[item.asname or top] = item.name if item.asname else top
             elif isinstance(node, ast.ImportFrom) and node.level <= 1:
                 module = [self.package] if node.level else []
                 module += [node.module] if node.module else []
                 for item in node.names:
-                    found[item.asname or item.name] = ".".join([*module, item.name])
-        return found
+                    names[item.asname or item.name] = ".".join([*module, item.name])
+        return names
 
     def lineage(self, node: ast.ClassDef) -> Iterator[tuple[Source, ast.ClassDef]]:
-        """The classes that ``node`` derives from, the first to be overridden first; then ``node``.
+        """Yield the classes that ``node`` derives from, and then ``node``.
 
-        A base class is followed if it stands in the same file or in a ``_*.py`` beside it. Others,
-        among them Attack and Defense, are left out.
+        Each class overrides those before it. A base class is followed if it is in the same file or
+        in a ``_*.py`` beside it. Others, among them Attack and Defense, are left out.
         """
         yield from self._lineage(node, set())
 
@@ -82,13 +81,13 @@ class Source:
         seen.add((self.file, node.name))
         for base in reversed(node.bases):
             name = qualified(base.value if isinstance(base, ast.Subscript) else base, self.names)
-            if (found := self._find(name)) is not None:
-                source, parent = found
+            if (ancestor := self._find(name)) is not None:
+                source, parent = ancestor
                 yield from source._lineage(parent, seen)
         yield self, node
 
     def _find(self, name: str) -> tuple[Source, ast.ClassDef] | None:
-        """The class that a name stands for, if it is in this file or a ``_*.py`` of its package."""
+        """The class called ``name``, if it is in this file or in a ``_*.py`` of its package."""
         if name in self.classes:
             return self, self.classes[name]
         module, _, own = name.rpartition(".")
@@ -101,7 +100,7 @@ class Source:
 
 
 def qualified(node: ast.expr, names: Mapping[str, str]) -> str:
-    """The name behind an expression: ``t.Literal`` is ``typing.Literal`` if ``t`` is typing."""
+    """The full name of an expression: ``t.Literal`` is ``typing.Literal`` if ``t`` is typing."""
     if isinstance(node, ast.Name):
         return names.get(node.id, node.id)
     if isinstance(node, ast.Attribute):
@@ -110,10 +109,10 @@ def qualified(node: ast.expr, names: Mapping[str, str]) -> str:
 
 
 def literal(node: ast.expr, where: str) -> Any:
-    """The value of a literal or of arithmetic on literals; nothing is executed.
+    """The value of a literal or of arithmetic on literals, found without running code.
 
     Raises:
-        ValueError: for anything else; the message begins with ``where``.
+        ValueError: for any other expression; the message begins with ``where``.
     """
     if isinstance(node, ast.Constant):
         return node.value

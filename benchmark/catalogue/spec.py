@@ -1,4 +1,4 @@
-"""Method specs: the texts ``em[granularity=class,eps=8/255]`` and ``em+ops``, their parsed form, and the digests that name results."""
+"""Parse and format method specs such as ``em[granularity=class,eps=8/255]`` and ``em+ops``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Value = bool | int | float | str | None
 
 ANCHOR = "none"  # the attack and the defense that change nothing: clean data, and no defense
 
-# The parameters that every data set has: which of its images to take (see ``api.Dataset``).
+# The parameters that every data set has; they choose a subset of its images (see ``api.Dataset``).
 SUBSET_PARAMS = ("train_per_class", "test_per_class", "subset_seed")
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -24,9 +24,10 @@ _FRACTION = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)")
 class Spec:
     """A method's name and parameters.
 
-    ``params`` holds only what was given, or, once a registry has resolved the spec, every parameter of the method.
-    ``label`` is the short text that people see in tables; it does not enter keys. ``then`` is the method that is applied to
-    what this one made.
+    Attributes:
+        params: the given parameters; once a registry has resolved the spec, all parameters.
+        label: the short text for tables, which is in no key.
+        then: the method that is applied to the result of this one.
     """
 
     name: str
@@ -39,12 +40,12 @@ class Spec:
         return own if self.then is None else f"{own}+{self.then}"
 
     def with_params(self, params: Mapping[str, Value]) -> Spec:
-        return replace(
-            self, params=dict(params), label=self.label or format_spec(self.name, self.params)
-        )
+        """The spec with other parameters and the same label."""
+        label = self.label or format_spec(self.name, self.params)
+        return replace(self, params=dict(params), label=label)
 
     def parts(self) -> list[Spec]:
-        """This method and those after it, each alone."""
+        """This method and the methods chained after it, each by itself."""
         return [replace(self, then=None), *(self.then.parts() if self.then else [])]
 
 
@@ -58,18 +59,18 @@ def format_spec(name: str, params: Mapping[str, Value]) -> str:
 def defaults_by_choice(
     by_choice: Mapping[str, Mapping[str, Value]], params: Mapping[str, Value]
 ) -> dict[str, Value]:
-    """The defaults that the chosen values of ``params`` bring.
+    """The defaults that depend on the values of ``params``.
 
     Args:
-        by_choice: ``{"norm=l2": {"eps": 0.5}}``: a choice, and the defaults that it brings.
+        by_choice: the defaults that hold with each choice: ``{"norm=l2": {"eps": 0.5}}``.
         params: the value of each parameter that a choice names.
     """
-    found: dict[str, Value] = {}
-    for choice, brought in by_choice.items():
+    defaults: dict[str, Value] = {}
+    for choice, values in by_choice.items():
         name, _, value = choice.partition("=")
         if format_value(params[name]) == value:
-            found.update(brought)
-    return found
+            defaults.update(values)
+    return defaults
 
 
 def format_value(value: Value) -> str:
@@ -82,7 +83,13 @@ def format_value(value: Value) -> str:
 
 
 def parse_value(text: str) -> Value:
-    """Reads a number, a fraction such as ``8/255``, ``true``, ``false`` or ``none``; anything else stays text."""
+    """Read a number, a fraction such as ``8/255``, ``true``, ``false`` or ``none``.
+
+    Any other text stays as it is.
+
+    Raises:
+        ValueError: for a division by zero or a number that is not finite.
+    """
     text = text.strip()
     low = text.lower()
     if low in ("true", "false"):
@@ -94,9 +101,8 @@ def parse_value(text: str) -> Value:
         if denominator == 0:
             raise ValueError(f'"{text}" divides by zero; write a budget as, for example, 8/255')
         return float(match[1]) / denominator
-    for kind in (
-        (int, float) if "_" not in text else ()
-    ):  # Python reads 2024_01 as a number; people mean a name
+    # Python reads 2024_01 as a number, but a user means a name
+    for kind in (int, float) if "_" not in text else ():
         try:
             number = kind(text)
         except ValueError:
@@ -108,7 +114,7 @@ def parse_value(text: str) -> Value:
 
 
 def parse_spec(text: str) -> Spec:
-    """Reads ``name`` or ``name[key=value,...]``, or several of them with ``+`` between, applied one after the other.
+    """Read ``name`` or ``name[key=value,...]``, or a chain of several joined by ``+``.
 
     Raises:
         ValueError: if the text has another form or names a parameter twice.
@@ -124,7 +130,8 @@ def _parse_one(text: str) -> Spec:
     name = name.strip()
     if not _NAME.fullmatch(name) or (bracket and not rest.endswith("]")):
         raise ValueError(
-            f'cannot read "{text}"; expected name or name[key=value,key=value], for example em[granularity=class]'
+            f'cannot read "{text}"; expected name or name[key=value,key=value], '
+            "for example em[granularity=class]"
         )
     if bracket and not rest[:-1].strip():
         raise ValueError(f'"{text}" sets no parameter; write {name}')
@@ -141,12 +148,12 @@ def _parse_one(text: str) -> Spec:
 
 
 def split_list(text: str) -> list[str]:
-    """Splits ``em[eps=8/255,step=1/255],lsp`` at the commas outside brackets."""
+    """Split a text such as ``em[eps=8/255,step=1/255],lsp`` at the commas outside brackets."""
     return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Reads ``0,1,5`` and ranges such as ``0-4``.
+    """Read seeds such as ``0,1,5`` and ranges such as ``0-4``.
 
     Raises:
         ValueError: if the text has another form.
@@ -165,11 +172,11 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def nearest(wrong: str, known: list[str]) -> str:
-    """``; did you mean "x"?`` if something known is near; else nothing."""
+    """The hint ``; did you mean "x"?`` if a known name is near; else an empty text."""
     near = get_close_matches(wrong, known, n=1, cutoff=0.5)
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
 def did_you_mean(wrong: str, known: list[str]) -> str:
-    """The hint of ``nearest``, and the list of what is known."""
+    """The hint of ``nearest``, and the list of all known names."""
     return f"{nearest(wrong, known) or ';'} available: {', '.join(known) or '(nothing)'}"

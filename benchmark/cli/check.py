@@ -1,4 +1,4 @@
-"""The command ``check``: tests a method against the contract of its kind."""
+"""The command ``check``: test a method against the contract of its kind."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ def check(
     ] = None,
     plugin: Plugins = None,
 ) -> None:
-    """Test one method, also a stranger's, against the promises that every method makes."""
+    """Check that a method, built-in or third-party, honours the method contract."""
     from benchmark.contract import check_method
 
     workspace = workspace_of(Place(plugin=plugin))
     registry = workspace.registry
-    kinds = (
-        [kind.value]
-        if kind
-        else [one for one in ("attack", "defense") if name in registry.cards(one)]
-    )
+    if kind:
+        kinds = [kind.value]
+    else:
+        kinds = [each for each in ("attack", "defense") if name in registry.cards(each)]
     if not kinds:
         for broken in registry.broken:
             if broken.name == name:
@@ -41,9 +40,9 @@ def check(
         raise ValueError(f'unknown method "{name}"{did_you_mean(name, known)}')
 
     failed, traces = 0, []
-    for one in kinds:
-        console.print(f"[bold]{one} {escape(name)}[/bold]")
-        for result in check_method(one, name, registry):
+    for each in kinds:
+        console.print(f"[bold]{each} {escape(name)}[/bold]")
+        for result in check_method(each, name, registry):
             failed += not result.passed
             mark = "[green]ok[/green]    " if result.passed else "[red]FAILED[/red]"
             console.print(
@@ -52,7 +51,7 @@ def check(
                 highlight=False,
             )
             if result.traceback:
-                traces.append(f"{one} {name}, {result.name}\n{result.traceback}")
+                traces.append(f"{each} {name}, {result.name}\n{result.traceback}")
                 _plain(f"         at {result.where}")
     if traces:
         _plain(f"full tracebacks: {_kept(name, traces)}")
@@ -67,7 +66,7 @@ def _plain(text: str) -> None:
 
 
 def _kept(name: str, traces: list[str]) -> str:
-    """Writes tracebacks to a new file for temporary things; returns its path."""
+    """Write tracebacks to a new temporary file, and return its path."""
     with NamedTemporaryFile(
         "w", encoding="utf-8", prefix=f"uebench-check-{name}-", suffix=".txt", delete=False
     ) as file:

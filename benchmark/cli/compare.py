@@ -1,4 +1,4 @@
-"""The command ``compare``: a defense against a reference, on the attacks of a suite."""
+"""The command ``compare``: compare a defense with a reference on the attacks of a suite."""
 
 from __future__ import annotations
 
@@ -48,29 +48,33 @@ def compare(
 
     workspace = workspace_of(place, work)
     named = {**OPTIONS, "defenses": "DEFENSE and --against"}
-    asked = versus(workspace, defense, against, suite, axes.given(), axes.settings or (), named)
-    plan = asked.plan
+    pair = versus(workspace, defense, against, suite, axes.given(), axes.settings or (), named)
+    plan = pair.plan
     workspace.check(plan)
     console.print(
-        f"[bold]{escape(asked.ours)}[/bold] against [bold]{escape(asked.against)}[/bold]: "
+        f"[bold]{escape(pair.ours)}[/bold] against [bold]{escape(pair.against)}[/bold]: "
         f"{len(plan.cells)} cells in {len(plan.stages)} stages",
         highlight=False,
     )
-    outcome = workspace.run(plan.stages, asked.folder / "events.jsonl")
+    outcome = workspace.run(plan.stages, pair.folder / "events.jsonl")
     records = workspace.records_of(plan)
     if absent := len(plan.cells) - len(records):
         errors.print(f"{absent} of {len(plan.cells)} cells have no result yet", highlight=False)
     if records:
-        found = asked.comparisons(records_table := workspace.table(records))
-        heading = f"{asked.ours} against {asked.against}"
-        _show(found, records_table, heading, asked.folder, context.obj)
+        table = workspace.table(records)
+        heading = f"{pair.ours} against {pair.against}"
+        _show(pair.comparisons(table), table, heading, pair.folder, context.obj)
     raise typer.Exit(outcome.exit_code or (0 if records else 1))
 
 
 def _show(
-    found: Sequence[Comparison], table: pd.DataFrame, heading: str, folder: Path, command: str
+    comparisons: Sequence[Comparison],
+    table: pd.DataFrame,
+    heading: str,
+    folder: Path,
+    command: str,
 ) -> None:
-    """Prints the comparisons and writes their files."""
+    """Print the comparisons and write their files."""
     from benchmark.report.comparison import (
         comparison_html,
         comparison_latex,
@@ -80,12 +84,12 @@ def _show(
     from benchmark.report.sections import environment, facts
     from benchmark.storage.atomic import publish
 
-    for comparison in found:
+    for comparison in comparisons:
         print_comparison(comparison, console)
     about = {"command": command, **facts(table), **environment(table)}
-    publish(folder / "comparison.md", comparison_markdown(found, heading, about).encode())
-    publish(folder / "comparison.tex", comparison_latex(found).encode())
-    publish(folder / "comparison.html", comparison_html(found, heading, about).encode())
+    publish(folder / "comparison.md", comparison_markdown(comparisons, heading, about).encode())
+    publish(folder / "comparison.tex", comparison_latex(comparisons).encode())
+    publish(folder / "comparison.html", comparison_html(comparisons, heading, about).encode())
     console.print(
         f"comparison: {escape(str(folder / 'comparison.html'))}, .md and .tex",
         highlight=False,

@@ -1,4 +1,4 @@
-"""The command ``list``: shows methods, protocols and suites. Imports no method."""
+"""The command ``list``: show methods, protocols and suites, without importing a method."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def list_(
 
 
 def list_protocols(name: str | None, console: Console) -> None:
-    """All protocols, or the one called ``name``, with every setting."""
+    """Print all protocols, or the one called ``name``, with every setting."""
     for protocol in [get_protocol(name)] if name else PROTOCOLS.values():
         values = ", ".join(
             f"{item.name}={getattr(protocol, item.name)}"
@@ -46,17 +46,16 @@ def list_protocols(name: str | None, console: Console) -> None:
             if item.name not in ("name", "summary")
         )
         console.print(
-            f"[bold]{protocol.name}[/bold]  {escape(protocol.summary)}\n    [dim]{escape(values)}[/dim]",
+            f"[bold]{protocol.name}[/bold]  {escape(protocol.summary)}\n"
+            f"    [dim]{escape(values)}[/dim]",
             highlight=False,
         )
 
 
 def list_suites(only: str | None, console: Console) -> None:
-    """All shipped suites, or one, with their axes and files."""
-    from benchmark.planning.suite import (  # pydantic, which the other lists do without
-        read_suite,
-        suite_names,
-    )
+    """Print all shipped suites, or the one called ``only``, with axes and files."""
+    # imported here, since it loads pydantic, which the other lists do not need
+    from benchmark.planning.suite import read_suite, suite_names
 
     for name in [only] if only else suite_names():
         raw, where = read_suite(name)
@@ -66,28 +65,27 @@ def list_suites(only: str | None, console: Console) -> None:
             if key in raw
         )
         console.print(
-            f"[bold]{name}[/bold]  {escape(str(raw.get('about', '')))}\n    [dim]{escape(axes)}\n    {escape(where)}[/dim]",
+            f"[bold]{name}[/bold]  {escape(str(raw.get('about', '')))}\n"
+            f"    [dim]{escape(axes)}\n"
+            f"    {escape(where)}[/dim]",
             highlight=False,
         )
 
 
 def list_methods(kind: str, name: str | None, registry: Registry, console: Console) -> None:
-    """All methods of a kind, or one, with citation, parameters and defaults as their files write them."""
+    """Print all methods of a kind, or the one called ``name``: citation, parameters, defaults."""
     cards = registry.cards(kind)
     shown = [registry.card(kind, name)] if name else list(cards.values())
     for card in shown:
         about = [
-            text
-            for text in (
-                card.cite,
-                f"norm {card.norm}" if card.norm else "",
-                f"version {card.version}" if card.cite else "",
-            )
-            if text
+            card.cite,
+            f"norm {card.norm}" if card.norm else "",
+            f"version {card.version}" if card.cite else "",
+            f"needs {', '.join(card.needs)}" if card.needs else "",
         ]
-        about += [f"needs {', '.join(card.needs)}"] if card.needs else []
         console.print(
-            f"[bold]{escape(card.name)}[/bold]  {escape(card.summary)}  [dim]{escape('; '.join(about))}[/dim]",
+            f"[bold]{escape(card.name)}[/bold]  {escape(card.summary)}  "
+            f"[dim]{escape('; '.join(filter(None, about)))}[/dim]",
             highlight=False,
         )
         for param in card.params.values():

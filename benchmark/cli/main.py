@@ -1,4 +1,4 @@
-"""Registers the commands and runs the command line."""
+"""Register the commands, and run the command line."""
 
 from __future__ import annotations
 
@@ -65,20 +65,20 @@ app.add_typer(baseline, name="baseline")
 
 
 def main() -> None:
-    """Runs the command that the user typed; wrong input ends with one message and status 2."""
+    """Run the command that the user typed; wrong input ends with one message and status 2."""
     program, words = program_name(sys.argv[0]), sys.argv[1:]
     try:
         app(words, prog_name=program, obj=shlex.join([program, *words]))
     except (ValueError, TypeError, OSError) as error:
         message = str(error)
         if isinstance(error, OSError) and error.strerror and not error.filename:
-            message = error.strerror  # one of ours; str() would put the errno before it
+            message = error.strerror  # an error of uebench; str() would put the errno before it
         errors.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
         sys.exit(2)
 
 
 def program_name(started: str) -> str:
-    """What the user types to start uebench: the script in the repository, or the installed program.
+    """The name with which the user starts uebench: that of the script or of the installed program.
 
     Args:
         started: the first word of the command line.

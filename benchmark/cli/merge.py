@@ -1,4 +1,4 @@
-"""The command ``merge``: the results of several machines in one store."""
+"""The command ``merge``: bring the results of several machines into one store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the commands. What several commands share stands here once, in a dataclass."""
+"""The options of the commands; options that several commands share are fields of dataclasses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmark.workspace.workspace import Workspace
 
 
 class Policy(StrEnum):
-    """What to do about results that are there."""
+    """What to do about results that are in the store already."""
 
     missing = "missing"
     force = "force"
@@ -25,7 +25,7 @@ class Policy(StrEnum):
 
 
 class Executor(StrEnum):
-    """Who does the work."""
+    """Which processes do the work."""
 
     local = "local"
     inline = "inline"
@@ -107,7 +107,7 @@ class Axes:
     ] = None
 
     def given(self) -> dict[str, Any]:
-        """The axes that were given, as ``load_suite`` takes them.
+        """The axes that the user gave, in the form of ``load_suite``.
 
         Raises:
             ValueError: if the seeds cannot be read.
@@ -138,7 +138,7 @@ OPTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a command finds methods, results and data, and on what device it computes."""
+    """Where a command finds methods, results and data, and on which device it computes."""
 
     plugin: Plugins = None
     results: Results = Path("results")
@@ -188,10 +188,10 @@ def workspace_of(place: Place, work: Work | None = None) -> Workspace:
 
 
 def with_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command each option of the dataclasses among its parameters.
+    """Give a command one option for each field of the dataclasses among its parameters.
 
-    typer reads one option a parameter. The command that it sees has every field as a parameter;
-    the function below it is called with the dataclasses built.
+    typer makes one option of each parameter. It sees a function that has every field as a
+    parameter, which builds the dataclasses and calls the command with them.
 
     Args:
         left_out: fields that this command does not offer; they keep their defaults.
@@ -236,5 +236,5 @@ def _option(name: str, annotation: Any, default: Any) -> Parameter:
 
 
 def _unwrapped(text: str | None) -> str | None:
-    """Each paragraph as one line, which typer breaks at the width of the terminal."""
+    """Put each paragraph on one line, which typer breaks at the width of the terminal."""
     return text and "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))

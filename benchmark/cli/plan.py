@@ -1,4 +1,4 @@
-"""The command ``plan``: shows the cells of a suite, their state and their cost. Runs nothing."""
+"""The command ``plan``: show the cells of a suite, their state and their cost; run nothing."""
 
 from __future__ import annotations
 
@@ -56,21 +56,18 @@ def plan(axes: Axes, place: Place, suite: SuiteName = "quick", explain: Explain 
 def print_plan(plan: Plan, store: Store, slots: int, console: Console) -> None:
     """Print the cells with their state, what was skipped and why, and the cost of the rest.
 
-    The cost is that on ``slots`` slots.
+    The cost is an estimate for ``slots`` workers.
     """
     stages = {stage.key: stage for stage in plan.stages}
     done = {key for key, stage in stages.items() if store.is_done(stage)}
     points = {cell.key: cell.axes() for cell in plan.cells}
+    first = next(iter(points.values()), {})
     varying = [
         name
-        for name in (next(iter(points.values())) if points else ())
+        for name in first
         if name in ("attack", "defense") or len({point[name] for point in points.values()}) > 1
     ]
-    constant = (
-        [text for name, text in next(iter(points.values())).items() if name not in varying]
-        if points
-        else []
-    )
+    constant = [text for name, text in first.items() if name not in varying]
     console.print(
         escape(" / ".join([plan.suite.name, *constant])),
         style="italic",
@@ -81,16 +78,12 @@ def print_plan(plan: Plan, store: Store, slots: int, console: Console) -> None:
     for header in (*varying, "state", "stages to do"):
         table.add_column(header, overflow="fold")
     for cell in plan.cells:
-        to_do = (
-            [] if cell.key in done else [stages[key].kind for key in cell.stages if key not in done]
-        )
-        state = (
-            "[green]cached[/green]"
-            if cell.key in done
-            else "[red]failed before[/red]"
-            if store.failure(cell.key)
-            else "to do"
-        )
+        to_do: list[str] = []
+        if cell.key in done:
+            state = "[green]cached[/green]"
+        else:
+            state = "[red]failed before[/red]" if store.failure(cell.key) else "to do"
+            to_do = [stages[key].kind for key in cell.stages if key not in done]
         table.add_row(
             *(escape(points[cell.key][name]) for name in varying), state, ", ".join(to_do) or "-"
         )
@@ -121,9 +114,9 @@ def print_reasons(plan: Plan, cells: Sequence[Cell], store: Store, console: Cons
 
 
 def _cost(plan: Plan, store: Store, done: set[str], slots: int) -> str:
-    """What is left to do, in trainings of one undefended victim.
+    """Say how much is left to do, as a multiple of one undefended training.
 
-    Where this store has timed any, also in minutes.
+    If this store has timed trainings, the text gives minutes too.
     """
     needed = {
         key for cell in plan.cells if cell.key not in done for key in cell.stages if key not in done

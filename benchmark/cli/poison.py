@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MADE = "Parameters are the published ones unless given. What was made before is not made again."
 
-
 POISON = (
     "Make the training images of a data set, your own folder too, unlearnable, and write them."
     f"\n\n{MADE}"
@@ -75,17 +74,24 @@ SHOWN = {
 def make_and_write(
     workspace: Workspace, kind: str, method: str, dataset: str, out: Path, form: str, seed: int
 ) -> int:
-    """Makes what is not in the store yet, writes it to ``out`` and says what it wrote.
+    """Poison or purify a data set, and write it to ``out``.
+
+    Images that are in the store already are not made again.
 
     Args:
+        workspace: the workspace to work in.
         kind: ``attack`` or ``defense``.
-        method: its spec.
+        method: the spec of the attack or defense.
         dataset: the spec of the data set whose training images are poisoned or purified.
-        form: of ``export``.
+        out: the folder to make.
+        form: one of ``export.FORMATS``.
         seed: the craft seed.
 
+    Returns:
+        The exit status: 0, or that of the failed run.
+
     Raises:
-        ValueError, OSError: for anything that is wrong with these, before the work.
+        ValueError, OSError: if an argument is wrong, before the work starts.
     """
     from rich.progress import Progress
 
@@ -115,9 +121,9 @@ def make_and_write(
         )
     check_values("parameters", [(kind, spec)], registry)
     plan = workspace.plan(suite)
-    found = cached_facts(plan.cells[0].dataset, workspace.data, registry)
-    if kind == "attack" and found is not None:
-        check_sets("parameters", [(spec, found.info)], registry)
+    cached = cached_facts(plan.cells[0].dataset, workspace.data, registry)
+    if kind == "attack" and cached is not None:
+        check_sets("parameters", [(spec, cached.info)], registry)
     stages = [stage for stage in plan.stages if stage.kind != "train"]
     outcome = workspace.run(stages)
     if outcome.exit_code:
@@ -128,7 +134,7 @@ def make_and_write(
             )
         return outcome.exit_code
 
-    wanted = stages[-1]  # inputs come before what reads them
+    wanted = stages[-1]  # inputs come before the stages that read them
     facts = store.manifest(wanted.key)["facts"]
     about = {
         kind: _about(spec, kind, registry),
@@ -138,10 +144,8 @@ def make_and_write(
         "precision": wanted.job.precision,
         "facts": facts,
     }
-    source, made = (
-        open_dataset(plan.cells[0].dataset, workspace.data, registry),
-        store.load_images(wanted.key),
-    )
+    source = open_dataset(plan.cells[0].dataset, workspace.data, registry)
+    made = store.load_images(wanted.key)
     with Progress(console=errors, transient=True) as bar:
         task = bar.add_task("writing", total=1.0)
         export(
@@ -152,9 +156,9 @@ def make_and_write(
             about,
             lambda share, note: bar.update(task, completed=share, description=note),
         )
-    count = f"{len(made):,}" + (
-        f" of {len(source.train):,}" if len(made) < len(source.train) else ""
-    )
+    count = f"{len(made):,}"
+    if len(made) < len(source.train):
+        count += f" of {len(source.train):,}"
     side, other = made.info.height, made.info.width
     console.print(
         f"{count} images of {side}x{other} pixels with {kind} {spec} in {out}{_measured(facts)}",
@@ -180,12 +184,12 @@ def _about(spec: Spec, kind: str, registry: Registry) -> dict[str, Any]:
 
 
 def _measured(facts: Mapping[str, Any]) -> str:
-    found = [
+    values = [
         text.format(facts[name]) for name, text in SHOWN.items() if facts.get(name) is not None
     ]
     if "probe" in facts and facts["probe"] is None:
-        found.append(
+        values.append(
             "no linear probe, which takes a change of images of up to 64x64 pixels, on average "
             "four or more a class"
         )
-    return f": {', '.join(found)}" if found else ""
+    return f": {', '.join(values)}" if values else ""

@@ -1,4 +1,4 @@
-"""The commands ``baseline accept`` and ``regress``: have the numbers of a suite changed?"""
+"""The commands ``regress`` and ``baseline accept``: find out whether a suite's numbers changed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,7 @@ import typer
 from rich.markup import escape
 
 from benchmark.cli.console import console, errors
-from benchmark.cli.options import (
-    OPTIONS,
-    Axes,
-    Place,
-    SuiteName,
-    Work,
-    with_options,
-    workspace_of,
-)
+from benchmark.cli.options import OPTIONS, Axes, Place, SuiteName, Work, with_options, workspace_of
 
 if TYPE_CHECKING:
     from benchmark.analysis.cells import CellId
@@ -127,11 +119,10 @@ def regress(
         )
     if workspace.no_folder:
         raise ValueError(f"there is nothing to look at in {place.results}{workspace.no_folder}")
-    last_night = (
-        None
-        if again
-        else max((night.date for night in read_history(folder / "history.jsonl")), default="")
-    )
+    last_night = None
+    if not again:
+        nights = read_history(folder / "history.jsonl")
+        last_night = max((night.date for night in nights), default="")
     verdict = compare(accepted, tonight, last_night=last_night)
     if confirm and verdict.suspects:
         others = _unused_seeds(
@@ -154,9 +145,10 @@ def regress(
 
 
 def _runs(cells: Collection[PlannedCell], plan: Plan, store: Store) -> Iterator[Record]:
-    """A record for each of these cells, labelled as the plan labels it.
+    """Yield a record for each of these cells, with the labels of the plan.
 
-    One that failed at the last attempt, or is not there, has the status ``failed`` or ``missing``.
+    A cell that failed at the last attempt has the status ``failed``, and one that was never
+    computed the status ``missing``.
     """
     from benchmark.planning.jobs import TrainJob
 
@@ -173,27 +165,21 @@ def _runs(cells: Collection[PlannedCell], plan: Plan, store: Store) -> Iterator[
                 defense=known.defense,
             )
         else:
-            status, error = (
-                ("missing", "") if failure is None else ("failed", str(failure.get("error", "")))
-            )
+            status, error = "missing", ""
+            if failure is not None:
+                status, error = "failed", str(failure.get("error", ""))
             yield replace(known, status=status, error=error)
 
 
 def _labels(cell: PlannedCell) -> CellId:
     from benchmark.analysis.cells import CellId
 
-    return CellId(
-        str(cell.dataset),
-        cell.victim,
-        cell.protocol.name,
-        cell.ratio,
-        str(cell.attack),
-        str(cell.defense),
-    )
+    group = str(cell.dataset), cell.victim, cell.protocol.name, cell.ratio
+    return CellId(*group, str(cell.attack), str(cell.defense))
 
 
 def _unused_seeds(number: int, used: Collection[int]) -> list[int]:
-    """The lowest seeds that no record has, so that a rerun computes something new."""
+    """The lowest ``number`` seeds that are not in use, so that a rerun computes something new."""
     return list(islice((seed for seed in count() if seed not in used), number))
 
 
@@ -205,7 +191,7 @@ def _show(
     suite: str,
     command: str,
 ) -> None:
-    """Prints the verdict and writes its files; the night enters the history once."""
+    """Print the verdict, write its files, and add the night to the history unless it is there."""
     from benchmark.analysis.baseline import append_night, night_of, read_history
     from benchmark.analysis.cells import accuracies, by_cell
     from benchmark.report.history import history
@@ -217,10 +203,10 @@ def _show(
         append_night(folder / "history.jsonl", night)
         nights.append(night)
     known = {cell: list(accuracies(runs).values()) for cell, runs in by_cell(accepted).items()}
-    found: dict[CellId | None, list[tuple[str, bool]]] = {}
+    findings: dict[CellId | None, list[tuple[str, bool]]] = {}
     for finding in verdict.findings:
-        found.setdefault(finding.cell, []).append((finding.kind, finding.matters))
-    pictures = history(known, max(record.date for record in accepted), nights, suite, found)
+        findings.setdefault(finding.cell, []).append((finding.kind, finding.matters))
+    pictures = history(known, max(record.date for record in accepted), nights, suite, findings)
     publish(
         folder / "regress.md",
         night_markdown(verdict, suite, {"command": command}).encode(),

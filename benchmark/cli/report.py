@@ -1,4 +1,4 @@
-"""The command ``report``: leaderboard, tables and figures of the records that are there."""
+"""The command ``report``: write leaderboard, tables and figures of the records in the store."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def show_selection(
     published: Sequence[str] | None = None,
     figures: bool | None = None,
 ) -> bool:
-    """Shows the records of these cells of the suite ``name``, and says how many are missing."""
+    """Show the records of these cells of the suite ``name``, and say how many are missing."""
     from benchmark.running.last_run import other_seeds, records_of
 
     store = workspace.store
@@ -120,11 +120,16 @@ def _show(
     title: str = "",
     mixed: bool = False,
 ) -> bool:
-    """Prints and writes the report of a suite, or of ``all``.
+    """Print and write the report of a suite, or of ``all``; return False if there are no records.
 
     Args:
-        command: what the user typed; the report shows it.
-        published, figures: None where the choice of the last report stands.
+        workspace: the workspace to work in.
+        records: the records to show.
+        name: the folder of the report, below the folder of results.
+        command: the command line, which the report shows.
+        published, figures: the options of these names; None keeps the choice of the last report.
+        title: heading of the report; by default its name.
+        mixed: as in ``to_table``.
     """
     from benchmark.analysis.leaderboard import Summary
     from benchmark.report.pictures import Pictures
@@ -144,13 +149,10 @@ def _show(
     folder, registry = workspace.folder(name), workspace.registry
     summary = Summary(workspace.table(records, mixed))
     before, drawn_before = remembered(folder)
-    sources = (
-        before
-        if published is None
-        else []
-        if list(published) == ["none"]
-        else list(dict.fromkeys(published))
-    )
+    if published is None:
+        sources = list(before)
+    else:
+        sources = [] if list(published) == ["none"] else list(dict.fromkeys(published))
     counterparts = _counterparts(summary, sources, registry, published is None)
     print_leaderboard(summary, console)
     written = write_report(
@@ -164,11 +166,11 @@ def _show(
         sources=sources,
         every_figure=drawn_before if figures is None else figures,
     )
-    for one in counterparts:
+    for group in counterparts:
         say(
             console,
-            f"{titled(one, counterparts)} beside {one.dataset}, {len(one.pairs)} numbers. "
-            + " ".join(agreement(one)),
+            f"{titled(group, counterparts)} beside {group.dataset}, {len(group.pairs)} numbers. "
+            + " ".join(agreement(group)),
         )
     if published is None and counterparts:
         say(
@@ -197,11 +199,14 @@ def _show(
 def _counterparts(
     summary: Summary, sources: Sequence[str], registry: Registry, earlier: bool
 ) -> list[Counterparts]:
-    """The published numbers of ``sources``, each data set beside each group once.
+    """The published numbers of ``sources``, each of their data sets once for each group.
 
     Args:
-        earlier: an earlier report asked for them. Then what cannot be shown is named and left out;
-            otherwise it is an error.
+        summary: summary of the long table.
+        sources: as in ``--published``.
+        registry: knows the methods.
+        earlier: whether the sources come from an earlier report. Then sources that cannot be shown
+            are named and left out; otherwise they are an error.
     """
     from benchmark.analysis.counterparts import find_counterparts
     from benchmark.analysis.published import load_published
@@ -209,7 +214,8 @@ def _counterparts(
 
     if not sources:
         return []
-    found: dict[tuple[str, str, Where], Counterparts] = {}
+    unique: dict[tuple[str, str, Where], Counterparts] = {}
+    cards = {kind: registry.cards(kind) for kind in ("attack", "defense")}
     try:
         rows = load_published()
     except (FileNotFoundError, ValueError) as error:
@@ -219,22 +225,17 @@ def _counterparts(
         return []
     for source in sources:
         try:
-            for one in find_counterparts(
-                summary,
-                rows,
-                source,
-                {kind: registry.cards(kind) for kind in ("attack", "defense")},
-            ):
-                found.setdefault((one.source, one.pairs[0].published.dataset, where_of(one)), one)
+            for group in find_counterparts(summary, rows, source, cards):
+                dataset = group.pairs[0].published.dataset
+                unique.setdefault((group.source, dataset, where_of(group)), group)
         except ValueError as error:
             if not earlier:
                 raise
             _tell_left_out(error)
-    return list(found.values())
+    return list(unique.values())
 
 
 def _tell_left_out(error: Exception) -> None:
-
     errors.print(
         f"[yellow]published numbers are left out:[/yellow] {escape(str(error))}",
         highlight=False,

@@ -1,4 +1,4 @@
-"""The command ``run``: computes the cells of a suite that are missing, and reports."""
+"""The command ``run``: compute the missing cells of a suite, and report."""
 
 from __future__ import annotations
 
@@ -8,15 +8,7 @@ import typer
 from rich.markup import escape
 
 from benchmark.cli.console import console
-from benchmark.cli.options import (
-    OPTIONS,
-    Axes,
-    Place,
-    SuiteName,
-    Work,
-    with_options,
-    workspace_of,
-)
+from benchmark.cli.options import OPTIONS, Axes, Place, SuiteName, Work, with_options, workspace_of
 from benchmark.cli.report import show_selection
 
 if TYPE_CHECKING:

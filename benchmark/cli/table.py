@@ -1,4 +1,4 @@
-"""The command ``table``: all results as one file for other programs."""
+"""The command ``table``: write all results as one file for other programs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""From a suite to the cells and stages of a plan. Pure: nothing is loaded, run or written here."""
+"""Turn a suite into the cells and stages of a plan.
+
+The planner runs no stage and writes no file.
+"""

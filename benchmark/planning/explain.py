@@ -1,6 +1,7 @@
-"""Say why a cell would run: in what it differs from the nearest result that is there. Pure.
+"""Say why a cell would run: how it differs from the nearest result in the store.
 
-Results are compared by their identities, the mappings whose digests are their keys.
+Results are compared by their identities, the mappings whose digests are their keys. The module is
+pure: it reads and writes no files.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ from benchmark.planning.stage import Stage
 from benchmark.storage.record import Record
 
 REFERENCES = ("surrogate", "on", "poison", "input")  # entries that are keys of other results
-SHOWN_NEAR = 5  # cells that are listed where none is the one asked for
+SHOWN_NEAR = 5  # how many near cells are listed if the wanted one does not exist
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Known:
-    """A result in the store: its key, what people call it, and what decided it.
+    """A result in the store.
 
-    ``images`` says of a record what its images were made with, for when they are gone. ``whole`` is
-    False for a result from before identities were stored, which is compared in what it says.
+    Attributes:
+        key: its key.
+        label: its name for messages.
+        identity: everything that decided it, as far as known.
+        images: for a record, the identity of its images, in case they are no longer in the store.
+        whole: False for a result from before identities were stored; only its known entries are
+            compared.
     """
 
     key: str
@@ -43,11 +49,11 @@ class Reason:
 
     Attributes:
         label: of the stage.
-        state: ``cached``; ``differs`` from the nearest result of the same methods; or ``new``, for
-            which there is none.
+        state: ``cached``; ``differs`` from the nearest result of the same methods; or ``new`` if
+            there is no such result.
         nearest: label of the nearest result.
-        differences: such as ``protocol.epochs: 2 -> 3``, the stored value first. Long digests are
-            named and not shown: ``data.fingerprint``.
+        differences: such as ``protocol.epochs: 2 -> 3``, with the stored value first. An entry that
+            is a digest is named without its values: ``data.fingerprint``.
     """
 
     label: str
@@ -57,11 +63,11 @@ class Reason:
 
 
 def find_cells(plan: Plan, text: str) -> list[Cell]:
-    """The cells that people mean by ``em + dvae`` or ``em + dvae, seed 1``.
+    """The cells that a text such as ``em + dvae`` or ``em + dvae, seed 1`` names.
 
     Args:
-        plan: that holds them.
-        text: attack and defense as the plan shows them, and any other axes after commas: a seed, a
+        plan: the plan to search.
+        text: attack and defense as the plan shows them, and other axes after commas: a seed, a
             ratio, a victim, a protocol or a data set.
 
     Raises:
@@ -71,7 +77,7 @@ def find_cells(plan: Plan, text: str) -> list[Cell]:
     named: dict[str, list[Cell]] = {}
     for cell in plan.cells:
         named.setdefault(f"{cell.attack} + {cell.defense}", []).append(cell)
-    cells = next((found for name, found in named.items() if _close(name) == _close(pair)), None)
+    cells = next((group for name, group in named.items() if _close(name) == _close(pair)), None)
     if cells is None:
         near = get_close_matches(pair, list(named), n=SHOWN_NEAR, cutoff=0.6)
         listed = ", ".join(f'"{name}"' for name in near or [*named][:SHOWN_NEAR])
@@ -80,13 +86,13 @@ def find_cells(plan: Plan, text: str) -> list[Cell]:
     for other in others:
         chosen = [cell for cell in cells if other in cell.axes().values()]
         if not chosen:
-            there = dict.fromkeys(
+            known = dict.fromkeys(
                 value
                 for cell in cells
                 for axis, value in cell.axes().items()
                 if axis not in ("attack", "defense")
             )
-            raise ValueError(f'"{pair}" has no cell with "{other}"; it has {", ".join(there)}')
+            raise ValueError(f'"{pair}" has no cell with "{other}"; it has {", ".join(known)}')
         cells = chosen
     return cells
 
@@ -94,17 +100,17 @@ def find_cells(plan: Plan, text: str) -> list[Cell]:
 def explain(
     cell: Cell, stages: Mapping[str, Stage], done: Collection[str], known: Sequence[Known]
 ) -> list[Reason]:
-    """Why the stages of a cell would run, inputs before what reads them.
+    """Say why the stages of a cell would run, inputs before the stages that read them.
 
     Args:
-        cell: one of the plan.
-        stages: key -> stage, of the plan.
-        done: keys of the results that are there.
+        cell: a cell of the plan.
+        stages: the stages of the plan by key.
+        done: keys of the results in the store.
         known: the results to compare with, of all kinds.
 
     Returns:
-        A reason for each stage that is needed. Of a cell whose record is there, that is the last
-        one alone.
+        A reason for each stage that is needed. A cell whose record is in the store needs only its
+        last stage.
     """
     identities: dict[str, Identity] = {result.key: result.identity for result in known}
     identities |= {key: stages[key].job.identity() for key in cell.stages}
@@ -119,7 +125,7 @@ def explain(
 
 
 def known_record(record: Record) -> Known:
-    """A record, compared by its identity, or by its fields if it was made before it had one."""
+    """A record as ``Known``, by its identity or, if it has none, by its other fields."""
     label = f"{record.attack} + {record.defense}, seed {record.seed}"
     data = {
         "fingerprint": record.dataset_spec.get("fingerprint"),
@@ -146,7 +152,7 @@ def known_record(record: Record) -> Known:
 
 
 def known_artifact(key: str, manifest: Mapping[str, Any]) -> Known | None:
-    """An artifact by its manifest; None if that says nothing of what decided it."""
+    """An artifact as ``Known``; None if its manifest does not say what decided it."""
     label = str(manifest.get("label", key))
     if isinstance(identity := manifest.get("identity"), Mapping):
         return Known(key, label, identity)
@@ -158,21 +164,21 @@ def known_artifact(key: str, manifest: Mapping[str, Any]) -> Known | None:
 
 
 def _poison(attack: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity of a recorded attack's poison, as far as a record tells it."""
-    found: dict[str, Any] = {}
+    """The identity of a recorded attack's poison, as far as the record holds it."""
+    identity: dict[str, Any] = {}
     part: Mapping[str, Any] | None = attack
     while part:
         own = {name: value for name, value in part.items() if name not in ("then", "files")}
         if files := part.get("files"):
             own["params"] = {**own.get("params", {}), **files}
-        before = {"on": found} if found else {}
-        found = {"stage": "poison", **common, "attack": own, **before}
+        before = {"on": identity} if identity else {}
+        identity = {"stage": "poison", **common, "attack": own, **before}
         part = part.get("then")
-    return found
+    return identity
 
 
 def _needed(cell: Cell, stages: Mapping[str, Stage], done: Collection[str]) -> list[str]:
-    """The stages of a cell that run or whose results are read, in the plan's order."""
+    """The keys of a cell's stages that run or whose results are read, in the plan's order."""
     needed = {cell.key}
     for key in reversed(cell.stages):
         if key in needed and key not in done:
@@ -185,9 +191,10 @@ def _nearest(
     identities: Mapping[str, Identity],
     candidates: Iterable[tuple[Known, Mapping[str, Any]]],
 ) -> Reason:
-    """Compares a stage with the result that differs in the fewest entries, inputs included.
+    """Compare a stage with the result that differs in the fewest entries, inputs included.
 
-    Only results of the same methods are compared: parameters of others mean other things.
+    Only results of the same methods are compared, since parameters of other methods have other
+    meanings.
     """
     identity = stage.job.identity()
     wanted = _flat(_expanded(identity, identities))
@@ -221,38 +228,38 @@ def _names(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _whole(known: Known, identities: Mapping[str, Identity]) -> Identity:
-    """The identity of a result with those of its inputs in it."""
-    found = dict(known.identity)
-    if known.images and isinstance(key := found.get("input"), str) and key not in identities:
-        found["input"] = known.images
-    return _expanded(found, identities)
+    """The identity of a result, in which the identities of its inputs replace their keys."""
+    identity = dict(known.identity)
+    if known.images and isinstance(key := identity.get("input"), str) and key not in identities:
+        identity["input"] = known.images
+    return _expanded(identity, identities)
 
 
 def _expanded(identity: Identity, identities: Mapping[str, Identity]) -> Identity:
-    """An identity with the keys of other results replaced by their identities, where known."""
-    found = dict(identity)
+    """Replace the keys of other results in an identity by their identities, as far as known."""
+    expanded = dict(identity)
     for name in REFERENCES:
-        value = found.get(name)
+        value = expanded.get(name)
         if isinstance(value, str) and value in identities:
-            found[name] = _expanded(identities[value], identities)
-    return found
+            expanded[name] = _expanded(identities[value], identities)
+    return expanded
 
 
 def _flat(identity: Identity, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings with their keys joined by dots: ``attack.version``, ``protocol.epochs``."""
-    found: dict[str, Any] = {}
+    """Flatten nested mappings; dots join the keys: ``attack.version``, ``protocol.epochs``."""
+    entries: dict[str, Any] = {}
     for name, value in identity.items():
         if name == "victim" and isinstance(value, str):
-            value = {"name": value, "version": 1}  # what a name alone stands for
+            value = {"name": value, "version": 1}  # a name alone means version 1
         if isinstance(value, Mapping):
-            found |= _flat(value, prefix if name == "params" else f"{prefix}{name}.")
+            entries |= _flat(value, prefix if name == "params" else f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = value
-    return found
+            entries[f"{prefix}{name}"] = value
+    return entries
 
 
 def _unlike(wanted: Mapping[str, Any], stored: Mapping[str, Any], whole: bool) -> list[str]:
-    """The entries in which two results differ."""
+    """The names of the entries in which two results differ."""
     missing = object()
     names = {**wanted, **stored} if whole else stored
     return [name for name in names if wanted.get(name, missing) != stored.get(name, missing)]
@@ -268,5 +275,5 @@ def _difference(name: str, stored: Mapping[str, Any], wanted: Mapping[str, Any])
 
 
 def _close(text: str) -> str:
-    """Without blanks around plus signs."""
+    """The text without spaces around plus signs."""
     return re.sub(r"\s*\+\s*", "+", text.strip())

@@ -1,7 +1,8 @@
 """The four jobs of a plan: surrogate, poison, purify, train.
 
-A job holds all that a worker needs, and its ``identity`` names the result: a plain mapping of everything
-that decides the result, whose sha256 is the key. Labels, paths and machines are in no identity.
+A job holds everything that a worker needs. Its ``identity`` is a plain mapping of everything that
+decides the result; the sha256 of the identity is the key of the result. Labels, paths and machines
+are in no identity.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from benchmark.catalogue.protocol import Protocol
 from benchmark.catalogue.spec import SUBSET_PARAMS, Spec, Value
 from benchmark.storage.record import Record
 
-# Part of every key. Raise it when train.py, loader.py or data.py may change numbers.
+# Part of every key. Raise it when a change of train.py, loader.py or data.py may change numbers.
 CORE_VERSION = 1
-
 
 Identity = Mapping[str, Any]  # plain JSON
 
@@ -36,7 +36,7 @@ class Data:
         return {name: self.spec.params[name] for name in SUBSET_PARAMS}
 
     def identity(self) -> dict[str, Any]:
-        """Content and subset. How the data set is called and where it lies does not count."""
+        """Content and subset of the data set; its name and path are not part of it."""
         return {"fingerprint": self.fingerprint, "subset": self.subset}
 
 
@@ -45,8 +45,8 @@ class Method:
     """An attack or a defense with all its parameters.
 
     Attributes:
-        spec: name, every parameter, and the label that people read.
-        version: of the method's numbers.
+        spec: name, every parameter, and the label.
+        version: version of the method, raised whenever its results may change.
         content: sha256 of a plugin's file; empty for the project's own methods.
         files: sha256 of each file that the method reads, by the parameter that names it.
     """
@@ -62,13 +62,13 @@ class Method:
         return self.spec.name
 
     def identity(self) -> dict[str, Any]:
-        """What decides the method's results. Of a file, what it holds counts, not where it lies."""
+        """Everything that decides the method's results; for a file its content, not its path."""
         params = {**self.spec.params, **self.files}
         own = {"name": self.spec.name, "version": self.version, "params": params}
         return {**own, "content": self.content} if self.content else own
 
     def recorded(self) -> dict[str, Any]:
-        """The method as records hold it."""
+        """The method in the form of records."""
         params = dict(self.spec.params)
         own = {"name": self.spec.name, "version": self.version, "params": params}
         return {**own, "files": dict(self.files)} if self.files else own
@@ -84,11 +84,11 @@ class Victim:
 
     @property
     def is_plain(self) -> bool:
-        """Does the name say it all? True for the first version of the project's own networks."""
+        """Whether this is the first version of one of the project's own networks."""
         return self.version == 1 and not self.content
 
     def identity(self) -> str | dict[str, Any]:
-        """The name alone where it says it all, so that keys from before versions stay."""
+        """The name alone if ``is_plain``, so that keys from before versions stay."""
         if self.is_plain:
             return self.name
         own = {"name": self.name, "version": self.version}
@@ -100,9 +100,10 @@ class SurrogateJob:
     """Train the surrogate of an attack.
 
     Attributes:
-        attack: the attack that asks for it. Others may share the result.
+        attack: the attack that needs the surrogate. Others may share the result.
         deciding: the parameters of the attack that decide the training.
-        augments: the attack changes the training batches, so that its own code decides as well.
+        augments: whether the attack changes the training batches; then its own code decides the
+            result as well.
     """
 
     data: Data
@@ -118,7 +119,7 @@ class SurrogateJob:
     def identity(self) -> Identity:
         """Everything that decides the surrogate's weights."""
         params = {name: self.attack.spec.params[name] for name in self.deciding}
-        found = {
+        own = {
             "stage": self.kind,
             "core": CORE_VERSION,
             "data": self.data.identity(),
@@ -128,23 +129,23 @@ class SurrogateJob:
             "precision": self.precision,
         }
         if self.augments:
-            found["attack"] = {**self.attack.identity(), "params": params}
-        return found if self.victim.is_plain else {**found, "victim": self.victim.identity()}
+            own["attack"] = {**self.attack.identity(), "params": params}
+        return own if self.victim.is_plain else {**own, "victim": self.victim.identity()}
 
     @property
     def seed_axes(self) -> tuple[object, ...]:
-        """What names the random streams of the job."""
+        """The values that seed the random streams of the job."""
         return self.kind, self.data.identity(), self.craft_seed
 
 
 @dataclass(frozen=True, slots=True)
 class PoisonJob:
-    """Poison a data set, or what another attack made of it.
+    """Poison a data set, or the images that another attack has poisoned.
 
     Attributes:
         surrogate: key of the trained surrogate, if the attack has one.
-        victim: the network that the attack takes otherwise, if it takes one.
-        on: key of the poison that this attack is applied to, if it is not the first of several.
+        victim: the network that an attack without a trained surrogate names, if it names one.
+        on: key of the poison that this attack is applied to; None for the first attack of a chain.
     """
 
     data: Data
@@ -158,7 +159,7 @@ class PoisonJob:
 
     def identity(self) -> Identity:
         """Everything that decides the poisoned images."""
-        found = {
+        own = {
             "stage": self.kind,
             "core": CORE_VERSION,
             "data": self.data.identity(),
@@ -167,14 +168,14 @@ class PoisonJob:
             "precision": self.precision,
         }
         if self.surrogate is not None:
-            found["surrogate"] = self.surrogate
+            own["surrogate"] = self.surrogate
         if self.victim is not None and not self.victim.is_plain:
-            found["victim"] = self.victim.identity()
-        return found if self.on is None else {**found, "on": self.on}
+            own["victim"] = self.victim.identity()
+        return own if self.on is None else {**own, "on": self.on}
 
     @property
     def seed_axes(self) -> tuple[object, ...]:
-        """What names the random streams of the job: the attack, whatever its parameters."""
+        """The values that seed the random streams of the job; parameters are not among them."""
         return self.kind, self.data.identity(), self.attack.spec.name, self.craft_seed
 
 
@@ -204,21 +205,27 @@ class PurifyJob:
 
     @property
     def seed_axes(self) -> tuple[object, ...]:
-        """What names the random streams of the job. A defender cannot know whom it faces."""
+        """The values that seed the random streams of the job.
+
+        The attack is not among them, since a defender cannot know it.
+        """
         return self.kind, self.data.identity(), self.defense.spec.name, self.craft_seed
 
     @property
     def mix_axes(self) -> tuple[object, ...]:
-        """What names the order in which images are poisoned, for ratios below 1."""
+        """The values that seed the order in which images are poisoned, for ratios below 1."""
         return _mix_axes(self.data, self.craft_seed)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainJob:
-    """Train a victim. ``poison`` and ``purify`` are keys; ``purify`` is None where none is needed.
+    """Train a victim.
 
-    ``attacks`` are those that made the poison, in order, and ``needs`` is what the defense has
-    beyond the training images: both are for the record alone.
+    Attributes:
+        attacks: the attacks that made the poison, in order; only the record needs them.
+        poison: key of the poisoned images.
+        purify: key of the purified images; None if the defense does not purify.
+        needs: what the defense has beyond the training images; only the record needs it.
     """
 
     data: Data
@@ -252,16 +259,19 @@ class TrainJob:
 
     @property
     def seed_axes(self) -> tuple[object, ...]:
-        """What names the random streams of the job: victims of one seed compare in pairs."""
+        """The values that seed the random streams of the job.
+
+        Victims of one seed share them, so that they can be compared in pairs.
+        """
         return self.kind, self.data.identity(), self.seed
 
     @property
     def mix_axes(self) -> tuple[object, ...]:
-        """What names the order in which images are poisoned, for ratios below 1."""
+        """The values that seed the order in which images are poisoned, for ratios below 1."""
         return _mix_axes(self.data, self.craft_seed)
 
     def record(self, key: str) -> Record:
-        """The record of the job as far as it is known before the victim is trained."""
+        """The record of the job, as far as it is known before the training."""
         return Record(
             key=key,
             dataset=str(self.data.spec),
@@ -291,11 +301,11 @@ Job = Annotated[SurrogateJob | PoisonJob | PurifyJob | TrainJob, Discriminator("
 
 
 def _mix_axes(data: Data, craft_seed: int) -> tuple[object, ...]:
-    """The same for every attack and ratio, so that smaller ratios nest in larger ones."""
+    """The values are the same for every attack and ratio: smaller ratios nest in larger ones."""
     return "mix", data.identity(), craft_seed
 
 
 def _chain(attacks: Sequence[Method]) -> dict[str, Any]:
-    """Attacks as records hold them: the first, and under ``then`` what is applied to its result."""
+    """The attacks in the form of records: the first one, and the next one under ``then``."""
     first, *others = attacks
     return {**first.recorded(), "then": _chain(others)} if others else first.recorded()

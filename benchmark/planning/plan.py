@@ -1,6 +1,7 @@
-"""From a suite to cells, and from cells to stages. Pure: nothing is loaded, run or written here.
+"""Multiply the axes of a suite to cells, and collect the stages that the cells need.
 
-What the content of data sets and files is, it asks two functions that it is given.
+The planner runs no stage and writes no file. It learns the content of data sets and files from two
+functions that the caller passes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LEAST_COST = 0.05  # of a poison or a purification, in passes of the victim over
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One point of the grid, with the key of its record and the keys of the stages behind it."""
+    """One point of the grid, with the key of its record and the keys of all its stages."""
 
     dataset: Spec
     ratio: float
@@ -46,18 +47,12 @@ class Cell:
     stages: tuple[str, ...]
 
     def __str__(self) -> str:
-        parts = [
-            str(self.dataset),
-            str(self.attack),
-            str(self.defense),
-            self.victim,
-            self.protocol.name,
-            f"seed {self.seed}",
-        ]
+        parts = [str(self.dataset), str(self.attack), str(self.defense)]
+        parts += [self.victim, self.protocol.name, f"seed {self.seed}"]
         return " / ".join(parts + ([f"ratio {self.ratio:g}"] if self.ratio != 1 else []))
 
     def axes(self) -> dict[str, str]:
-        """The place of the cell on each axis, as people read it."""
+        """The value of the cell on each axis, as text."""
         return {
             "dataset": str(self.dataset),
             "victim": self.victim,
@@ -79,7 +74,7 @@ class Skip:
 
 @dataclass(frozen=True)
 class Plan:
-    """All cells of a suite and the stages that make them, inputs before what reads them."""
+    """All cells of a suite and their stages, inputs before the stages that read them."""
 
     suite: ResolvedSuite
     cells: tuple[Cell, ...]
@@ -98,13 +93,13 @@ def make_plan(
 
     Args:
         suite: the axes.
-        registry: knows the methods' versions and costs.
+        registry: knows the versions and costs of the methods.
         fingerprint: maps a data set's spec to the sha256 of its content.
-        precision: what ``auto`` means on the machine that will run, ``fp32`` or ``bf16``.
+        precision: ``fp32`` or ``bf16``, which ``auto`` means on the machine that will run.
         content: maps the path of a file that an attack reads to the sha256 of its content.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if an attack names a file that does not exist.
     """
     planner = _Planner(suite, registry, precision, cache(content))
     for dataset in suite.datasets:
@@ -115,7 +110,7 @@ def make_plan(
 
 @dataclass(frozen=True)
 class _Attack:
-    """An attack of the suite, or several that are applied one after the other."""
+    """An attack of the suite, or a chain of attacks applied one after the other."""
 
     spec: Spec
     methods: tuple[Method, ...]
@@ -129,14 +124,14 @@ class _Defense:
 
 @dataclass(frozen=True)
 class _Poison:
-    """The stage whose images are poisoned, and the keys of all stages up to it."""
+    """The stage that makes the poisoned images, and the keys of all stages up to it."""
 
     stage: Stage
     chain: tuple[str, ...]
 
 
 class _Planner:
-    """Collects cells and the stages they share. Each method is looked up once."""
+    """Collects cells and the stages that they share; it looks up each method once."""
 
     def __init__(
         self,
@@ -161,7 +156,7 @@ class _Planner:
         self._victims = [self._victim(name) for name in suite.victims]
 
     def add(self, data: Data) -> None:
-        """Adds all cells of one data set."""
+        """Add all cells of one data set."""
         poisons: dict[tuple[str, int], _Poison] = {}
         purified: dict[tuple[str, float, str], Stage] = {}
         for attack, ratio, defense, victim, protocol, seed in product(
@@ -227,7 +222,7 @@ class _Planner:
         self.skips.append(Skip(what, reason))
 
     def _poison(self, data: Data, attack: _Attack, craft_seed: int) -> _Poison:
-        """The stages of attacks, each of which changes what the one before it made."""
+        """The stages of a chain of attacks, each of which changes the images of the one before."""
         chain: dict[str, None] = {}
         stage: Stage | None = None
         for method in attack.methods:
@@ -262,7 +257,7 @@ class _Planner:
         return self._shared(job, inputs, label, LEAST_COST + _effort(attack.spec, card))
 
     def _surrogate(self, data: Data, attack: Method, card: Card, craft_seed: int) -> Stage:
-        """The stage of a trained surrogate. Attacks share it if all that decides it is the same."""
+        """The stage that trains a surrogate; attacks share it if the job's identity is the same."""
         params = attack.spec.params
         name, protocol = str(params["surrogate"]), get_protocol(str(params["surrogate_protocol"]))
         job = SurrogateJob(
@@ -296,11 +291,11 @@ class _Planner:
         return self._shared(job, (poison.stage.key,), label, cost)
 
     def _train(self, job: TrainJob, attack: Spec, poison: _Poison, defense: _Defense) -> bool:
-        """Adds a cell and its last stage; False if the cell is there."""
+        """Add a cell and its last stage; return False if the cell is there already."""
         key = digest(job.identity())
         if key in self.cells:
             return False
-        # the record holds the poison's facts, purified or not
+        # the poison is always an input, since the record holds its facts
         inputs = (job.poison,) if job.purify is None else (job.purify, job.poison)
         card, spec = defense.card, defense.method.spec
         extra = _effort(spec, card) if card.trains and not card.purifies else 0.0
@@ -322,7 +317,7 @@ class _Planner:
         return True
 
     def _shared(self, job: Job, inputs: tuple[str, ...], label: str, cost: float) -> Stage:
-        """The stage of a job; of several that come to the same, the first."""
+        """The stage of a job; jobs with the same identity share the first one's stage."""
         key = digest(job.identity())
         return self.stages.setdefault(key, Stage(key, inputs, job, label, cost))
 
@@ -331,7 +326,7 @@ class _Planner:
         return Method(spec, card.version, card.content, self._files(spec, card))
 
     def _files(self, spec: Spec, card: Card) -> Mapping[str, str]:
-        """sha256 of each file that a method reads, by parameter."""
+        """The sha256 of each file that a method reads, by parameter."""
         given = {name: str(spec.params[name]) for name in card.files if spec.params[name]}
         return {name: self._content(path) for name, path in given.items()}
 
@@ -340,12 +335,12 @@ class _Planner:
         return Victim(name, card.version, card.content)
 
     def _crafted(self, craft_seed: int) -> str:
-        """What tells images of one victim seed from those of another, where they differ."""
+        """The craft seed as part of a label, if it varies; else an empty text."""
         varies = self.suite.craft_seed is None and len(self.suite.seeds) > 1
         return f", craft seed {craft_seed}" if varies else ""
 
     def _resolved(self, wanted: str) -> str:
-        """What a precision means for this suite on this machine."""
+        """The precision to use, after the suite's own setting and ``auto`` are resolved."""
         if self.suite.precision != "auto":
             wanted = self.suite.precision
         return self.precision if wanted == "auto" else wanted

@@ -1,4 +1,4 @@
-"""Resolve the names and parameters of a suite, each once, and collect all problems with them."""
+"""Resolve the names and parameters of a suite, each once, and collect all problems."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ SECTIONS = ("attacks", "defenses", "datasets", "victims")
 
 @dataclass
 class Axes:
-    """The axes of a suite whose entries are names: full specs and protocols, and all problems.
+    """The resolved axes of a suite whose entries are names.
 
-    What cannot be resolved stands among the problems alone.
+    Attributes:
+        specs: full specs, by section.
+        protocols: with the values of the suite.
+        problems: a message for each entry that cannot be resolved; such entries are left out above.
     """
 
-    specs: dict[str, tuple[Spec, ...]] = field(default_factory=dict)  # by section
+    specs: dict[str, tuple[Spec, ...]] = field(default_factory=dict)
     protocols: tuple[Protocol, ...] = ()
     problems: list[str] = field(default_factory=list)
 
@@ -30,7 +33,8 @@ def resolve_axes(raw: Mapping[str, Any], registry: Registry) -> Axes:
     """Resolve every name and parameter of a suite.
 
     Args:
-        raw: the suite as it was read. Entries of a wrong type are passed over.
+        raw: the suite as it was read. Entries of a wrong type are ignored here: the model ``Suite``
+            reports them.
         registry: knows the methods.
     """
     axes, used = Axes(), set[str]()
@@ -45,16 +49,17 @@ def resolve_axes(raw: Mapping[str, Any], registry: Registry) -> Axes:
 def resolve_spec(
     kind: str, text: str, registry: Registry, parameters: Mapping[str, Any] | None = None
 ) -> Spec:
-    """The full spec of ``text``, labelled as it is written.
+    """The full spec of ``text``, with the text as its label.
 
     Args:
         kind: ``attack``, ``defense``, ``dataset`` or ``victim``.
-        text: such as ``em[eps=4/255]``; attacks may follow one another with ``+``.
+        text: such as ``em[eps=4/255]``; ``+`` joins attacks to a chain.
         registry: knows the methods.
-        parameters: for a method's name, values that replace its defaults.
+        parameters: values that replace defaults, by the name of the method.
 
     Raises:
-        ValueError: for another form, an unknown name, or parameters that the method refuses.
+        ValueError: if the text has another form, a name is unknown, or the method does not allow
+            its parameters.
     """
     return _full(kind, parse_spec(text), registry, parameters or {})
 
@@ -73,11 +78,14 @@ def _full(kind: str, spec: Spec, registry: Registry, parameters: Mapping[str, An
 def _specs(
     section: str, raw: Mapping[str, Any], registry: Registry, used: set[str], problems: list[str]
 ) -> Iterator[Spec]:
-    """The specs of a section; adds to ``used`` the names of methods, also of those in trouble."""
+    """Yield the specs of a section.
+
+    The names of all methods, even of those with problems, are added to ``used``.
+    """
     kind = section.removesuffix("s")
     for position, text in enumerate(as_list(raw.get(section) or [])):
         if not isinstance(text, str):
-            continue  # pydantic says so
+            continue  # pydantic reports it
         try:
             spec = parse_spec(text)
             used.update(part.name for part in spec.parts())
@@ -97,8 +105,8 @@ def _protocols(raw: Mapping[str, Any], problems: list[str]) -> Iterator[Protocol
 
 
 def _mixed_presets(attacks: tuple[Spec, ...], registry: Registry) -> list[str]:
-    """One problem if the attacks have several presets."""
-    presets: dict[str, str] = {}  # each preset -> the first entry that has it
+    """Report one problem if the attacks have several presets."""
+    presets: dict[str, str] = {}  # preset -> the first entry that has it
     for spec in attacks:
         for part in spec.parts():
             params = registry.card("attack", part.name).params.values()
@@ -115,9 +123,12 @@ def _mixed_presets(attacks: tuple[Spec, ...], registry: Registry) -> list[str]:
 
 
 def _unused_parameters(parameters: Any, used: set[str], registry: Registry) -> Iterator[str]:
-    """What is wrong with parameters of methods that no axis names; the others are checked."""
+    """Yield the problems with parameters of methods that no axis names.
+
+    The parameters of the other methods are checked when their specs are resolved.
+    """
     if not isinstance(parameters, Mapping):
-        return  # pydantic says so
+        return  # pydantic reports it
     kinds = [section.removesuffix("s") for section in SECTIONS]
     cards = [card for kind in kinds for card in registry.cards(kind).values()]
     known = {card.name for card in cards}
@@ -133,13 +144,13 @@ def _unused_parameters(parameters: Any, used: set[str], registry: Registry) -> I
 
 
 def table(owner: Any, name: str) -> Mapping[str, Value]:
-    """The mapping ``name`` of ``owner``, its texts read as values; empty where there is none."""
+    """The mapping ``name`` of ``owner``, with its texts read as values; empty if missing."""
     values = owner.get(name) if isinstance(owner, Mapping) else None
     return numbers(values) if isinstance(values, Mapping) else {}
 
 
 def numbers(values: Any) -> Any:
-    """A mapping with texts such as ``8/255`` read as numbers; anything else as it is."""
+    """Read the texts of a mapping, such as ``8/255``, as values; return anything else as it is."""
     if not isinstance(values, Mapping):
         return values
     return {
@@ -149,5 +160,5 @@ def numbers(values: Any) -> Any:
 
 
 def as_list(value: Any) -> Any:
-    """One value as a list of one; a list as it is."""
+    """Put a single value into a list; return a list as it is."""
     return value if isinstance(value, (list, tuple)) else [value]

@@ -15,9 +15,9 @@ class Stage:
         key: sha256 that names the result: the digest of ``job.identity()``.
         inputs: keys of the stages whose results it reads.
         job: what to do.
-        label: what people read, such as ``purify em with dvae``.
-        cost: estimated passes of the victim over the training set, for ordering and for the time
-            left.
+        label: name for users, such as ``purify em with dvae``.
+        cost: estimated passes of the victim over the training set, for the order of stages and for
+            the time left.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Suites: the axes of the grid, read from YAML and checked all at once."""
+"""Read suites, the axes of the grid, from YAML, and report all problems at once."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from benchmark.data import DatasetInfo
 
 FOLDER = Path(__file__).resolve().parent.parent / "suites"
-TAKEN = ("store", "all", ".", "..")  # a suite's folder of results must not be called so
-VICTIM, PROTOCOL = "resnet18", "std60"  # where a suite names none
+TAKEN = ("store", "all", ".", "..")  # names that the results folder of a suite must not have
+VICTIM, PROTOCOL = "resnet18", "std60"  # the defaults of a suite
 DEFAULT_AXES = ("datasets", "victims", "protocols")
 
 
@@ -52,10 +52,10 @@ Many = Annotated[tuple[str, ...], BeforeValidator(as_list), Field(min_length=1)]
 class Suite(BaseModel):
     """The axes of a grid. Every axis takes one value or a list.
 
-    ``parameters`` holds, for a method's name, values that replace its defaults throughout the
-    suite; ``protocol_values`` does the same for the protocol. A label such as
-    ``em[granularity=class]`` stays as short as it is written. ``craft_seed`` is that of poisons and
-    purified sets, which all victim seeds share; with ``seed`` each victim seed has its own.
+    ``parameters`` holds values that replace the defaults of a method throughout the suite, by the
+    name of the method; ``protocol_values`` does the same for the protocols. A label such as
+    ``em[granularity=class]`` stays as short as it is written. ``craft_seed`` is the seed of poisons
+    and purified sets, which all victim seeds share; with ``seed`` each victim seed has its own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -120,8 +120,8 @@ class Suite(BaseModel):
 class ResolvedSuite:
     """A suite with every name looked up, every parameter filled in, and every value checked.
 
-    ``make_plan`` only multiplies its axes. ``craft_seed`` is None where each victim seed has
-    poisons and purified sets of its own.
+    ``make_plan`` only multiplies its axes. ``craft_seed`` is None if each victim seed has poisons
+    and purified sets of its own.
     """
 
     name: str
@@ -137,7 +137,7 @@ class ResolvedSuite:
 
 
 class SuiteError(ValueError):
-    """Everything wrong with a suite, with its place, at once."""
+    """All problems of a suite, each with its place in the suite."""
 
     def __init__(self, where: str, problems: Sequence[str]) -> None:
         self.where, self.problems = where, tuple(problems)
@@ -148,18 +148,19 @@ class SuiteError(ValueError):
 
 
 def suite_names() -> list[str]:
-    """The suites that come with uebench."""
+    """The names of the suites that come with uebench."""
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
 def read_suite(name: str | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The raw axes of a suite, and where they were read.
+    """Read the raw axes of a suite, and say where they were read.
 
     Args:
-        name: of a shipped suite, or the path of a YAML file, or the axes themselves.
+        name: the name of a shipped suite, the path of a YAML file, or the axes themselves.
 
     Raises:
-        ValueError: if there is no such suite, or the file is not a YAML mapping or names a key twice.
+        ValueError: if there is no such suite, or if the file is not a YAML mapping or names a key
+            twice.
     """
     if isinstance(name, Mapping):
         return {"name": "custom", **name}, "the suite given"
@@ -194,7 +195,7 @@ def load_suite(
     """Read, check and resolve a suite.
 
     Args:
-        name: of a shipped suite, or the path of a YAML file, or the axes themselves.
+        name: the name of a shipped suite, the path of a YAML file, or the axes themselves.
         registry: knows the methods.
         axes: axes that replace those of the file, for example ``{"attacks": ["em"]}``.
         settings: ``key=value`` texts: ``em.max_rounds=20`` for a method, ``protocol.epochs=3``,
@@ -221,18 +222,19 @@ def resolve_suite(suite: Suite, registry: Registry) -> ResolvedSuite:
 def _resolved(
     raw: Mapping[str, Any], where: str, registry: Registry, problems: Sequence[str]
 ) -> ResolvedSuite:
-    found = list(problems)
+    listed = list(problems)
     suite = None
     try:
         suite = Suite.model_validate(raw)
-    except ValidationError as error:  # a value tried as four types fails four times
-        found += dict.fromkeys(_problem(item) for item in error.errors())
+    except ValidationError as error:
+        # pydantic tries a value as four types and reports four errors, which become one problem
+        listed += dict.fromkeys(_problem(item) for item in error.errors())
     defaults = {name: Suite.model_fields[name].default for name in DEFAULT_AXES}
     given = {name: value for name, value in raw.items() if value}
     axes = resolve_axes({**defaults, **given}, registry)
-    found += axes.problems
-    if found or suite is None:
-        raise SuiteError(where, found)
+    listed += axes.problems
+    if listed or suite is None:
+        raise SuiteError(where, listed)
     return ResolvedSuite(
         name=suite.name,
         datasets=axes.specs["datasets"],
@@ -251,8 +253,9 @@ def check_values(suite: str, specs: Iterable[tuple[str, Spec]], registry: Regist
     """Build each method once, so that invalid values are reported before the run starts.
 
     Args:
-        suite: its name, for the message.
+        suite: the name of the suite, for the message.
         specs: kind and full spec of each method.
+        registry: knows the methods.
 
     Raises:
         SuiteError: with every method that refuses its values.
@@ -262,11 +265,12 @@ def check_values(suite: str, specs: Iterable[tuple[str, Spec]], registry: Regist
 
 
 def check_sets(suite: str, pairs: Iterable[tuple[Spec, DatasetInfo]], registry: Registry) -> None:
-    """Ask each attack whether it can protect the data sets it is to meet.
+    """Ask each attack whether it can protect the data sets of its cells.
 
     Args:
-        suite: its name, for the message.
-        pairs: the full spec of an attack, and what is known of a data set.
+        suite: the name of the suite, for the message.
+        pairs: full specs of attacks, each with a data set that the attack is to protect.
+        registry: knows the methods.
 
     Raises:
         SuiteError: with every attack that refuses a data set.
@@ -279,28 +283,27 @@ def check_sets(suite: str, pairs: Iterable[tuple[Spec, DatasetInfo]], registry: 
         except ValueError as error:
             raise ValueError(f'attack "{part}" on {info.name}: {error}') from error
 
-    met = {(str(part), info): (part, info) for spec, info in pairs for part in spec.parts()}
-    _raise_refusals(suite, (partial(ask, part, info) for part, info in met.values()))
+    unique = {(str(part), info): (part, info) for spec, info in pairs for part in spec.parts()}
+    _raise_refusals(suite, (partial(ask, part, info) for part, info in unique.values()))
 
 
 def _raise_refusals(suite: str, attempts: Iterable[Callable[[], object]]) -> None:
-    """Make every attempt, then raise a SuiteError with all that ended in a ValueError."""
+    """Make every attempt, then raise a SuiteError with the messages of all ValueErrors."""
     problems: dict[str, None] = {}
     for attempt in attempts:
         try:
             attempt()
         except ValueError as error:
             problems[str(error)] = None
-        except (
-            Exception
-        ):  # whatever else a plugin raises when imported is its cells' failure, with a traceback
+        except Exception:
+            # any other error of a plugin makes its cells fail later, with a traceback
             continue
     if problems:
         raise SuiteError(suite, list(problems))
 
 
 def _apply(raw: dict[str, Any], setting: str) -> str | None:
-    """Apply one ``--set`` and return what is wrong with it, if anything."""
+    """Apply one ``--set``, and return the problem with it, or None."""
     key, equals, text = setting.partition("=")
     if not equals or not key:
         return (
@@ -318,23 +321,21 @@ def _apply(raw: dict[str, Any], setting: str) -> str | None:
             return f'--set {setting}: a suite has no "{key}"{hint}'
         if key == "seeds":
             raw[key] = text
+        elif isinstance(raw.get(key), (list, tuple)) or key.endswith("s"):
+            raw[key] = split_list(text)
         else:
-            raw[key] = (
-                split_list(text)
-                if isinstance(raw.get(key), (list, tuple)) or key.endswith("s")
-                else value
-            )
+            raw[key] = value
         return None
-    _put(
-        raw,
-        ("protocol_values", parameter) if owner == "protocol" else ("parameters", owner, parameter),
-        value,
-    )
+    section = ("protocol_values",) if owner == "protocol" else ("parameters", owner)
+    _put(raw, (*section, parameter), value)
     return None
 
 
 def _put(table: dict[str, Any], path: Sequence[str], value: Value) -> None:
-    """Put a value at a path. What is no mapping on the way stays, to be reported as such."""
+    """Put a value at a path of nested mappings.
+
+    A value on the way that is not a mapping stays as it is, so that pydantic reports it.
+    """
     first, *rest = path
     if not rest:
         table[first] = value
@@ -346,14 +347,13 @@ def _put(table: dict[str, Any], path: Sequence[str], value: Value) -> None:
 
 
 def _problem(item: Any) -> str:
+    """The message for one error of pydantic."""
     loc = item["loc"]
-    is_value = len(loc) > {"parameters": 3, "protocol_values": 2}.get(
-        loc[0], len(loc)
-    )  # then the last part is the type that was tried
-    path = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}"
-        for part in (loc[:-1] if is_value else loc)
-    ).removeprefix(".")
+    # the last part of a longer path is the type that pydantic tried
+    is_value = len(loc) > {"parameters": 3, "protocol_values": 2}.get(loc[0], len(loc))
+    parts = loc[:-1] if is_value else loc
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    path = path.removeprefix(".")
     if is_value:
         return (
             f"{path}: {item['input']!r} is a {type(item['input']).__name__}; "
@@ -367,7 +367,7 @@ def _problem(item: Any) -> str:
 
 
 def without_presets(registry: Registry) -> frozenset[str]:
-    """The attacks that have no presets, so that they may stand beside those of any preset."""
+    """The attacks that have no presets; they can be compared with attacks of any preset."""
     return frozenset(
         name for name, card in registry.cards("attack").items() if preset_of(card.params) is None
     )

@@ -1,4 +1,4 @@
-"""Read YAML whose mappings name each key once."""
+"""Read YAML, and refuse mappings that name a key twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import yaml
 
 
 class _Once(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys in silence; this loader refuses them."""
+    """A loader that refuses two equal keys, of which PyYAML silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[str, int] = {}
@@ -25,10 +25,10 @@ class _Once(yaml.SafeLoader):
 
 
 def load_yaml(content: bytes) -> Any:
-    """Parses YAML of plain values.
+    """Parse YAML of plain values.
 
     Args:
-        content: as it stands in the file; bytes, so that what is no text is a YAMLError too.
+        content: the bytes of the file, so that a file that is not text gives a YAMLError too.
 
     Raises:
         yaml.YAMLError: if it is not YAML.

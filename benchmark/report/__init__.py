@@ -1,1 +1,1 @@
-"""From the long table to files: pages, tables and plots. ``write.py`` writes all of them."""
+"""Turn the long table into pages, tables and plots; ``write.py`` writes all files of a report."""

@@ -1,4 +1,4 @@
-"""A comparison in words and tables: for the terminal, and as Markdown, LaTeX and HTML."""
+"""Write a comparison of two defenses: for the terminal, and as Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
@@ -22,28 +22,25 @@ HOW_TO_READ = (
     (
         "difference",
         "Accuracy of the first defense minus that of the second, in points, averaged over pairs. "
-        "The two of a pair share attack, victim "
-        "seed and craft seed: their victims began with the same weights and saw the images in the "
-        "same order.",
+        "The two of a pair share attack, victim seed and craft seed: their victims began with the "
+        "same weights and saw the images in the same order.",
     ),
     (
         "95 % interval",
         "BCa bootstrap interval of the difference (Efron 1987), over seeds: what other victim "
-        "seeds would give, with the same attacks and "
-        "the same crafted images. From few seeds it is too narrow.",
+        "seeds would give, with the same attacks and the same crafted images. From few seeds it "
+        "is too narrow.",
     ),
     (
         "win, tie, loss",
         f"A tie is a difference below {MARGIN} points, or one whose interval covers 0. An attack "
-        "with too few pairs for an interval is "
-        "undecided.",
+        "with too few pairs for an interval is undecided.",
     ),
     (
         "sign-flip test",
         "If the two defenses did equally well, each difference would be as likely as its "
-        "negative. p is the share of all ways to choose "
-        "the signs that bring the mean over attacks at least as far from 0 as it is. A mean that "
-        "rests on few of the attacks is not "
+        "negative. p is the share of all ways to choose the signs that bring the mean over "
+        "attacks at least as far from 0 as it is. A mean that rests on few of the attacks is not "
         "significant, even where its interval, which takes the attacks as given, is narrow. Not "
         "corrected for the number of comparisons.",
     ),
@@ -60,22 +57,22 @@ _DASH = (
 
 
 def title(c: Comparison) -> str:
-    """Where the comparison holds: ``cifar10 (resnet18, std60)``."""
+    """The group of results that the comparison is about: ``cifar10 (resnet18, std60)``."""
     ratio = f", poison ratio {c.ratio:g}" if c.ratio != 1 else ""
     preset = f", preset {c.preset}" if c.preset else ""
     return f"{c.dataset} ({c.victim}, {c.protocol}{ratio}{preset})"
 
 
 def verdict(c: Comparison) -> str:
-    """What the records show, in sentences to be quoted, with what they do not cover."""
+    """Say what the records show and what they do not cover, in sentences that can be quoted."""
     size = f"{_counted(c.seeds, 'seed')}, {_counted(c.pairs, 'pair')}"
     if c.conclusion == "nothing":
         return f"On {title(c)}, nothing can be compared: {_why_nothing(c)}."
     if c.conclusion == "too little":
         sentences = (
             f"On {title(c)}, there is too little evidence to tell {c.ours} from {c.reference}: "
-            f"{signed(c.mean.difference)} points "
-            f"{_over(c)} ({size}). At least {FEWEST_FOR_TEST} pairs are needed; run more seeds."
+            f"{signed(c.mean.difference)} points {_over(c)} ({size}). At least {FEWEST_FOR_TEST} "
+            "pairs are needed; run more seeds."
         )
         return " ".join([sentences, *_unequal(c)])
     tests = f"sign-flip test {p_value(c.by_pair.p)}" + (
@@ -83,9 +80,8 @@ def verdict(c: Comparison) -> str:
     )
     evidence = f"{_over(c)} ({size}, {tests}), with {balance(c)}"
     difference, points = signed(c.mean.difference), f"{number(abs(c.mean.difference))} points"
-    up, down = (
-        ("better", "worse") if c.by_seed.decidable else ("ahead", "behind")
-    )  # few seeds allow no firmer word, on one attack either
+    # few seeds allow no firmer words, not even on one attack
+    up, down = ("better", "worse") if c.by_seed.decidable else ("ahead", "behind")
     better = f"{up} on {', '.join(c.of('win'))}" if c.of("win") else ""
     worse = f"{down} on {', '.join(c.of('loss'))}" if c.of("loss") else ""
     best = "is the better one" if c.by_seed.decidable else "is ahead in these runs"
@@ -112,7 +108,7 @@ def verdict(c: Comparison) -> str:
 
 
 def _why_nothing(c: Comparison) -> str:
-    apart = [one.column for one in c.attacks if one.apart]
+    apart = [contrast.column for contrast in c.attacks if contrast.apart]
     if not apart:
         return f"there is no attack on which both {c.ours} and {c.reference} have a result"
     return (
@@ -122,14 +118,14 @@ def _why_nothing(c: Comparison) -> str:
 
 
 def _unequal(c: Comparison) -> list[str]:
-    """Says which attacks have how many seeds, where not all have the same.
+    """Say which attacks have how many seeds; empty if all have the same number.
 
-    The mean gives the few as much weight as the many.
+    The mean gives an attack with few seeds as much weight as one with many.
     """
     by_seeds: dict[int, list[str]] = {}
-    for one in c.attacks:
-        if one.points:
-            by_seeds.setdefault(one.seeds, []).append(one.column)
+    for contrast in c.attacks:
+        if contrast.points:
+            by_seeds.setdefault(contrast.seeds, []).append(contrast.column)
     if len(by_seeds) < 2:
         return []
     counts = [f"{_counted(n, 'seed')} on {', '.join(by_seeds[n])}" for n in sorted(by_seeds)]
@@ -143,9 +139,9 @@ def _not_covered(c: Comparison) -> list[str]:
     sentences = []
     if c.conclusion in ("ahead", "behind", "small") and not c.by_seed.decidable:
         sentences.append(
-            f"These runs show no more: with fewer than {FEWEST_FOR_TEST} seeds, whole seeds "
-            "decide nothing, and p takes the pairs of one "
-            "seed as independent of each other, which they need not be."
+            f"These runs show no more: with fewer than {FEWEST_FOR_TEST} seeds, whole seeds decide "
+            "nothing, and p takes the pairs of one seed as independent of each other, which they "
+            "need not be."
         )
     if c.seeds == 1:
         sentences.append(
@@ -160,13 +156,10 @@ def _not_covered(c: Comparison) -> list[str]:
 
 
 def statements(c: Comparison) -> list[tuple[str, str]]:
-    """(what, sentence) of everything beside the verdict and the table."""
+    """Everything beside the verdict and the table, as pairs of a title and a sentence."""
     columns = (*c.attacks, c.mean, c.clean)
-    dash = (
-        [("Dash", _DASH)]
-        if any(not one.points and math.isnan(one.difference) for one in columns)
-        else []
-    )
+    has_dash = any(not column.points and math.isnan(column.difference) for column in columns)
+    dash = [("Dash", _DASH)] if has_dash else []
     prices = (
         f"{c.ours} {_known(c.price_ours, 'points')}, {c.reference} "
         f"{_known(c.price_reference, 'points')}"
@@ -174,11 +167,12 @@ def statements(c: Comparison) -> list[tuple[str, str]]:
     seconds = (
         f"{c.ours} {_known(c.seconds_ours, 's')}, {c.reference} {_known(c.seconds_reference, 's')}"
     )
-    notes = [
-        f"{', '.join(one.column for one in columns if one.remark == remark)}: {remark}."
-        for remark in dict.fromkeys(one.remark for one in columns if one.remark)
-    ]
-    fewest = min((len(one.points) for one in columns if one.interval), default=0)
+    by_remark: dict[str, list[str]] = {}
+    for column in columns:
+        if column.remark:
+            by_remark.setdefault(column.remark, []).append(column.column)
+    notes = [f"{', '.join(names)}: {remark}." for remark, names in by_remark.items()]
+    fewest = min((len(column.points) for column in columns if column.interval), default=0)
     if fewest in COVERAGE:
         notes.append(
             f"Intervals of {fewest} pairs are too narrow: where differences are normal they cover "
@@ -207,7 +201,7 @@ def _known(value: float, unit: str) -> str:
 
 
 def balance(c: Comparison) -> str:
-    """``3 wins, 1 tie, 0 losses``, and how many attacks are undecided, if any."""
+    """Count the outcomes: ``3 wins, 1 tie, 0 losses``, and undecided attacks, if any."""
     undecided = len(c.of("undecided"))
     counts = [
         _counted(len(c.of("win")), "win"),
@@ -232,27 +226,27 @@ def _tested(test: SignFlip, unit: str) -> str:
             f"not decidable with {_counted(test.units, unit)}, since fewer than "
             f"{FEWEST_FOR_TEST} cannot give p < {ALPHA}"
         )
-    how = (
-        f"standard error {test.error:.4f}, from random sign patterns"
-        if test.error
-        else f"exact, all {2**test.units:,} sign patterns"
-    )
+    how = f"exact, all {2**test.units:,} sign patterns"
+    if test.error:
+        how = f"standard error {test.error:.4f}, from random sign patterns"
     return f"{p_value(test.p)} over {_counted(test.units, unit)} (two-sided, {how})"
 
 
-def _counted(n: int, one: str, several: str = "") -> str:
-    return f"{n} {one if n == 1 else several or one + 's'}"
+def _counted(n: int, noun: str, plural: str = "") -> str:
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 
 # As tables
 
 
 def paper_table(c: Comparison, name: str) -> PaperTable:
-    """One line an attack, then the mean over attacks and the clean data.
+    """A table with one line an attack, then the mean over attacks and the clean data.
 
-    Accuracies in %, differences in points.
+    Accuracies are in %, differences in points.
     """
-    attacks = tuple(_line(one, one.outcome if one.points else ABSENT) for one in c.attacks)
+    attacks = tuple(
+        _line(contrast, contrast.outcome if contrast.points else ABSENT) for contrast in c.attacks
+    )
     return PaperTable(
         name=name,
         caption=verdict(c),
@@ -271,12 +265,11 @@ def paper_table(c: Comparison, name: str) -> PaperTable:
     )
 
 
-def _line(one: Contrast, outcome: str) -> tuple[str, tuple[Entry, ...]]:
-    interval = f"[{signed(one.interval[0])}, {signed(one.interval[1])}]" if one.interval else ABSENT
-    accs = [percent(acc) for acc in (one.undefended, one.ours, one.reference)]
-    return one.column, tuple(
-        Entry(text, ()) for text in (*accs, signed(one.difference), interval, outcome)
-    )
+def _line(c: Contrast, outcome: str) -> tuple[str, tuple[Entry, ...]]:
+    interval = f"[{signed(c.interval[0])}, {signed(c.interval[1])}]" if c.interval else ABSENT
+    accs = [percent(acc) for acc in (c.undefended, c.ours, c.reference)]
+    texts = (*accs, signed(c.difference), interval, outcome)
+    return c.column, tuple(Entry(text, ()) for text in texts)
 
 
 def _rows(table: PaperTable) -> list[list[str]]:
@@ -288,7 +281,7 @@ def _rows(table: PaperTable) -> list[list[str]]:
 
 
 def print_comparison(c: Comparison, console: Console) -> None:
-    """The table, the statements, and the verdict last."""
+    """Print the table, the statements, and the verdict last."""
     table = paper_table(c, "")
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for title_, letter in zip(table.head, table.alignment, strict=True):
@@ -370,21 +363,20 @@ def comparison_html(
 
 
 def _marks(c: Comparison) -> list[tuple[float, ...]]:
-    """The places of a row's interval and difference in its plot, in % of the width.
+    """The places of each row's interval and difference in its plot, in % of the width.
 
-    50 is no difference. Empty without a number.
-
-    50 is no difference. Empty without a number.
+    50 stands for no difference. A row without a number has no places.
     """
-    values = [
-        (*(one.interval or (one.difference, one.difference)), one.difference)
-        for one in (*c.attacks, c.mean, c.clean)
+    triples = [
+        (*(contrast.interval or (contrast.difference, contrast.difference)), contrast.difference)
+        for contrast in (*c.attacks, c.mean, c.clean)
     ]
-    known = [value for triple in values for value in triple if not math.isnan(value)]
+    known = [value for triple in triples for value in triple if not math.isnan(value)]
     widest = max(map(abs, known), default=0.0) or 1.0
-    return [
-        ()
-        if math.isnan(triple[2])
-        else tuple(round(50 + 45 * value / widest, 2) for value in triple)
-        for triple in values
-    ]
+
+    def places(triple: Sequence[float]) -> tuple[float, ...]:
+        if math.isnan(triple[2]):
+            return ()
+        return tuple(round(50 + 45 * value / widest, 2) for value in triple)
+
+    return [places(triple) for triple in triples]

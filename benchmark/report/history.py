@@ -23,12 +23,11 @@ SHOWN = 90  # nights
 ACROSS, PANEL_W, LEVEL_H, SUMS_H = 3, 2.7, 1.0, 0.5  # panels a row, and their sizes in inches
 LEFT, GAP_X, GAP_Y, HEAD, FOOT, LEGEND_LINE = 0.5, 0.45, 0.62, 0.72, 0.62, 0.16
 NOW, BEFORE, UP, DOWN, BAD = PALETTE[0], "#9aa2ac", PALETTE[2], PALETTE[1], "#a1232b"
-FARTHEST = 3 * LIMIT  # of the sums that are drawn; what lies beyond is told as a number
+FARTHEST = 3 * LIMIT  # up to which sums are drawn; a larger sum is written as a number
 DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.5))
 
-Found = Mapping[
-    CellId | None, Sequence[tuple[str, bool]]
-]  # cell -> what was found tonight, and whether it matters; None: in all together
+# cell -> kinds of tonight's findings, and whether each matters; None stands for all cells together
+Found = Mapping[CellId | None, Sequence[tuple[str, bool]]]
 
 
 def history(
@@ -38,21 +37,21 @@ def history(
     title: str,
     found: Found | None = None,
 ) -> dict[str, bytes]:
-    """One panel a cell, as ``{"png": ..., "pdf": ...}``; empty if there is no night.
+    """Draw one panel a cell, as ``{"png": ..., "pdf": ...}``; empty if there is no night.
 
-    Above: the runs of each night (dots) and their mean (line), the accepted mean (dashed) and two
-    standard deviations of a run about it (band). Below: the upward and downward cumulative sums of
-    the nights after the acceptance, with their limits; the title is red where one is beyond its
-    limit. Nights up to the acceptance are grey. The last ``SHOWN`` nights are drawn; the sums count
-    all. A legend says so.
+    The upper part of a panel shows the runs of each night (dots) and their mean (line), the
+    accepted mean (dashed) and two standard deviations of a run about it (band). The lower part
+    shows the upward and downward cumulative sums of the nights after the acceptance, with their
+    limits; the title is red where a sum is beyond its limit. Nights up to the acceptance are grey.
+    The last ``SHOWN`` nights are drawn; the sums count all nights. A legend explains the signs.
 
     Args:
         accepted: accuracies in [0, 1] of each accepted cell. Only these have a panel.
-        since: date of the newest accepted record. Nights up to it are shown, but summed is what
-            came after.
+        since: date of the newest accepted record. Nights up to it are shown, but not summed.
         nights: in order of time; the last one is tonight.
-        found: tonight's findings, told below the cell's panel, where its last night is ringed;
-            those of all cells behind the title.
+        title: heading of the figure.
+        found: tonight's findings. Those of a cell are written below its panel, whose last night
+            gets a ring. Those of all cells together are written behind the title.
     """
     cells = sorted(accepted)
     if not cells or not nights:
@@ -125,35 +124,37 @@ def history(
 
 
 def _legend(before: bool, after: bool, found: bool) -> list[Line2D | Patch]:
-    """What each sign means; of those that the figure has."""
+    """A legend of the signs that the figure has."""
     nights: Any = {"linewidth": 1.2, "marker": "o", "markersize": 3}
-    shown = {
-        "a night: mean of its runs, and the runs": Line2D([], [], color=NOW, **nights)
-        if after
-        else None,
-        "nights before the acceptance: not summed": Line2D([], [], color=BEFORE, **nights)
-        if before
-        else None,
-        "acceptance of the baseline": Line2D([], [], color=INK, linewidth=0.8, linestyle=DOTTED)
-        if before and after
-        else None,
-        "accepted mean": Line2D([], [], color=MUTED, linewidth=0.8, linestyle=DASHED),
-        "± 2 standard deviations of a run": Patch(color=RULE, alpha=0.6, linewidth=0),
-        "cumulative sum upward": Line2D([], [], color=UP, linewidth=1.1),
-        "cumulative sum downward": Line2D([], [], color=DOWN, linewidth=1.1),
-        f"its limit, ±{LIMIT:g}; beyond it the title is red": Line2D(
-            [], [], color=MUTED, linewidth=0.6, linestyle=DOTTED
+    ring: Any = {"linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "none"}
+    thin: Any = {"linewidth": 0.8}
+    signs: list[tuple[str, Line2D | Patch, bool]] = [  # text, sign, whether the figure has it
+        ("a night: mean of its runs, and the runs", Line2D([], [], color=NOW, **nights), after),
+        (
+            "nights before the acceptance: not summed",
+            Line2D([], [], color=BEFORE, **nights),
+            before,
         ),
-        "tonight, with the finding below": Line2D(
-            [], [], linestyle="", marker="o", markersize=6, markerfacecolor="none", color=BAD
-        )
-        if found
-        else None,
-    }
-    for text, handle in shown.items():
-        if handle is not None:
-            handle.set_label(text)
-    return [handle for handle in shown.values() if handle is not None]
+        (
+            "acceptance of the baseline",
+            Line2D([], [], color=INK, linestyle=DOTTED, **thin),
+            before and after,
+        ),
+        ("accepted mean", Line2D([], [], color=MUTED, linestyle=DASHED, **thin), True),
+        ("± 2 standard deviations of a run", Patch(color=RULE, alpha=0.6, linewidth=0), True),
+        ("cumulative sum upward", Line2D([], [], color=UP, linewidth=1.1), True),
+        ("cumulative sum downward", Line2D([], [], color=DOWN, linewidth=1.1), True),
+        (
+            f"its limit, ±{LIMIT:g}; beyond it the title is red",
+            Line2D([], [], color=MUTED, linewidth=0.6, linestyle=DOTTED),
+            True,
+        ),
+        ("tonight, with the finding below", Line2D([], [], color=BAD, **ring), found),
+    ]
+    shown = [(text, sign) for text, sign, is_shown in signs if is_shown]
+    for text, sign in shown:
+        sign.set_label(text)
+    return [sign for _, sign in shown]
 
 
 def _draw(
@@ -212,12 +213,12 @@ def _draw(
     )
     sums.set_ylim(-reach, reach)
     for last, colour in ((ups[-1], UP), (downs[-1], DOWN)) if later else ():
-        if abs(last) > reach:  # where the line has left the panel
-            told = f"{last:+.0f}".replace("-", "−")
+        if abs(last) > reach:  # the line has left the panel
+            text = f"{last:+.0f}".replace("-", "−")
             sums.text(
                 len(nights) - 0.6,
                 math.copysign(0.72 * reach, last),
-                told,
+                text,
                 fontsize=6.5,
                 color=colour,
                 ha="right",
@@ -253,7 +254,7 @@ def _tell(
     nights: Sequence[Night],
     cell: CellId,
 ) -> None:
-    """Names tonight's findings of a cell and rings its last night."""
+    """Name tonight's findings of a cell, and draw a ring around its last night."""
     if not found:
         return
     colour = BAD if any(matters for _, matters in found) else MUTED

@@ -1,4 +1,4 @@
-"""Writes GitHub-flavoured Markdown: the one writer of tables, and escaping."""
+"""Write GitHub-flavoured Markdown: all tables of the project, and escaping."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[bool]) -> list[str]:
-    """Writes a table with padded columns, a line each.
+    """The lines of a table with padded columns.
 
     Args:
         head: title of each column, as plain text.
-        rows: the cells of each line, as plain text or Markdown of this package (see ``escaped``).
+        rows: the cells of each line, as Markdown (see ``escaped``).
         texts: for each column, whether it holds texts, which align left; numbers align right.
     """
     cells = [[escaped(title) for title in head], *(list(row) for row in rows)]
@@ -31,6 +31,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[bo
 
 
 def escaped(text: str) -> str:
-    """Returns the text as one line without Markdown, links or HTML of its own."""
+    """The text as one line, with its Markdown, links and HTML made harmless."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\|*`#]|\](?=[(\[]))", r"\\\1", text)

@@ -1,4 +1,4 @@
-"""The report as Markdown and CSV."""
+"""Write the report as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -47,10 +47,9 @@ def report_markdown(
         cells = [[row.name, *(cell.text for cell in row.cells)] for row in section.rows]
         head = ["defense", *(column.title for column in section.columns)]
         lines += [*_table(head, cells), ""]
-        for one in published_tables(
-            [one for one in counterparts if where_of(one) == section.where]
-        ):
-            lines += ["### Published numbers beside ours", "", typeset.table_markdown(one)]
+        here = [item for item in counterparts if where_of(item) == section.where]
+        for table in published_tables(here):
+            lines += ["### Published numbers beside ours", "", typeset.table_markdown(table)]
         lines += [
             *(f"- {escaped(note)}" for note in section.notes),
             *([""] if section.notes else []),
@@ -100,20 +99,18 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def leaderboard_csv(summary: Summary) -> str:
-    """``leaderboard.leaderboard`` as CSV: shares in [0, 1], price in points.
+    """The frame of ``leaderboard.leaderboard`` as CSV: shares in [0, 1], price in points.
 
-    Empty where there is no value.
+    A field without a value is empty.
     """
     return summary.board.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
 def cells_csv(summary: Summary, counterparts: Sequence[Counterparts] = ()) -> str:
-    """``leaderboard.grid`` as CSV: one row a cell, shares in [0, 1], seconds.
+    """The frame of ``leaderboard.grid`` as CSV: one row a cell, shares in [0, 1], seconds.
 
-    Empty where there is no value.
-
-    Each source of published numbers adds its own mean and std, our difference in points, and what
-    is not the same.
+    A field without a value is empty. Each source of published numbers adds columns for its mean and
+    std, our difference in points, and the settings that are not the same.
     """
     cells = summary.cells.copy()
     for source in sources(counterparts):

@@ -1,4 +1,4 @@
-"""Write numbers as people read them, and find the colour of an accuracy."""
+"""Format numbers for reports, and choose the colour of an accuracy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ RAMP = ("#fbf1d3", "#dbe8c8", "#abd5c5", "#74b8c6", "#4690ba", "#2b639f", "#1a3b
 
 
 def percent(share: float, std: float = math.nan) -> str:
-    """A share in % with one decimal and its spread, where there is one: ``74.1 ± 0.8``.
+    """A share in % with one decimal, and with its spread if known: ``74.1 ± 0.8``.
 
-    ``-`` for NaN.
-
-    ``-`` for NaN.
+    NaN becomes ``-``.
     """
     if math.isnan(share):
         return ABSENT
@@ -26,12 +24,12 @@ def percent(share: float, std: float = math.nan) -> str:
 
 
 def number(value: float) -> str:
-    """One decimal, no negative zero; ``-`` for NaN."""
+    """A number with one decimal, without negative zero; ``-`` for NaN."""
     return ABSENT if math.isnan(value) else f"{round(value, 1) + 0.0:.1f}"
 
 
 def signed(points: float) -> str:
-    """One decimal with its sign, no negative zero; ``-`` for NaN."""
+    """A number with its sign and one decimal, without negative zero; ``-`` for NaN."""
     return ABSENT if math.isnan(points) else f"{round(points, 1) + 0.0:+.1f}"
 
 
@@ -43,7 +41,10 @@ def times(value: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """``p = 0.031``, ``p = 0.0005``, ``p < 0.0001``: never ``p = 0``, which no test can show."""
+    """A p-value as ``p = 0.031``, ``p = 0.0005`` or ``p < 0.0001``.
+
+    It never says ``p = 0``, which no test can show.
+    """
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.{3 if p >= 0.001 else 4}f}"
 
 
@@ -51,7 +52,7 @@ def p_value(p: float) -> str:
 def shade(share: float) -> tuple[str, str]:
     """Background and text colour for an accuracy.
 
-    The text has the better contrast of black and white.
+    The text is black or white, whichever has the better contrast.
     """
     position = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
     left = min(int(position), len(RAMP) - 2)
@@ -61,9 +62,7 @@ def shade(share: float) -> tuple[str, str]:
         value / 255 / 12.92 if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4
         for value in rgb
     ]
-    luminance = (
-        0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    )  # relative luminance as WCAG defines it
-    return "#" + "".join(
-        f"{value:02x}" for value in rgb
-    ), "#000000" if luminance > 0.179 else "#ffffff"
+    # relative luminance as WCAG defines it
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    background = "#" + "".join(f"{value:02x}" for value in rgb)
+    return background, "#000000" if luminance > 0.179 else "#ffffff"

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page."""
+"""Write the report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ from benchmark.report.sections import HOW_TO_READ, Section, environment, facts
 class Picture:
     """A PNG in the page.
 
-    Fields: the id under which drawings refer to it, its size in pixels, its content as an address.
+    ``id`` is the name by which drawings refer to it, ``width`` and ``height`` are in pixels, and
+    ``address`` is a ``data:`` URL with the content.
     """
 
     id: str
@@ -52,14 +53,16 @@ def page(
     pictures: Mapping[PictureKey, bytes],
     counterparts: Sequence[Counterparts] = (),
 ) -> str:
-    """The HTML text.
+    """The HTML text of the page.
 
     Args:
-        summary: of the long table; ``sections`` are its own.
-        plots: for each section, PNG bytes by name (``curves``, ``heatmap``), which go into the
-            page.
-        pictures: as ``pictures.Pictures``, or empty; each goes into the page once.
-        counterparts: published numbers, which stand in the cells that they are counterparts of.
+        summary: summary of the long table.
+        sections: what ``sections.sections`` returns for ``summary``.
+        title: heading of the page.
+        context: further facts to show.
+        plots: for each section, PNG bytes by name (``curves``, ``heatmap``).
+        pictures: a ``pictures.Pictures``, or empty; the page holds each picture once.
+        counterparts: published numbers, which the page shows in the corresponding cells.
     """
     jinja = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -79,12 +82,12 @@ def page(
         runs=cell_runs(summary.runs),
         published=_published(counterparts),
         counterparts={
-            section.where: [one for one in counterparts if where_of(one) == section.where]
+            section.where: [item for item in counterparts if where_of(item) == section.where]
             for section in sections
         },
         curve=svg.curve,
         scatters=[
-            [found for score in svg.SCORES if (found := svg.scatter(section, score))]
+            [drawing for score in svg.SCORES if (drawing := svg.scatter(section, score))]
             for section in sections
         ],
         gap=GAP,
@@ -112,30 +115,31 @@ class PublishedNumber:
 
 
 def _published(counterparts: Sequence[Counterparts]) -> dict[Place, list[PublishedNumber]]:
-    """Every number of every source, also those that a source prints twice.
+    """Every number of every source, including those that a source prints twice.
 
     The sources of each group have the letters a, b, c.
     """
-    found: dict[Place, list[PublishedNumber]] = {}
+    by_place: dict[Place, list[PublishedNumber]] = {}
     letters: dict[Where, int] = {}
-    for one in counterparts:
-        mark = chr(ord("a") + letters.setdefault(where_of(one), 0) % 26)
-        letters[where_of(one)] += 1
-        for pair in one.pairs:
+    for group in counterparts:
+        where = where_of(group)
+        mark = chr(ord("a") + letters.setdefault(where, 0) % 26)
+        letters[where] += 1
+        for pair in group.pairs:
             shown = PublishedNumber(
                 mark,
-                titled(one, counterparts),
+                titled(group, counterparts),
                 printed(pair),
                 difference(pair).replace("-", "−"),
                 ", ".join(pair.differs),
             )
-            found.setdefault((where_of(one), pair.attack, pair.defense), []).append(shown)
-    return found
+            by_place.setdefault((where, pair.attack, pair.defense), []).append(shown)
+    return by_place
 
 
 def _choices(sections: Sequence[Section]) -> dict[str, list[str]]:
-    """What the page's filters offer: those with something to choose from."""
-    found = {
+    """The values of each filter of the page; a filter with a single value is left out."""
+    offered = {
         "data set": {section.dataset for section in sections},
         "victim": {section.victim for section in sections},
         "attack": {
@@ -146,13 +150,12 @@ def _choices(sections: Sequence[Section]) -> dict[str, list[str]]:
         },
         "needs": {row.needs for section in sections for row in section.rows},
     }
-    return {name: sorted(values) for name, values in found.items() if len(values) > 1}
+    return {name: sorted(values) for name, values in offered.items() if len(values) > 1}
 
 
 def _picture(name: str, png: bytes) -> Picture:
-    width, height = (
-        int.from_bytes(png[at : at + 4], "big") for at in (16, 20)
-    )  # where a PNG has them
+    # a PNG holds its width at byte 16 and its height at byte 20
+    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
     return Picture(name, width, height, _address(png))
 
 
@@ -161,12 +164,10 @@ def _address(png: bytes) -> str:
 
 
 def _sortable(value: float | int | None) -> str:
-    """A number as the page's script reads it; empty, which sorts last, where there is none."""
+    """A number as the page's script reads it; without a number it is empty, which sorts last."""
     return "" if value is None or math.isnan(value) else f"{value:.9g}"
 
 
 def _breakable(spec: str) -> Markup:
-    """A label that may break after ``[`` and ``,``, so that a long spec does not crowd out its
-    neighbours.
-    """
+    """A label that may break after ``[`` and ``,``, so that a long spec leaves room for others."""
     return Markup("<wbr>").join(re.split(r"(?<=[\[,])", spec))

@@ -1,4 +1,4 @@
-"""Pictures of what attacks and defenses do to images, from the images in a store."""
+"""Draw what attacks and defenses do to images, from the images in a store."""
 
 from __future__ import annotations
 
@@ -14,38 +14,36 @@ if TYPE_CHECKING:
     from benchmark.analysis.leaderboard import Summary
     from benchmark.storage.store import Store
 
-SIDE = 64  # pixels; of larger images every second, third, ... pixel is shown
-PIXELS = 3 * 32 * 32  # of one kind in a strip: three images of 32 pixels, or one of 56 or 64
+SIDE = 64  # pixels; larger images are shown by every second, third, ... pixel
+PIXELS = 3 * 32 * 32  # of one column: three images of 32 pixels, or one of 56 or 64
 GAP = 2  # pixels between images
-GAIN = 10  # of the perturbation
+GAIN = 10  # by which the perturbation is multiplied
 
 PictureKey = tuple[str, str, str]  # data set, attack, defense, as the table labels them
 
 
 class Pictures(Mapping[PictureKey, bytes]):
-    """(data set, attack, defense) -> PNG.
+    """Pictures by (data set, attack, defense), as PNG, each drawn when it is read.
 
-    A picture is drawn when it is asked for, so that a report that stands costs nothing.
+    With the defense ``""`` the picture shows the attack: clean images, poisoned ones, and ten times
+    the perturbation on grey, side by side, one row an image. With a defense it shows the same
+    images purified; a defense that does not purify has no picture.
 
-    With the defense ``""`` it is the attack's: clean, poisoned, and ten times the perturbation on
-    grey, side by side, one row an image. With a defense it is the same images purified; a defense
-    that does not purify has none.
-
-    There are pictures where the store has the images: those of attack or defense, and the clean
-    ones, which are the poison of the anchor ``none``. What is shown is poisoned whole, so records
-    of other poison ratios take no part. Of several craft seeds it is the first.
+    A picture exists if the store has the images of the attack or the defense, and the clean images,
+    which are the poison of the anchor ``none``. Only records with the poison ratio 1 are shown, and
+    only their first craft seed.
 
     Args:
-        summary: of the long table.
-        store: where the images are, found by the sha256 in the records.
+        summary: summary of the long table.
+        store: the store with the images, which the records name by their sha256.
     """
 
     def __init__(self, summary: Summary, store: Store) -> None:
-        self._store, self._found = store, dict[PictureKey, tuple[str, ...]]()
+        self._store = store
+        self._artifacts: dict[PictureKey, tuple[str, ...]] = {}
         table = summary.table
-        shown = table[
-            ~table["superseded"] & (table["status"] == "ok") & (table["ratio"] == 1)
-        ].sort_values(["craft_seed", "key"])
+        is_shown = ~table["superseded"] & (table["status"] == "ok") & (table["ratio"] == 1)
+        shown = table[is_shown].sort_values(["craft_seed", "key"])
         keys = store.image_keys() if len(shown) else {}
         rows: list[tuple[Any, dict[str, str]]] = [
             (
@@ -66,29 +64,29 @@ class Pictures(Mapping[PictureKey, bytes]):
         for row, images in rows:
             if row.dataset_spec not in clean or "poison" not in images:
                 continue
-            self._found.setdefault(
+            self._artifacts.setdefault(
                 (row.dataset, row.attack, ""), (clean[row.dataset_spec], images["poison"])
             )
-            drops_images = (
-                json.loads(row.facts).get("purify", {}).get("kept", 1) != 1
-            )  # then image i is another one
+            # if the defense dropped images, image i is another one
+            drops_images = json.loads(row.facts).get("purify", {}).get("kept", 1) != 1
             if "purify" in images and not drops_images:
-                self._found.setdefault((row.dataset, row.attack, row.defense), (images["purify"],))
+                place = row.dataset, row.attack, row.defense
+                self._artifacts.setdefault(place, (images["purify"],))
 
     def __iter__(self) -> Iterator[PictureKey]:
-        return iter(sorted(self._found))
+        return iter(sorted(self._artifacts))
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._artifacts)
 
     def __getitem__(self, key: PictureKey) -> bytes:
-        """The PNG.
+        """Draw the PNG.
 
         Raises:
             KeyError: if there is no picture.
             OSError, ValueError: if images of the store cannot be read.
         """
-        sets = [_sample(self._store, artifact) for artifact in self._found[key]]
+        sets = [_sample(self._store, artifact) for artifact in self._artifacts[key]]
         if len(sets) == 2:
             clean, poisoned = sets
             change = 128 + GAIN * (poisoned.astype(np.int16) - clean)
@@ -102,14 +100,15 @@ def _sample(store: Store, artifact: str) -> NDArray[np.uint8]:
     step = -(-max(first.shape[2:]) // SIDE)
     height, width = (-(-side // step) for side in first.shape[2:])
     images = store.sample_images(artifact, max(1, PIXELS // (height * width)))[:, :, ::step, ::step]
-    return np.broadcast_to(images, (len(images), 3, height, width)).transpose(
-        0, 2, 3, 1
-    )  # grey images have one channel
+    # grey images have one channel
+    coloured = np.broadcast_to(images, (len(images), 3, height, width))
+    return coloured.transpose(0, 2, 3, 1)
 
 
 def _column(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The images one below the other, transparent gaps above and to the left, uint8 (height, width,
-    RGBA).
+    """The images one below the other, uint8 (height, width, RGBA).
+
+    Transparent gaps lie between the images and to their left.
     """
     opaque = np.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=255)
     framed = np.pad(opaque, ((0, 0), (GAP, 0), (GAP, 0), (0, 0)))

@@ -1,4 +1,4 @@
-"""Published numbers beside ours: as a table, and the agreement of the two in words."""
+"""Compare published numbers with ours, in a table, and describe how well their orders agree."""
 
 from __future__ import annotations
 
@@ -12,64 +12,48 @@ from benchmark.report.published_cells import difference, numbers, printed, remar
 from benchmark.report.typeset import Block, Entry, PaperTable, accuracy
 
 VALUES = (
-    *(
-        "published mean",
-        "published std",
-        "ours mean",
-        "ours std",
-        "ours n",
-        "ours failed",
-        "difference in points",
-        "differs in",
-    ),
+    *("published mean", "published std", "ours mean", "ours std", "ours n", "ours failed"),
+    *("difference in points", "differs in"),
     *("published attack", "published defense", "published notes"),
 )
 
 
 def published_tables(counterparts: Sequence[Counterparts]) -> list[PaperTable]:
-    """A table for each, named ``published-SOURCE``, further ones of a source ``published-SOURCE-2``
-    and so on.
+    """A table for each of ``counterparts``, named ``published-SOURCE``.
+
+    Further tables of one source are named ``published-SOURCE-2`` and so on.
     """
-    made: list[PaperTable] = []
-    for one in counterparts:
-        name = f"published-{one.source.replace('_', '-')}"
-        earlier = sum(table.name.startswith(name) for table in made)
-        made.append(
-            _table(one, titled(one, counterparts), f"{name}-{earlier + 1}" if earlier else name)
-        )
-    return made
+    tables: list[PaperTable] = []
+    for group in counterparts:
+        name = f"published-{group.source.replace('_', '-')}"
+        if earlier := sum(table.name.startswith(name) for table in tables):
+            name = f"{name}-{earlier + 1}"
+        tables.append(_table(group, titled(group, counterparts), name))
+    return tables
 
 
-def _table(one: Counterparts, source: str, name: str) -> PaperTable:
-    ratio = ("" if one.ratio == 1 else f", poison ratio {one.ratio:g}") + (
-        f", preset {one.preset}" if one.preset else ""
+def _table(group: Counterparts, source: str, name: str) -> PaperTable:
+    ratio = ("" if group.ratio == 1 else f", poison ratio {group.ratio:g}") + (
+        f", preset {group.preset}" if group.preset else ""
     )
     blocks = []
-    for _, group in groupby(one.pairs, key=lambda pair: (pair.attack, pair.published.attack)):
-        pairs = list(group)
-        title = (
-            "clean data"
-            if pairs[0].published.attack == "none"
-            else _named(pairs[0].attack, pairs[0].published.attack)
-        )
-        blocks.append(
-            Block(
-                title,
-                tuple(
-                    (_named(pair.defense, pair.published.defense), _entries(pair)) for pair in pairs
-                ),
-            )
-        )
+    by_attack = groupby(group.pairs, key=lambda pair: (pair.attack, pair.published.attack))
+    for _, members in by_attack:
+        pairs = list(members)
+        ours, theirs = pairs[0].attack, pairs[0].published.attack
+        title = "clean data" if theirs == "none" else _named(ours, theirs)
+        lines = [(_named(pair.defense, pair.published.defense), _entries(pair)) for pair in pairs]
+        blocks.append(Block(title, tuple(lines)))
     notes = [
-        *agreement(one),
-        *(f"Not the same: {text}." for text in one.differences),
-        *remarks(one.pairs),
+        *agreement(group),
+        *(f"Not the same: {text}." for text in group.differences),
+        *remarks(group.pairs),
     ]
     return PaperTable(
         name,
-        f"Test accuracy in % as published by {source} and as measured here on {one.dataset}, "
-        f"victim {one.victim}, protocol "
-        f"{one.protocol}{ratio}. Differences are ours minus published, in points.",
+        f"Test accuracy in % as published by {source} and as measured here on {group.dataset}, "
+        f"victim {group.victim}, protocol {group.protocol}{ratio}. Differences are ours minus "
+        "published, in points.",
         ("attack", "defense"),
         ("published", "ours", "difference", "not the same"),
         VALUES,
@@ -94,23 +78,24 @@ def _entries(pair: Pair) -> tuple[Entry, ...]:
     )
 
 
-def agreement(one: Counterparts) -> tuple[str, str]:
-    """Do the two tables put the defenses in the same order? Within an attack, and by their means
+def agreement(counterparts: Counterparts) -> tuple[str, str]:
+    """Say how well both tables agree on the order of the defenses.
+
+    The first sentence is about the order within an attack, the second about the order of the means
     over attacks.
     """
-    return _said("Order of the defenses within an attack", one.within), _said(
-        "Order of the defenses by their mean over attacks", one.over
+    return (
+        _sentence("Order of the defenses within an attack", counterparts.within),
+        _sentence("Order of the defenses by their mean over attacks", counterparts.over),
     )
 
 
-def _said(what: str, tau: Tau) -> str:
+def _sentence(what: str, tau: Tau) -> str:
     if math.isnan(tau.value):
         return f"{what}: no rank agreement can be given, since {tau.reason}."
-    interval = (
-        f", 95 % interval {tau.interval[0]:.2f} to {tau.interval[1]:.2f}"
-        if tau.interval
-        else f" without an interval ({tau.reason})"
-    )
+    interval = f" without an interval ({tau.reason})"
+    if tau.interval:
+        interval = f", 95 % interval {tau.interval[0]:.2f} to {tau.interval[1]:.2f}"
     return (
         f"{what}: Kendall's τ-b {tau.value:.2f}{interval}, over {tau.attacks} attacks and "
         f"{tau.defenses} defenses."

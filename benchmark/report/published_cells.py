@@ -1,5 +1,6 @@
-"""Published numbers by the measured cell that each stands beside, for the tables that have room for
-them. Nothing is averaged.
+"""Look up published numbers by measured cell, for tables that show them beside ours.
+
+Nothing is averaged.
 """
 
 from __future__ import annotations
@@ -12,36 +13,24 @@ from benchmark.analysis.counterparts import Counterparts, Pair
 from benchmark.report.numbers import signed
 from benchmark.report.typeset import Entry
 
-KINDS = (
-    "data set",
-    "victim",
-    "epochs",
-    "poison ratio",
-    "budget",
-    "attack",
-    "defense",
-)  # what ``Pair.differs`` may name
-PUBLISHED = (
-    "published mean",
-    "published std",
-    "difference in points",
-    "not the same",
-)  # what ``numbers`` gives
+# the names in ``Pair.differs``
+KINDS = ("data set", "victim", "epochs", "poison ratio", "budget", "attack", "defense")
+# the columns of ``numbers``
+PUBLISHED = ("published mean", "published std", "difference in points", "not the same")
 
-Where = tuple[
-    str, str, str, float, str
-]  # data set, victim, protocol, poison ratio, preset of attacks
+# data set, victim, protocol, poison ratio, preset of attacks
+Where = tuple[str, str, str, float, str]
 Place = tuple[Where, str, str]  # with attack and defense
 
 
 @dataclass(frozen=True)
 class Source:
-    """What one source says of several groups: of a cell that it prints twice, the number that it
-    prints first.
+    """The numbers of one source for several groups.
 
     Attributes:
-        name: for files and columns: the source's, with its data set where several were asked for.
-        differences: what the pairs' ``differs`` means, a sentence each.
+        name: for files and columns: the source, with its data set if several were selected.
+        pairs: one pair a cell; if the source prints a cell twice, the number that it prints first.
+        differences: for each group, one sentence for each difference that ``Pair.differs`` names.
         twice: whether some numbers were left out since the source prints the cell twice.
     """
 
@@ -51,52 +40,50 @@ class Source:
     twice: bool
 
 
-def where_of(one: Counterparts) -> Where:
-    return one.dataset, one.victim, one.protocol, one.ratio, one.preset
+def where_of(group: Counterparts) -> Where:
+    """The labels of the group of measured cells."""
+    return group.dataset, group.victim, group.protocol, group.ratio, group.preset
 
 
 def sources(counterparts: Sequence[Counterparts]) -> list[Source]:
-    """In the order in which they were asked for."""
+    """The sources of ``counterparts``, in this order."""
     by_key: dict[tuple[str, str], list[Counterparts]] = {}
-    for one in counterparts:
-        by_key.setdefault((one.source, one.pairs[0].published.dataset), []).append(one)
-    found = []
-    for (source, dataset), parts in by_key.items():
+    for group in counterparts:
+        by_key.setdefault((group.source, group.pairs[0].published.dataset), []).append(group)
+    made = []
+    for (source, dataset), groups in by_key.items():
         pairs: dict[Place, Pair] = {}
-        for one in parts:
-            for pair in one.pairs:
-                pairs.setdefault((where_of(one), pair.attack, pair.defense), pair)
+        for group in groups:
+            for pair in group.pairs:
+                pairs.setdefault((where_of(group), pair.attack, pair.defense), pair)
         alone = sum(other == source for other, _ in by_key) == 1
-        twice = sum(len(one.pairs) for one in parts) > len(pairs)
-        found.append(
-            Source(
-                source if alone else f"{source}-{dataset}",
-                pairs,
-                {where_of(one): one.differences for one in parts},
-                twice,
-            )
-        )
-    return found
+        name = source if alone else f"{source}-{dataset}"
+        twice = sum(len(group.pairs) for group in groups) > len(pairs)
+        differences = {where_of(group): group.differences for group in groups}
+        made.append(Source(name, pairs, differences, twice))
+    return made
 
 
 def printed(pair: Pair) -> str:
-    """The published accuracy in %, with the two decimals of papers."""
+    """The published accuracy in %, with two decimals as in papers."""
     row = pair.published
     return f"{100 * row.mean:.2f}" + ("" if math.isnan(row.std) else f" ± {100 * row.std:.2f}")
 
 
-def titled(one: Counterparts, counterparts: Iterable[Counterparts]) -> str:
-    """The source's name, with its data set where ``counterparts`` has several data sets of it."""
+def titled(group: Counterparts, counterparts: Iterable[Counterparts]) -> str:
+    """The source's name, with its data set if ``counterparts`` has several data sets of it."""
     datasets = {
-        other.pairs[0].published.dataset for other in counterparts if other.source == one.source
+        other.pairs[0].published.dataset for other in counterparts if other.source == group.source
     }
-    return f"{one.source} ({one.pairs[0].published.dataset})" if len(datasets) > 1 else one.source
+    if len(datasets) == 1:
+        return group.source
+    return f"{group.source} ({group.pairs[0].published.dataset})"
 
 
 def remarks(pairs: Iterable[Pair]) -> list[str]:
-    """What the file of published numbers notes on those of these pairs, as one sentence.
+    """The notes in the file of published numbers on these pairs, as one sentence.
 
-    None where it notes nothing.
+    The list is empty if there are no notes.
     """
     noted = dict.fromkeys(
         phrase for pair in pairs for phrase in pair.published.notes.split("; ") if phrase
@@ -105,19 +92,20 @@ def remarks(pairs: Iterable[Pair]) -> list[str]:
 
 
 def points(pair: Pair) -> float:
-    """Ours minus published, in points; NaN where ours failed."""
+    """Ours minus published, in points; NaN if ours failed."""
     return 100 * (pair.mean - pair.published.mean)
 
 
 def difference(pair: Pair) -> str:
-    """The same with its sign and one decimal, no negative zero; ``-`` where ours failed."""
+    """Ours minus published, in points with sign and one decimal; ``-`` if ours failed."""
     return signed(points(pair))
 
 
 def numbers(pair: Pair | None) -> tuple[str, str, str, str]:
-    """For CSV files: published mean and std, shares in [0, 1]; the difference in points.
+    """The values of the columns ``PUBLISHED``, for CSV files.
 
-    What is not the same. Empty without a pair.
+    Published mean and std are shares in [0, 1], the difference is in points, and the last value
+    lists what is not the same. Without a pair all are empty.
     """
     if pair is None:
         return "", "", "", ""
@@ -128,14 +116,14 @@ def numbers(pair: Pair | None) -> tuple[str, str, str, str]:
     return *shown, ", ".join(pair.differs)  # type: ignore[return-value]
 
 
-NUMBERS = ("mean", "std", "n", "failed")  # what the CSV holds of an accuracy
+NUMBERS = ("mean", "std", "n", "failed")  # the CSV columns of an accuracy
 
 
 Line = tuple[str, tuple[Entry, ...]]
 
 
 class SourceLines:
-    """What stands of one source beside our numbers; nothing without a source."""
+    """The lines, titles and notes that one source adds to our tables; none without a source."""
 
     def __init__(self, source: Source | None) -> None:
         self.source = source
@@ -144,9 +132,9 @@ class SourceLines:
     def lines(
         self, label: str, ours: Sequence[Entry], places: Sequence[tuple[Where, str, str]]
     ) -> list[Line]:
-        """Our line and, where the source has some of its cells, those of the published numbers.
+        """Our line and, if the source has some of its cells, the lines of published numbers.
 
-        The CSV has all of it in the first one.
+        The values for the CSV are all in the first line.
         """
         if self.source is None:
             return [(label, tuple(ours))]
@@ -161,27 +149,23 @@ class SourceLines:
             )
         ]
         if any(pairs):
-            for what, text in (
-                ("published", printed),
-                ("difference", difference),
-                ("not the same", _letters),
-            ):
-                texts = [text(pair) if pair else "" for pair in pairs]
-                lines += (
-                    [(f"{label}: {what}", tuple(Entry(shown, ()) for shown in texts))]
-                    if any(texts)
-                    else []
-                )
+            forms = {"published": printed, "difference": difference, "not the same": _letters}
+            for what, form in forms.items():
+                texts = [form(pair) if pair else "" for pair in pairs]
+                if any(texts):
+                    lines.append((f"{label}: {what}", tuple(Entry(text, ()) for text in texts)))
         return lines
 
     def named(self, name: str) -> str:
+        """The name of a table, with the name of the source."""
         return f"{name}-{self.source.name.replace('_', '-')}" if self.source else name
 
     def has(self, wheres: Collection[Where]) -> bool:
-        """Is there anything to show?"""
+        """Whether there is a table to show for these groups: always without a source."""
         return self.source is None or any(where in wheres for where, _, _ in self.source.pairs)
 
     def notes(self, wheres: Collection[Where]) -> list[str]:
+        """What the published numbers are and how they differ from ours, as sentences."""
         if self.source is None:
             return []
         sentences = [

@@ -1,4 +1,7 @@
-"""A night's verdict as Markdown and as JUnit XML. Pure functions of ``regression.Verdict``."""
+"""Write a night's verdict (``findings.Verdict``) as Markdown and as JUnit XML.
+
+The module is pure: it returns texts and writes no files.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,7 @@ ALL = "all cells together"
 
 HOW_TO_READ = (
     "**exact**: every run has an accepted one of the same seed, made on a CPU with the same "
-    "versions, device and threads, and must "
-    "equal it to the last bit; any difference is a *drift*.",
+    "versions, device and threads, and must equal it to the last bit; any difference is a *drift*.",
     "**statistical**: the mean over seeds against the mean of the accepted runs. q is the p-value "
     "adjusted for the number of cells; "
     "cells up to 0.05 are *suspect*, or an *improvement*.",
@@ -31,9 +33,9 @@ HOW_TO_READ = (
 
 
 def headline(verdict: Verdict) -> str:
-    """The night in one sentence, such as ``2 findings that matter: 1 drift, 1 failed.
+    """The night in one line.
 
-    12 cells, 10 of them exact``.
+    For example ``2 findings that matter: 1 drift, 1 failed; 12 cells, 10 of them exact``.
     """
     serious = [str(finding.kind) for finding in verdict.findings if finding.matters]
     counts = ", ".join(f"{serious.count(kind)} {kind}" for kind in dict.fromkeys(serious))
@@ -51,7 +53,7 @@ def headline(verdict: Verdict) -> str:
 
 
 def night_markdown(verdict: Verdict, title: str, context: Mapping[str, str]) -> str:
-    """Writes the night as GitHub-flavoured Markdown: findings, every cell, how to read it."""
+    """The night as GitHub-flavoured Markdown: findings, every cell, how to read it."""
     lines = [
         f"# {escaped(title)}: {'not fine' if verdict.matters else 'fine'}",
         "",
@@ -70,16 +72,8 @@ def night_markdown(verdict: Verdict, title: str, context: Mapping[str, str]) -> 
     if verdict.notes:
         lines += ["## Remarks", "", *(f"- {escaped(note)}" for note in verdict.notes), ""]
     head = [
-        "cell",
-        "lane",
-        "accepted, %",
-        "n",
-        "tonight, %",
-        "n",
-        "points",
-        "q",
-        "seconds",
-        "ratio",
+        *("cell", "lane", "accepted, %", "n", "tonight, %", "n"),
+        *("points", "q", "seconds", "ratio"),
     ]
     for group, changes in groups.items():
         lines += [
@@ -94,18 +88,18 @@ def night_markdown(verdict: Verdict, title: str, context: Mapping[str, str]) -> 
 
 
 def junit(verdict: Verdict, suite: str, date: str) -> bytes:
-    """The night as JUnit XML, the dialect that CI servers read: one test case a cell, and one for
-    all cells together.
+    """The night as JUnit XML in the dialect that CI servers read.
 
-    A finding that matters is a failure (an error where the runs themselves failed); the others are
-    the case's output. A cell that could not be tested is skipped.
+    There is one test case a cell, and one for all cells together. A finding that matters is a
+    failure, or an error if the runs themselves failed; other findings are the output of the test
+    case. A cell that could not be tested is skipped.
     """
-    found: dict[CellId | None, list[Finding]] = {
+    by_cell: dict[CellId | None, list[Finding]] = {
         None: [],
         **{change.cell: [] for change in verdict.changes},
     }
     for finding in verdict.findings:
-        found[finding.cell].append(finding)
+        by_cell[finding.cell].append(finding)
     untested = {change.cell for change in verdict.changes if change.lane == "untested"}
     seconds = {
         change.cell: change.seconds for change in verdict.changes if not math.isnan(change.seconds)
@@ -115,10 +109,10 @@ def junit(verdict: Verdict, suite: str, date: str) -> bytes:
         root,
         "testsuite",
         name=_legal(suite),
-        tests=str(len(found)),
+        tests=str(len(by_cell)),
         timestamp=date.removesuffix("Z"),
     )
-    for cell, findings in found.items():
+    for cell, findings in by_cell.items():
         classname, name, time = (
             (suite, ALL, 0.0) if cell is None else (cell.group, cell.name, seconds.get(cell, 0.0))
         )
@@ -136,13 +130,13 @@ def junit(verdict: Verdict, suite: str, date: str) -> bytes:
             tag = "error" if serious[0].kind is Kind.failed else "failure"
             ElementTree.SubElement(
                 case, tag, type=serious[0].kind, message=_legal(serious[0].message)
-            ).text = _told(serious)
+            ).text = _listed(serious)
         elif cell in untested:
             ElementTree.SubElement(
                 case, "skipped", message="not tested: nothing is known of chance"
             )
         if rest:
-            ElementTree.SubElement(case, "system-out").text = _told(rest)
+            ElementTree.SubElement(case, "system-out").text = _listed(rest)
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite_node.set(attribute, str(len(suite_node.findall(f"testcase/{tag}"))))
     suite_node.set("time", f"{sum(seconds.values()):.3f}")
@@ -150,12 +144,12 @@ def junit(verdict: Verdict, suite: str, date: str) -> bytes:
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 
 
-def _told(findings: Sequence[Finding]) -> str:
+def _listed(findings: Sequence[Finding]) -> str:
     return _legal("\n".join(f"{finding.kind}: {finding.message}" for finding in findings))
 
 
 def where(finding: Finding, full: bool = True) -> str:
-    """Which cell is meant; ``full`` with its data set, victim and protocol."""
+    """The name of the finding's cell; with ``full`` also its data set, victim and protocol."""
     if finding.cell is None:
         return ALL
     return f"{finding.cell.group} / {finding.cell.name}" if full else finding.cell.name

@@ -1,10 +1,9 @@
-"""What the page says of one cell: each of its runs as recorded, and the commands that compute them
-again.
-"""
+"""Describe the runs of one cell for the page, with the commands that compute them again."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,24 +16,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STAGES = ("poison", "purify", "train")
-READ = [  # of a run
-    *(
-        "seed",
-        "craft_seed",
-        "status",
-        "error",
-        "test_acc",
-        "train_acc",
-        *(f"seconds_{stage}" for stage in STAGES),
-        "peak_memory_mb",
-    ),
-    *("facts", "environment", "protocol_spec", "command", "date", "key"),
+READ = [  # the columns of the long table that describe a run
+    *("seed", "craft_seed", "status", "error", "test_acc", "train_acc"),
+    *(f"seconds_{stage}" for stage in STAGES),
+    *("peak_memory_mb", "facts", "environment", "protocol_spec", "command", "date", "key"),
 ]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One record in words: the seeds, and (what, text) of everything worth reading."""
+    """One record in words.
+
+    ``title`` names the seeds; ``record`` holds pairs of a title and a text.
+    """
 
     title: str
     record: tuple[tuple[str, str], ...]
@@ -42,14 +36,20 @@ class Run:
 
 @dataclass(frozen=True)
 class CellRuns:
-    """The runs of one cell. ``commands`` is empty if the records do not hold enough for one."""
+    """The runs of one cell, and the commands that compute them again.
+
+    ``commands`` is empty if the records do not hold enough for a command.
+    """
 
     runs: tuple[Run, ...]
     commands: tuple[str, ...]
 
 
 def cell_runs(runs: pd.DataFrame) -> dict[tuple[Any, ...], CellRuns]:
-    """``table.CELL`` -> the runs of that cell, for each cell of ``runs`` (see ``comparable``)."""
+    """The runs of each cell, by the values of ``table.CELL``.
+
+    ``runs`` are rows of ``table.comparable``.
+    """
     cells: dict[tuple[Any, ...], list[Mapping[Any, Any]]] = {}
     rows = runs[[*CELL, *READ]].sort_values(["craft_seed", "seed"])
     names = list(rows.columns)
@@ -59,12 +59,12 @@ def cell_runs(runs: pd.DataFrame) -> dict[tuple[Any, ...], CellRuns]:
 
 
 def _commands(rows: Iterable[Mapping[Any, Any]]) -> tuple[str, ...]:
-    """One for all seeds that differ in nothing else."""
+    """The commands for a cell, each with all seeds that differ in nothing else."""
     seeds: dict[str, list[str]] = {}
     for row in rows:
         seeds.setdefault(row["command"], []).append(str(row["seed"]))
     return tuple(
-        f"{command} --seeds {','.join(found)}" for command, found in seeds.items() if command
+        f"{command} --seeds {','.join(values)}" for command, values in seeds.items() if command
     )
 
 
@@ -74,26 +74,20 @@ def _run(row: Mapping[Any, Any]) -> Run:
     seconds = ", ".join(
         f"{stage} {number(row[f'seconds_{stage}'])}"
         for stage in STAGES
-        if row[f"seconds_{stage}"] == row[f"seconds_{stage}"]
+        if not math.isnan(row[f"seconds_{stage}"])
     )
+    test_acc, train_acc = f"{percent(row['test_acc'])} %", f"{percent(row['train_acc'])} %"
+    made_with = {
+        name: environment[name] for name in ("device", "torch", "git") if environment.get(name)
+    }
     record = {
-        "test accuracy": f"{percent(row['test_acc'])} %"
-        if row["status"] == "ok"
-        else f"failed: {row['error']}",
-        "training accuracy": f"{percent(row['train_acc'])} %"
-        if row["train_acc"] == row["train_acc"]
-        else "",
+        "test accuracy": test_acc if row["status"] == "ok" else f"failed: {row['error']}",
+        "training accuracy": "" if math.isnan(row["train_acc"]) else train_acc,
         **{stage: _listed(facts.get(stage, {})) for stage in STAGES},
         "seconds": seconds,
         "precision": _parsed(row["protocol_spec"])["precision"],
         "peak memory": f"{row['peak_memory_mb']:.0f} MB" if row["peak_memory_mb"] else "",
-        "made with": _listed(
-            {
-                name: environment[name]
-                for name in ("device", "torch", "git")
-                if environment.get(name)
-            }
-        ),
+        "made with": _listed(made_with),
         "date": row["date"],
         "key": row["key"],
     }
@@ -104,13 +98,13 @@ def _run(row: Mapping[Any, Any]) -> Run:
 
 @lru_cache(64)
 def _parsed(text: str) -> Mapping[str, Any]:
-    """Many runs have the same environment and protocol."""
-    found: Mapping[str, Any] = json.loads(text)
-    return found
+    """Parse a JSON text; cached, since many runs have the same environment and protocol."""
+    values: Mapping[str, Any] = json.loads(text)
+    return values
 
 
 def _listed(facts: Mapping[str, Any]) -> str:
-    """``psnr mean 31.9, rounds 4``: numbers with four digits."""
+    """List facts as ``psnr mean 31.9, rounds 4``, with four digits a number."""
     return ", ".join(
         f"{name.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}"
         for name, value in facts.items()

@@ -1,5 +1,7 @@
-"""What every form of the report shows: the table's groups as sections of ready texts, beside the
-numbers that sort them.
+"""Turn the long table into sections, which every form of the report shows.
+
+A section is one group of comparable results. It holds the texts to show, and the numbers by which
+tables sort.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 class TableCell:
     """One defense against one attack.
 
-    ``mean`` and ``std`` are shares, NaN where there is none; ``text`` is in %.
+    ``mean`` and ``std`` are shares in [0, 1], NaN without a value; ``text`` is in %.
     """
 
     column: str
@@ -39,7 +41,7 @@ class TableCell:
 
     @property
     def colours(self) -> tuple[str, str] | None:
-        """Background and text colour, or None where there is no number."""
+        """Background and text colour, or None without a number."""
         return shade(self.mean) if self.n else None
 
 
@@ -47,7 +49,7 @@ class TableCell:
 class Row:
     """One defense of a leaderboard.
 
-    Shares and points as in ``results.leaderboard``; the texts are those of the tables.
+    The numbers have the units of ``leaderboard.leaderboard``; the texts are for tables.
     """
 
     rank: int | None
@@ -102,7 +104,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """One ranking. Defenses with privileges have a board of their own."""
+    """One ranking. Defenses with privileges have a ranking of their own."""
 
     title: str
     rows: tuple[Row, ...]
@@ -130,25 +132,29 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class Section:
-    """One group of comparable results: a data set, a victim, a protocol, a poison ratio and a
-    preset of attacks.
+    """One group of comparable results.
+
+    A group is a data set, a victim, a protocol, a poison ratio and a preset of attacks.
+
+    Attributes:
+        preset: of the attacks; empty for the default.
+        curves: (defense, attack) -> one curve a seed, shares in [0, 1].
+        shown: which part of the group this is, such as "12 of 25 defenses"; empty for the whole.
     """
 
     dataset: str
     victim: str
     protocol: str
     ratio: float
-    preset: str  # of the attacks, empty for the default
+    preset: str
     columns: tuple[Column, ...]
     boards: tuple[Board, ...]
     seeds: str
     summary: str
     notes: tuple[str, ...]
     failures: tuple[FailedRun, ...]
-    curves: Mapping[
-        tuple[str, str], list[tuple[float, ...]]
-    ]  # (defense, attack) -> one curve a seed, shares in [0, 1]
-    shown: str = ""  # where this is a part of the group: which, such as "12 of 25 defenses"
+    curves: Mapping[tuple[str, str], list[tuple[float, ...]]]
+    shown: str = ""
 
     @property
     def where(self) -> tuple[str, str, str, float, str]:
@@ -199,14 +205,10 @@ def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Se
     boards = []
     for with_needs, part in board.groupby("with_needs", sort=True):
         rows = tuple(_row(values, columns, by_place) for values in part.to_dict("records"))
-        boards.append(
-            Board(
-                "Defenses that need clean data or pretrained weights"
-                if with_needs
-                else "Defenses without privileges",
-                rows,
-            )
-        )
+        title = "Defenses without privileges"
+        if with_needs:
+            title = "Defenses that need clean data or pretrained weights"
+        boards.append(Board(title, rows))
     rows = tuple(row for part in boards for row in part.rows)
     curves: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for defense, attack, curve in zip(runs["defense"], runs["attack"], runs["curve"], strict=True):
@@ -227,11 +229,11 @@ def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Se
 
 
 def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
-    found = sorted(
+    attacks = sorted(
         cells[["attack", "is_clean"]].drop_duplicates().itertuples(index=False),
         key=lambda item: (not item[1], item[0]),
     )
-    return tuple(Column(str(attack), bool(is_clean)) for attack, is_clean in found)
+    return tuple(Column(str(attack), bool(is_clean)) for attack, is_clean in attacks)
 
 
 def _row(
@@ -276,7 +278,7 @@ def _seeds(rows: Sequence[Row], runs: pd.DataFrame) -> str:
 
 
 def _summary(boards: Sequence[Board], columns: Sequence[Column]) -> str:
-    """One sentence: who leads, and between which anchors."""
+    """One sentence: the best defense, and the undefended accuracies to compare it with."""
     attacks = sum(not column.is_clean for column in columns)
     if not attacks:
         return "Clean data only: there is no attack to rank defenses by."
@@ -311,14 +313,14 @@ def _notes(rows: Sequence[Row], columns: Sequence[Column], runs: pd.DataFrame) -
 
 
 def environment(table: pd.DataFrame) -> dict[str, str]:
-    """What the records say of where they were made; several values of one entry are joined."""
-    found: dict[str, list[str]] = {}
+    """The environments in which the records were made; several values of one entry are joined."""
+    entries: dict[str, list[str]] = {}
     for text in table["environment"].drop_duplicates():
         for name, value in json.loads(text).items():
             shown = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-            if shown not in found.setdefault(name, []):
-                found[name].append(shown)
-    return {name: _joined(sorted(values)) for name, values in sorted(found.items())}
+            if shown not in entries.setdefault(name, []):
+                entries[name].append(shown)
+    return {name: _joined(sorted(values)) for name, values in sorted(entries.items())}
 
 
 def _joined(values: Sequence[str]) -> str:
@@ -326,7 +328,7 @@ def _joined(values: Sequence[str]) -> str:
 
 
 def facts(table: pd.DataFrame) -> dict[str, str]:
-    """How many records, from when, and how many of them count."""
+    """The number of records, their dates, and how many of them are superseded."""
     dates = sorted(date for date in table["date"] if date)
     older = int(table["superseded"].sum())
     shown = {
@@ -358,14 +360,13 @@ HOW_TO_READ: tuple[tuple[str, str], ...] = (
     (
         "cost",
         "Seconds to purify and train, averaged over attacks, divided by those of undefended "
-        "training on the same attacks; where it was run "
-        "on none of them, on any data.",
+        "training on the same attacks; where it was run on none of them, on any data.",
     ),
     (
         "coverage",
         "How many of the attacks a defense has a result for. Without all of them, or without "
-        "clean data where others have it, "
-        "a defense has no rank; without all of them it has no mean and no worst attack either.",
+        "clean data where others have it, a defense has no rank; without all of them it has no "
+        "mean and no worst attack either.",
     ),
     (
         "needs",

@@ -1,6 +1,6 @@
-"""Drawings that stand in the page itself, as SVG: a cell's curve, and accuracy against cost.
+"""Draw SVG for the page: the curve of a cell, and accuracy against cost.
 
-Colours come from the page's style sheet.
+The style sheet of the page sets the colours.
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ SCORES: dict[Score, str] = {
     "worst": "accuracy under the worst attack, %",
 }
 
-# In units of the drawing, which are pixels where there is room.
+# In units of the drawing, which are pixels unless the page scales the drawing down.
 CURVE_W, CURVE_H, LEFT, TOP, BOTTOM = 220, 96, 26, 6, 18
 COST_W, COST_H, COST_LEFT, COST_RIGHT, COST_TOP, COST_BOTTOM = 640, 360, 44, 14, 12, 44
 LETTER, LINE = 7.4, 15  # of a label: width and height
 
 
 def curve(seeds: Sequence[Sequence[float]]) -> Markup:
-    """Test accuracy over epochs: the mean over seeds, with a band of one standard deviation.
+    """Draw test accuracy over epochs: the mean over seeds, and a band of one standard deviation.
 
-    ``seeds`` holds shares, one value an epoch.
-
-    Seeds may end early or hold values that are no numbers, as a diverged run does. The mean of an
-    epoch is over the seeds that have a number there, its spread is 0 where only one has, and an
-    epoch where none has is left out.
+    ``seeds`` holds one curve a seed: shares in [0, 1], one value an epoch. A curve may end early or
+    hold NaN, as that of a diverged run does. The mean of an epoch is over the seeds that have a
+    number there. Its spread is 0 if only one seed has one, and an epoch without a number is left
+    out.
     """
     epochs = max(map(len, seeds))
     values = np.full((len(seeds), epochs), np.nan)
@@ -48,12 +47,19 @@ def curve(seeds: Sequence[Sequence[float]]) -> Markup:
     right = CURVE_W - 4
     x = np.linspace(LEFT, right, epochs) if epochs > 1 else np.array([(LEFT + right) / 2])
     kept = ~np.isnan(mean)
-    at, middle, around = (
-        values[kept].tolist() for values in (x, mean, spread)
-    )  # plain numbers are written faster
-    line_ = list(zip(at, middle, strict=True))
-    band = [(a, m + s) for a, m, s in zip(at, middle, around, strict=True)]
-    band += [(a, m - s) for a, m, s in zip(at[::-1], middle[::-1], around[::-1], strict=True)]
+    # plain Python numbers are formatted faster
+    at, middle, around = (values[kept].tolist() for values in (x, mean, spread))
+    places = list(zip(at, middle, strict=True))
+    edge = [(a, m + s) for a, m, s in zip(at, middle, around, strict=True)]
+    edge += [(a, m - s) for a, m, s in zip(at[::-1], middle[::-1], around[::-1], strict=True)]
+    band = Markup("")
+    if edge and len(seeds) > 1:
+        band = Markup('<polygon class="band" points="{}"/>').format(_points(edge))
+    if len(places) > 1:
+        drawn = Markup('<polyline class="line" points="{}"/>').format(_points(places))
+    else:
+        dot = Markup('<circle class="dot" cx="{:.0f}" cy="{:.1f}" r="3"/>')
+        drawn = Markup("").join(dot.format(x, _height(share)) for x, share in places)
     first, last = (
         "no number" if math.isnan(share) else f"{percent(share)} %" for share in (mean[0], mean[-1])
     )
@@ -63,16 +69,7 @@ def curve(seeds: Sequence[Sequence[float]]) -> Markup:
         'class="tick" x="{}" y="{}">epoch 1</text>'
         '<text class="tick end" x="{}" y="{}">{}</text></svg>'
     ).format(
-        *(CURVE_W, CURVE_H, label, _rules()),
-        Markup('<polygon class="band" points="{}"/>').format(_points(band))
-        if band and len(seeds) > 1
-        else "",
-        Markup('<polyline class="line" points="{}"/>').format(_points(line_))
-        if len(line_) > 1
-        else Markup("").join(
-            Markup('<circle class="dot" cx="{:.0f}" cy="{:.1f}" r="3"/>').format(at, _height(share))
-            for at, share in line_
-        ),
+        *(CURVE_W, CURVE_H, label, _rules(), band, drawn),
         *(LEFT, CURVE_H - 4, right, CURVE_H - 4, epochs if epochs > 1 else ""),
     )
 
@@ -80,8 +77,9 @@ def curve(seeds: Sequence[Sequence[float]]) -> Markup:
 def _mean_and_spread(
     values: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each epoch of ``values`` (seed, epoch), NaN for none: ``nanmean``, and ``nanstd`` with n -
-    1, without their warnings.
+    """Mean and standard deviation (n - 1) of each epoch of ``values`` (seed, epoch).
+
+    NaN stands for no value, as in ``nanmean`` and ``nanstd``, whose warnings this avoids.
     """
     known = ~np.isnan(values)
     n = known.sum(axis=0)
@@ -92,7 +90,7 @@ def _mean_and_spread(
 
 @cache
 def _rules() -> Markup:
-    """The same in every curve."""
+    """The lines at 0, 50 and 100 %, which all curves share."""
     base = CURVE_H - BOTTOM
     return Markup("").join(
         Markup(
@@ -114,10 +112,10 @@ def _points(places: Sequence[tuple[float, float]]) -> str:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Accuracy against cost.
+    """A drawing of accuracy against cost.
 
-    ``front``: the rows that no other beats in both, cheapest first; ``left_out``: rows without a
-    number.
+    ``front`` holds the rows that no other row beats in both, cheapest first; ``left_out`` holds the
+    rows without a number.
     """
 
     score: Score
@@ -127,9 +125,9 @@ class Scatter:
 
 
 def scatter(section: Section, score: Score) -> Scatter | None:
-    """The scatter of a section; None if fewer than two rows have both numbers.
+    """Draw accuracy against cost; None if fewer than two rows have both numbers.
 
-    Defenses with privileges are shown and not in the front.
+    Defenses with privileges are shown, but are never on the front.
     """
     rows = [row for row in section.rows if math.isfinite(getattr(row, score)) and row.cost > 0]
     if len(rows) < 2:
@@ -184,9 +182,9 @@ def scatter(section: Section, score: Score) -> Scatter | None:
 
 
 def pareto(rows: Sequence[Row], score: Score = "mean") -> list[Row]:
-    """The rows that no other is at least as cheap and as good as, and better in one of the two.
+    """The rows that no other row dominates, cheapest first.
 
-    Cheapest first.
+    A row dominates another if it is at least as cheap and as good, and better in one of the two.
     """
     front: list[Row] = []
     for row in sorted(rows, key=lambda row: (row.cost, -getattr(row, score))):
@@ -201,42 +199,38 @@ def pareto(rows: Sequence[Row], score: Score = "mean") -> list[Row]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round costs within the axis: 1, 2, 5, 10, ....
+    """Round costs within the axis: 1, 2, 5, 10 and so on.
 
-    Finer ones where these would be fewer than three.
+    If there are fewer than three of these, finer steps are used.
     """
-    found: list[float] = []
+    ticks: list[float] = []
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), (1, 1.1, 1.2, 1.3, 1.4)):
-        found = [
+        ticks = [
             step * 10.0**power
             for power in range(-3, 7)
             for step in steps
             if low <= step * 10.0**power <= high
         ]
-        if len(found) > 2:
+        if len(ticks) > 2:
             break
-    return found
+    return ticks
 
 
 def _point(row: Row, x: float, y: float, in_front: bool, score: Score) -> Markup:
-    kind = (
-        "reference"
-        if row.is_undefended
-        else "needs"
-        if row.needs
-        else "on-front"
-        if in_front
-        else "behind"
-    )
+    if row.is_undefended:
+        kind = "reference"
+    elif row.needs:
+        kind = "needs"
+    else:
+        kind = "on-front" if in_front else "behind"
     label = f"{row.name}: {percent(getattr(row, score))} % at {times(row.cost)}" + (
         f", needs {row.needs}" if row.needs else ""
     )
     label += ", on the front" if in_front else ""
-    shape = (
-        Markup('<path d="M{:.1f} {:.1f}l7 7l-7 7l-7-7z"/>').format(x, y - 7)
-        if row.needs
-        else Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5"/>').format(x, y)
-    )
+    if row.needs:
+        shape = Markup('<path d="M{:.1f} {:.1f}l7 7l-7 7l-7-7z"/>').format(x, y - 7)
+    else:
+        shape = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5"/>').format(x, y)
     return Markup(
         '<g class="point {}" data-defense="{}" data-needs="{}"><title>{}</title>{}</g>'
     ).format(kind, row.defense, row.needs, label, shape)
@@ -245,8 +239,10 @@ def _point(row: Row, x: float, y: float, in_front: bool, score: Score) -> Markup
 def _labels(
     places: Sequence[tuple[Row, float, float]], front: Sequence[Row], right: float
 ) -> Iterator[Markup]:
-    """Names beside their points, where they cover no point, no other name and, if there is room,
-    not the front, which has the choice.
+    """Write names beside their points, where they cover no point and no other name.
+
+    If there is room, they do not cover the line of the front either. Rows on the front choose their
+    places first.
     """
     corners = sorted((x, -y) for row, x, y in places if row in front)
     lines = [

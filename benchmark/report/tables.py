@@ -1,6 +1,6 @@
-"""The tables of a paper, from the long table: attacks by defenses, by victim, by poison ratio.
+"""Make the tables of a paper from the long table: by attack, by victim, by poison ratio.
 
-Also with published numbers beside ours.
+Each table can also show published numbers beside ours.
 """
 
 from __future__ import annotations
@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.analysis.counterparts import Counterparts
 from benchmark.analysis.leaderboard import Summary, over_attacks
+from benchmark.analysis.naming import parts_of
 from benchmark.analysis.table import GROUP, sharing
 from benchmark.report.numbers import ABSENT
-from benchmark.report.published_cells import (
-    Line,
-    SourceLines,
-    Where,
-    sources,
-)
+from benchmark.report.published_cells import Line, SourceLines, Where, sources
 from benchmark.report.typeset import Block, Entry, Mark, PaperTable, accuracy, best_two
 
 if TYPE_CHECKING:
@@ -41,32 +37,33 @@ CLEAN, MEAN = "clean data", "mean"
 def paper_tables(
     summary: Summary, norms: Mapping[str, str], counterparts: Sequence[Counterparts] = ()
 ) -> list[PaperTable]:
-    """Every table that the long table has data for, named ``attacks``, ``victims``, ``ratios``.
+    """Every table that the long table has data for.
 
-    Further ones ``attacks-2`` and so on.
+    The tables are named ``attacks``, ``victims`` and ``ratios``; further ones of a kind are named
+    ``attacks-2`` and so on.
 
-    - ``attacks``: for each group, attacks as rows under their norms, defenses as columns; means of
-      norms and of all attacks.
-    - ``victims``: defenses under attacks as rows, victims as columns, where two or more share data
-      set, protocol and poison ratio.
-    - ``ratios``: likewise with poison ratios as columns; ratio 0 is clean data.
+    - ``attacks``: for each group, attacks as rows under their norms, defenses as columns, with
+      means over each norm and over all attacks.
+    - ``victims``: defenses under attacks as rows, victims as columns, if two or more victims share
+      data set, protocol and poison ratio.
+    - ``ratios``: the same with poison ratios as columns; ratio 0 is clean data.
 
-    A mean over attacks stands only where a defense has a result for every one of them. Best and
-    second are found among the defenses without privileges, and apart from them among those with
-    privileges (†); the undefended one takes no part.
+    A defense has a mean over attacks only if it has a result for every one of them. Best and second
+    are marked among the defenses without privileges, and separately among those with privileges
+    (†); the undefended one is never marked.
 
-    Each stands once more, as ``attacks-SOURCE`` and so on, for every source of published numbers
-    that has some of its cells: with lines for the published accuracy, the difference and what is
-    not the same. Published numbers take part in no mean and get no mark.
+    For every source of published numbers that has some of the cells, there is a second table,
+    ``attacks-SOURCE`` and so on, with lines for the published accuracy, the difference and what is
+    not the same. Published numbers are part of no mean and are never marked.
 
     Args:
-        summary: of the long table.
-        norms: an attack's registered name -> linf, l2, l0 or none. Empty: rows are not grouped by
-            norm.
-        counterparts: published numbers beside those of ``summary``.
+        summary: summary of the long table.
+        norms: an attack's registered name -> linf, l2, l0 or none. If empty, rows are not grouped
+            by norm.
+        counterparts: published numbers that correspond to cells of ``summary``.
     """
     cells = _Cells(summary, norms)
-    made = []
+    made: list[PaperTable | None] = []
     for source in (None, *sources(counterparts)):
         shown = SourceLines(source)
         groups = [
@@ -78,29 +75,27 @@ def paper_tables(
             *_axis_tables(cells, "victims", shown),
             *_axis_tables(cells, "ratios", shown),
         ]
-    return [one for one in made if one is not None]
+    return [table for table in made if table is not None]
 
 
 def norm_of(spec: str, facts: str, norms: Mapping[str, str]) -> str:
     """The norm of an attack's budget: linf, l2, l0, none, ``mixed`` or ``unknown``.
 
-    The facts of the poison say it, since it may depend on parameters; where they do not, ``norms``
-    does.
+    The norm may depend on parameters, so the facts of the poison are read first. If they do not
+    name it, ``norms`` does.
 
     Args:
-        spec, facts: of the record, as JSON.
+        spec, facts: JSON texts of the record.
         norms: an attack's registered name -> its norm.
     """
     noted = json.loads(facts).get("poison", {}).get("norm")
     if noted in NORMS:
         return str(noted)
-    found: set[str] = set()
-    part: Mapping[str, Any] | None = json.loads(spec)
-    while part:
-        norm = norms.get(part.get("name", ""), "unknown")
-        found.add(norm if norm in NORMS else "unknown")
-        part = part.get("then")
-    return found.pop() if len(found) == 1 else "mixed" if found else "unknown"
+    parts = [norms.get(part.get("name", ""), "unknown") for part in parts_of(json.loads(spec))]
+    of_parts = {norm if norm in NORMS else "unknown" for norm in parts}
+    if len(of_parts) > 1:
+        return "mixed"
+    return of_parts.pop() if of_parts else "unknown"
 
 
 class _Cells:
@@ -134,22 +129,20 @@ class _Cells:
         return self.cells.get((where, attack, defense), accuracy(math.nan, math.nan, 0, 0))
 
     def mean(self, where: Where, norm: str, defense: str) -> Entry:
-        """Over the attacks of a norm; over all of them if it is empty."""
+        """The mean over the attacks of ``norm``, or over all attacks if it is empty."""
         return self.means[norm].get((where, defense), accuracy(math.nan, math.nan, 0, 0))
 
     def shared_mean(self, where: Where, attacks: Sequence[str], defense: str) -> Entry:
-        """Over these attacks.
+        """The mean over ``attacks``.
 
-        Absent where ``where`` has others, since such means could not be compared.
+        It is absent if ``where`` has other attacks, since such means could not be compared.
         """
-        return (
-            self.mean(where, "", defense)
-            if self.attacks([where]) == attacks
-            else accuracy(math.nan, math.nan, 0, 0)
-        )
+        if self.attacks([where]) == attacks:
+            return self.mean(where, "", defense)
+        return accuracy(math.nan, math.nan, 0, 0)
 
     def attacks(self, wheres: Iterable[Where]) -> list[str]:
-        """Without clean data, in alphabetical order."""
+        """The attacks of these groups in alphabetical order, without clean data."""
         wheres = set(wheres)
         return sorted({attack for where, attack, _ in self.cells if where in wheres} - self.clean)
 
@@ -158,11 +151,11 @@ class _Cells:
         return sorted({attack for where, attack, _ in self.cells if where in wheres} & self.clean)
 
     def defenses(self, wheres: Iterable[Where]) -> list[str]:
-        """The undefended one first, those with privileges last."""
+        """The defenses of these groups: the undefended one first, those with privileges last."""
         wheres = set(wheres)
-        found = {defense for where, _, defense in self.cells if where in wheres}
+        names = {defense for where, _, defense in self.cells if where in wheres}
         return sorted(
-            found, key=lambda name: (name not in self.undefended, name in self.needs, name)
+            names, key=lambda name: (name not in self.undefended, name in self.needs, name)
         )
 
     def teams(self, defenses: Sequence[str]) -> list[int | None]:
@@ -185,9 +178,9 @@ def _means(runs: pd.DataFrame) -> dict[tuple[Where, str], Entry]:
 def _attack_table(
     cells: _Cells, where: Where, norms: Mapping[str, str], name: str, shown: SourceLines
 ) -> PaperTable | None:
-    """Attacks as rows, under their norms if these are known, and defenses as columns.
+    """A table with attacks as rows, under their norms if known, and defenses as columns.
 
-    None where ``shown`` has nothing of it.
+    None if ``shown`` has no published number for this group.
     """
     if not shown.has([where]):
         return None
@@ -203,11 +196,9 @@ def _attack_table(
             label, _marked([cells.mean(where, norm, defense) for defense in defenses], teams), []
         )
 
-    grouped = (
-        {norm: [attack for attack in attacks if cells.norms[attack] == norm] for norm in NORMS}
-        if norms
-        else {"": attacks}
-    )
+    grouped = {"": attacks}
+    if norms:
+        grouped = {norm: [name for name in attacks if cells.norms[name] == norm] for norm in NORMS}
     grouped = {norm: members for norm, members in grouped.items() if members}
     blocks = [Block("", tuple(lines(CLEAN, clean))) for clean in cells.cleans([where])]
     for norm, members in grouped.items():
@@ -238,8 +229,9 @@ def _attack_table(
 
 
 def _axis_tables(cells: _Cells, axis: str, shown: SourceLines) -> list[PaperTable | None]:
-    """Tables with the values of one axis of ``Where`` as columns, for each choice of the others
-    that has two or more.
+    """Tables with the values of one axis of ``Where`` as columns.
+
+    There is a table for each choice of the other axes that has two or more values of this one.
     """
     at = {"victims": 1, "ratios": 3}[axis]
     families: dict[tuple[Any, ...], list[Where]] = {}
@@ -255,8 +247,9 @@ def _axis_tables(cells: _Cells, axis: str, shown: SourceLines) -> list[PaperTabl
 def _axis_table(
     cells: _Cells, axis: str, family: Sequence[Where], name: str, shown: SourceLines
 ) -> PaperTable | None:
-    """Defenses under each attack as rows, and the victims or the poison ratios of ``family`` as
-    columns.
+    """A table with defenses under each attack as rows.
+
+    The victims or the poison ratios of ``family`` are the columns.
     """
     if not shown.has(family):
         return None
@@ -264,15 +257,11 @@ def _axis_table(
     teams = cells.teams(defenses)
     dataset, victim, protocol, ratio, preset = family[0]
     if axis == "victims":
-        columns, of = (
-            [where[1] for where in family],
-            f"protocol {protocol}{_ratio(ratio)}{_preset(preset)}, by victim",
-        )
+        columns = [where[1] for where in family]
+        of = f"protocol {protocol}{_ratio(ratio)}{_preset(preset)}, by victim"
     else:
-        columns, of = (
-            [f"{where[3]:g}" for where in family],
-            f"victim {victim}, protocol {protocol}{_preset(preset)}, by poison ratio",
-        )
+        columns = [f"{where[3]:g}" for where in family]
+        of = f"victim {victim}, protocol {protocol}{_preset(preset)}, by poison ratio"
     clean_first = axis == "ratios" and bool(cleans)
     if clean_first:
         columns.insert(0, "0 (clean)")
@@ -333,30 +322,21 @@ def _caption(what: str, blocks: Sequence[Block], line: str, shared: str) -> str:
         entry for block in blocks for _, entries in block.lines for entry in entries if entry.values
     ]
     counts = sorted({int(entry.values[2]) for entry in entries} - {0})
-    seeds = (
-        f"{counts[0]} to {counts[-1]} seeds"
-        if len(counts) > 1
-        else f"{counts[0]} seeds"
-        if counts
-        else ""
-    )
-    spread = (
-        "one seed"
-        if counts == [1]
-        else f"mean ± standard deviation over {seeds}{shared}"
-        if counts
-        else "nothing has finished"
-    )
-    marks = (
-        f" Best defense of each {line} in bold, second underlined."
-        if any(entry.mark for entry in entries)
-        else ""
-    )
+    if not counts:
+        spread = "nothing has finished"
+    elif counts == [1]:
+        spread = "one seed"
+    else:
+        seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+        spread = f"mean ± standard deviation over {seeds} seeds{shared}"
+    marks = ""
+    if any(entry.mark for entry in entries):
+        marks = f" Best defense of each {line} in bold, second underlined."
     return f"Test accuracy in % {what}; {spread}.{marks}"
 
 
 def _notes(blocks: Sequence[Block], with_needs: Collection[str]) -> tuple[str, ...]:
-    """Explains every sign that the table shows, and no other."""
+    """Explain every sign that the table shows, and no other."""
     texts = {
         entry.text
         for block in blocks

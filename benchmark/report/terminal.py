@@ -1,4 +1,4 @@
-"""The leaderboard in a terminal."""
+"""Print the leaderboard in a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN_FAILURES = 5
 class _Column:
     title: str
     texts: tuple[str, ...]  # one a row
-    values: tuple[float, ...]  # larger is better; NaN where nothing is to be compared
+    values: tuple[float, ...]  # larger is better; NaN for a value that takes no part
     left: bool = False
 
     @property
@@ -30,11 +30,10 @@ class _Column:
 
 
 def print_leaderboard(summary: Summary, console: Console) -> None:
-    """Prints one ranking a group, best first, the best value of each column in bold.
+    """Print one ranking a group, best first, with the best value of each column in bold.
 
-    Numbers are never cut: where the terminal is too narrow, whole columns are left out from the
-    right and named below the table. What is not a terminal (a file, a pipe) has no width, so there
-    every column is printed.
+    Numbers are never cut: if the terminal is too narrow, whole columns are left out from the right
+    and named below the table. A file or a pipe has no width, so it gets every column.
 
     Raises:
         ValueError: if the table is empty.
@@ -61,6 +60,7 @@ def print_leaderboard(summary: Summary, console: Console) -> None:
 
 
 def say(console: Console, text: str, style: str = "") -> None:
+    """Print a text in characters that the console has, without markup."""
     console.print(Text(plain(text, console), style), soft_wrap=not console.is_terminal)
 
 
@@ -137,7 +137,7 @@ def _columns(board: Board, section: Section, console: Console) -> list[_Column]:
 
 
 def _best(column: _Column) -> float:
-    """The value to print in bold; NaN where there is nothing to choose from."""
+    """The value to print in bold; NaN if fewer than two values take part."""
     values = [value for value in column.values if not math.isnan(value)]
     return max(values) if len(values) > 1 else math.nan
 
@@ -147,7 +147,7 @@ def _width(columns: Sequence[_Column]) -> int:
 
 
 def plain(text: str, console: Console) -> str:
-    """The text in characters that the console's encoding has."""
+    """The text with characters that the console's encoding lacks replaced."""
     try:
         text.encode(console.encoding)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""One table of a paper as LaTeX, as Markdown and as CSV."""
+"""Write one table of a paper as LaTeX, as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from benchmark.report import markdown as md
 from benchmark.report.markdown import escaped
 from benchmark.report.numbers import ABSENT, percent
-
-if TYPE_CHECKING:
-    pass
 
 Mark = Literal["", "best", "second"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in one place: the text that people read, and what the CSV holds of it (``""``
-    where there is no value).
+    """One place of a table.
+
+    ``text`` is for readers; ``values`` are the fields of the CSV, ``""`` for one without a value.
     """
 
     text: str
@@ -31,14 +29,15 @@ class Entry:
     mark: Mark = ""
 
     def marked(self, mark: Mark) -> Entry:
+        """The same entry with this mark."""
         return replace(self, mark=mark)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Lines that belong together, under one title that spans them.
+    """Lines under one title that spans them.
 
-    A line is a label and an entry a column.
+    A line consists of a label and of one entry a column.
     """
 
     title: str
@@ -47,16 +46,17 @@ class Block:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table and what is said of it.
+    """A table with its caption and notes.
 
     Attributes:
         name: of its files and of its LaTeX label; letters, digits and hyphens.
-        labels: titles of the label columns: of blocks and lines, or of lines alone.
+        caption: text above the table.
+        labels: titles of the label columns: for blocks and lines, or for lines alone.
         columns: titles of the other columns.
-        values: titles of the CSV's columns behind the labels, as many as the entries of a line have
-            values.
+        values: titles of the CSV's columns after the labels, one for each value of a line.
+        blocks: the lines.
         notes: sentences below the table.
-        align: a letter a column, ``r``, ``l`` or ``c``; all to the right if it is empty.
+        align: a letter a column, ``r``, ``l`` or ``c``; if empty, all columns align right.
     """
 
     name: str
@@ -78,8 +78,9 @@ class PaperTable:
 
 
 def table_latex(table: PaperTable) -> str:
-    """A ``table`` environment, best in bold and second underlined, for ``booktabs`` and
-    ``multirow``. Names are escaped.
+    """The table as a LaTeX ``table`` environment, best in bold and second underlined.
+
+    It needs the packages ``booktabs`` and ``multirow``. Names are escaped.
     """
     body: list[str] = []
     for block in table.blocks:
@@ -89,12 +90,9 @@ def table_latex(table: PaperTable) -> str:
             cells = [tex(label), *(_LATEX[entry.mark].format(tex(entry.text)) for entry in entries)]
             if len(table.labels) == 2:
                 title = _NORMS.get(block.title) or tex(block.title)
-                spanning = (
-                    rf"\multirow{{{len(block.lines)}}}{{*}}{{{title}}}"
-                    if title and len(block.lines) > 1
-                    else title
-                )
-                cells.insert(0, spanning if index == 0 else "")
+                if title and len(block.lines) > 1:
+                    title = rf"\multirow{{{len(block.lines)}}}{{*}}{{{title}}}"
+                cells.insert(0, title if index == 0 else "")
             body.append(f"    {' & '.join(cells)} \\\\")
     lines = [
         r"% \usepackage{booktabs,multirow}",
@@ -116,9 +114,9 @@ def table_latex(table: PaperTable) -> str:
 
 
 def table_markdown(table: PaperTable) -> str:
-    """GitHub-flavoured Markdown: best in bold, second underlined.
+    """The table as GitHub-flavoured Markdown, best in bold and second underlined.
 
-    A block's title stands in its first line.
+    The first line of a block holds its title.
     """
     rows = []
     for block in table.blocks:
@@ -128,22 +126,16 @@ def table_markdown(table: PaperTable) -> str:
             rows.append([*map(escaped, titles), *marked])
     texts = [letter != "r" for letter in table.alignment]
     lines = [escaped(table.caption), "", *md.table(table.head, rows, texts)]
-    return (
-        "\n".join(
-            [
-                *lines,
-                *(["", *(f"- {escaped(note)}" for note in table.notes)] if table.notes else []),
-            ]
-        )
-        + "\n"
-    )
+    if table.notes:
+        lines += ["", *(f"- {escaped(note)}" for note in table.notes)]
+    return "\n".join(lines) + "\n"
 
 
 def table_csv(table: PaperTable) -> str:
-    """The numbers, without marks: accuracies as shares in [0, 1], an empty field where there is no
-    value. A block's title is repeated.
+    """The numbers of the table as CSV, without marks.
 
-    A line of which no entry has values is left out.
+    Accuracies are shares in [0, 1]; a field without a value is empty. Each line repeats the title
+    of its block. A line whose entries have no values is left out.
     """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -151,7 +143,7 @@ def table_csv(table: PaperTable) -> str:
     for block in table.blocks:
         for label, entries in block.lines:
             if not any(entry.values for entry in entries):
-                continue  # a line that only people read: its numbers stand in another one
+                continue  # a line for readers; another line holds its numbers
             writer.writerow(
                 [
                     *[block.title, label][-len(table.labels) :],
@@ -180,13 +172,12 @@ _TEX = {
 
 
 def tex(text: str) -> str:
-    """The text in one line, as pdfLaTeX prints it.
+    """The text as one line of LaTeX that pdfLaTeX prints as it is.
 
-    What its default fonts lack shows as its code point, such as [U+1F600].
-
-    Blanks round ``±`` become ties, so that no line break falls there. The sign of a negative number
-    is a minus. A leading ``[`` or ``*`` is braced, since after a ``\\\\`` it would be read as that
-    command's argument.
+    A character that the default fonts lack shows as its code point, such as [U+1F600]. Spaces
+    around ``±`` become ties, so that no line breaks there. The sign of a negative number is a
+    minus. A leading ``[`` or ``*`` gets braces, since after ``\\\\`` LaTeX would read it as an
+    argument of that command.
     """
     shown = "".join(
         _TEX.get(letter) or (letter if _in_fonts(letter) else f"[U+{ord(letter):04X}]")
@@ -202,13 +193,13 @@ def _in_fonts(letter: str) -> bool:
 
 
 def best_two(values: Sequence[float], teams: Sequence[int | None]) -> list[Mark]:
-    """Marks the best and the second of each team.
+    """Mark the best and the second value of each team.
 
-    Ties, as printed with one decimal in %, all get the mark.
+    All values that are equal when printed, in % with one decimal, get the same mark.
 
     Args:
-        values: shares in [0, 1]; NaN takes no part.
-        teams: who competes with whom; None takes no part.
+        values: shares in [0, 1]; NaN is never marked.
+        teams: the team of each value, which competes only within it; None is never marked.
     """
     shown = [float(f"{100 * value:.1f}") if value == value else None for value in values]
     marks: list[Mark] = [""] * len(shown)
@@ -217,7 +208,7 @@ def best_two(values: Sequence[float], teams: Sequence[int | None]) -> list[Mark]
             i: value for i, value in enumerate(shown) if value is not None and teams[i] == team
         }
         if len(places) < 2:
-            continue  # there is nothing to choose from
+            continue  # a single value has no competitor
         ranked = sorted(set(places.values()), reverse=True)
         for i, value in places.items():
             marks[i] = "best" if value == ranked[0] else "second" if value == ranked[1] else ""
@@ -225,13 +216,14 @@ def best_two(values: Sequence[float], teams: Sequence[int | None]) -> list[Mark]
 
 
 def accuracy(mean: float, std: float, n: int, failed: int) -> Entry:
-    """The entry of an accuracy, a share: in % with its spread.
+    """The entry of an accuracy (a share in [0, 1]): in % with its spread.
 
-    ``failed``, or ``-`` if it is absent; ``*`` if some seeds failed.
+    ``*`` says that some seeds failed. Without a mean, the text is ``failed`` if seeds failed, and
+    ``-`` else.
     """
-    finished = not math.isnan(mean)
-    text = (
-        percent(mean, std) + ("*" if failed else "") if finished else "failed" if failed else ABSENT
-    )
+    if math.isnan(mean):
+        text = "failed" if failed else ABSENT
+    else:
+        text = percent(mean, std) + ("*" if failed else "")
     numbers = ["" if math.isnan(value) else f"{value:.6f}" for value in (mean, std)]
     return Entry(text, (*numbers, str(n), str(failed)))

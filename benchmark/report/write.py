@@ -28,10 +28,13 @@ STATE = "report.json"
 
 @dataclass(frozen=True)
 class Report:
-    """What stands in the folder of a report: every file in it beside ``report.json``.
+    """A written report.
 
-    ``left_out`` says which figures there are no data for, and why; ``overview``, where not every
-    cell was drawn, how to get the others.
+    Attributes:
+        folder: where it is.
+        files: every file of the report beside ``report.json``.
+        left_out: which figures were not drawn for lack of data, and why.
+        overview: how to get the other cells, if not every cell was drawn; else empty.
     """
 
     folder: Path
@@ -56,26 +59,26 @@ def write_report(
     sources: Sequence[str] = (),
     every_figure: bool = False,
 ) -> Report:
-    """Writes the report of a long table into ``folder``; does nothing if it stands there already.
+    """Write the report of a long table into ``folder``, unless this report is there already.
 
     The same table, title and context give the same bytes. Several groups (data set, victim,
     protocol, poison ratio, preset) become sections of one page; the plots of the second and later
     ones are ``heatmap-2.png``, ``curves-2.png`` and so on. Tables are ``table-NAME`` as ``.tex``,
-    ``.md`` and ``.csv``. ``tables.paper_tables`` and ``draw.figures`` say which names there are.
+    ``.md`` and ``.csv``. ``tables.paper_tables`` and ``draw.figures`` list the names.
 
     Args:
-        summary: of the long table.
+        summary: summary of the long table.
         folder: made if missing. Files of an earlier report that this one does not have are removed.
         title: headline of the page.
         context: further facts to show, for example ``{"command": "run_benchmark.py run quick"}``.
-        pictures: ``pictures.Pictures`` of the same records. They are drawn only for a report that
-            is written. Their names alone decide, with the rest, whether the report is current: the
-            records hold the sha256 of the images, so they decide what a picture shows.
-        norms: of the attacks, by registered name, to group the rows of tables by.
-        counterparts: published numbers, shown beside those of ``summary`` in page and tables.
-        sources: what the published numbers were asked for by; ``remembered`` gives them back.
-        every_figure: draws every cell of a large table too; without it there is an overview of
-            more than ``draw.FULL`` cells.
+        pictures: ``pictures.Pictures`` of the same records, drawn only if the report is written.
+            Only their names count for whether the report is current: the records hold the sha256 of
+            the images, which decides what a picture shows.
+        norms: norms of the attacks by registered name, by which tables group their rows.
+        counterparts: published numbers, which page and tables show beside ours.
+        sources: the arguments that selected the published numbers; ``remembered`` returns them.
+        every_figure: whether to draw every cell of a large table. Without it, a table with more
+            than ``draw.FULL`` cells gets an overview.
 
     Raises:
         ValueError: if the table is empty.
@@ -129,7 +132,12 @@ Drawn = dict[str, dict[str, bytes]]  # name of a figure -> its content in each f
 def _figures(
     summary: Summary, groups: Sequence[Section], every_figure: bool
 ) -> tuple[Drawn, list[str], str]:
-    """The figures; what was left out for lack of data; and, for an overview, what it lacks."""
+    """Draw the figures.
+
+    Returns:
+        The figures, a sentence for each figure that lacks data, and the text of
+        ``Report.overview``.
+    """
     from benchmark.report.figures import curves, draw, heatmap
 
     cells = sum(len(section.rows) * len(section.columns) for section in groups)
@@ -151,7 +159,7 @@ def _of_section(drawn: Drawn, index: int) -> dict[str, bytes]:
 
 
 def is_current(digest: str, folder: Path) -> bool:
-    """Whether ``folder`` holds the report that ``digest`` (of its ``report.json``) names, whole."""
+    """Whether ``folder`` holds the whole report with this ``digest`` (see ``report.json``)."""
     state = _state(folder)
     if state.digest != digest:
         return False
@@ -162,9 +170,7 @@ def is_current(digest: str, folder: Path) -> bool:
 
 
 def remembered(folder: Path) -> tuple[tuple[str, ...], bool]:
-    """What the last report in ``folder`` was asked for: sources of published numbers, and whether
-    to draw every figure.
-    """
+    """The ``sources`` and ``every_figure`` with which the last report in ``folder`` was written."""
     state = _state(folder)
     return state.sources, state.every_figure
 
@@ -179,25 +185,16 @@ def _digest(
     sources: Sequence[str],
     every_figure: bool,
 ) -> str:
-    # Labels and presets are in it too, since they are not those of the records alone.
-    shown = zip(*(table[name].tolist() for name in (*CELL, "record")), strict=True)
-    asked = [repr(counterparts), [*sources], every_figure]  # as text, since NaN is no JSON
-    what = [
-        sorted(set(shown)),
-        title,
-        dict(context),
-        sorted(pictures),
-        dict(norms),
-        asked,
-        __version__,
-        _sources(),
-    ]
-    return digest(what)
+    # labels and presets are part of it, since they depend on all records of the table
+    shown = sorted(set(zip(*(table[name].tolist() for name in (*CELL, "record")), strict=True)))
+    options = [repr(counterparts), [*sources], every_figure]  # as text, since JSON has no NaN
+    about = [title, dict(context), sorted(pictures), dict(norms), options]
+    return digest([shown, *about, __version__, _sources()])
 
 
 @cache
 def _sources() -> str:
-    """sha256 of the code that makes the report: its package, and those of its numbers and names."""
+    """The sha256 of the code that makes a report: this package, ``analysis`` and ``catalogue``."""
     here = Path(__file__).parent
     folders = (here, here.parent / "analysis", here.parent / "catalogue")
     endings = (".py", ".j2", ".css", ".js")
@@ -208,7 +205,7 @@ def _sources() -> str:
 
 @dataclass(frozen=True)
 class _State:
-    """What ``report.json`` says; nothing if it is missing or not a report's."""
+    """The content of ``report.json``; the defaults stand for a missing or foreign file."""
 
     digest: str = ""
     files: Mapping[str, int] = field(default_factory=dict)  # name -> size in bytes
@@ -238,9 +235,9 @@ def _state(folder: Path) -> _State:
 
 
 def _publish(folder: Path, files: Mapping[str, bytes], state: _State) -> None:
-    """Writes each file whole, and ``report.json`` last.
+    """Write each file whole, and ``report.json`` last.
 
-    Until then that names no digest, so that the report does not count as current.
+    Until then ``report.json`` has no digest, so that the report does not count as current.
     """
     old = _state(folder).files
     unfinished = replace(state, digest="", files={**old, **dict.fromkeys(files, -1)})

@@ -1,5 +1,6 @@
-"""Writing files whole or not at all, and reading JSON back, with errors that name the file or
-folder and say what to do.
+"""Write files whole or not at all, and read JSON back.
+
+Errors name the file or folder and say what to do.
 """
 
 from __future__ import annotations
@@ -24,16 +25,15 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _TEMPORARY = re.compile(r"\..+~(?P<host>[^~]*)~(?P<pid>\d+)~\d+\.tmp")
-Content = (
-    bytes | Callable[[Path], object]
-)  # of a file, or what writes it to the path that it is given
+# The content of a file, or a function that writes it to the path that it is given.
+Content = bytes | Callable[[Path], object]
 _serial = count()  # two writes of one process never share a temporary name
 
 
 def publish(path: Path, content: Content, durable: bool = True) -> None:
-    """Writes ``content`` to ``path`` so that ``path`` is either as before or whole.
+    """Write ``content`` to ``path`` whole, or leave ``path`` as it was.
 
-    A file that is not ``durable`` may be lost in a power cut. Writing it is faster.
+    A file that is not ``durable`` is written faster, but may be lost in a power cut.
     """
     temporary = write_temporary(path, content, durable)
     try:
@@ -43,11 +43,11 @@ def publish(path: Path, content: Content, durable: bool = True) -> None:
 
 
 def read_object(path: Path, advice: str) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Read the JSON object in a file.
 
     Raises:
-        FileNotFoundError: if it is not there.
-        ValueError: if it holds anything else; the message ends with ``advice``.
+        FileNotFoundError: if the file is not there.
+        ValueError: if the file holds anything else; the message ends with ``advice``.
     """
     try:
         value = json.loads(path.read_bytes())
@@ -61,16 +61,16 @@ def read_object(path: Path, advice: str) -> dict[str, Any]:
 
 
 def json_bytes(value: object, path: Path) -> bytes:
-    """The content of the JSON file ``path``; NumPy and torch scalars become plain numbers.
+    """Encode ``value`` as the content of the JSON file ``path``.
+
+    NumPy and torch scalars become plain numbers.
 
     Raises:
-        ValueError: for NaN, infinities, and what JSON does not have.
+        ValueError: for NaN, infinities, and types that JSON does not have.
     """
     try:
-        return (
-            json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain).encode()
-            + b"\n"
-        )
+        text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain)
+        return text.encode() + b"\n"
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"cannot write {path.name}: {error}; results hold plain JSON with finite numbers only"
@@ -78,7 +78,7 @@ def json_bytes(value: object, path: Path) -> bytes:
 
 
 def _plain(value: object) -> object:
-    """numpy and torch scalars as Python numbers; anything else is refused."""
+    """Turn NumPy and torch scalars into Python numbers; refuse anything else."""
     item = getattr(value, "item", None)
     if item is None:
         raise TypeError(f"{type(value).__name__} is not a JSON type")
@@ -86,11 +86,11 @@ def _plain(value: object) -> object:
 
 
 def check_schema(content: Mapping[str, Any], newest: int, what: str, advice: str) -> None:
-    """Refuses the content of a file whose ``schema`` this version cannot read.
+    """Refuse the content of a file whose ``schema`` this version cannot read.
 
     Raises:
-        ValueError: if the schema is no number from 1 to ``newest``; the message begins with
-            ``what`` and, where the file is damaged, ends with ``advice``.
+        ValueError: if the schema is not a number from 1 to ``newest``. The message begins with
+            ``what``; for a damaged file it ends with ``advice``.
     """
     schema = content.get("schema")
     if not isinstance(schema, int) or schema < 1:
@@ -106,7 +106,7 @@ def check_schema(content: Mapping[str, Any], newest: int, what: str, advice: str
 
 
 def tensor_file(tensors: Mapping[str, Tensor]) -> Content:
-    """Tensors as a safetensors file, written out of the memory that they are in."""
+    """The content of a safetensors file that holds these tensors, written without a copy."""
 
     def write(path: Path) -> None:
         from safetensors import SafetensorError
@@ -116,10 +116,9 @@ def tensor_file(tensors: Mapping[str, Tensor]) -> Content:
             save_file(
                 {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path
             )
-            path.chmod(
-                path.parent.stat().st_mode & 0o666
-            )  # safetensors makes files that only their owner reads; the folder decides
-        except SafetensorError as error:  # it tells a full disk in words alone
+            # safetensors makes files that only their owner may read; the folder's mode decides here
+            path.chmod(path.parent.stat().st_mode & 0o666)
+        except SafetensorError as error:  # it reports a full disk only in the text of its message
             code = re.search(r"os error (\d+)", str(error))
             if code is None:
                 raise
@@ -129,17 +128,17 @@ def tensor_file(tensors: Mapping[str, Tensor]) -> Content:
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside ``path`` for a file that is not whole yet.
+    """A name in the folder of ``path`` for a file that is not whole yet.
 
-    ``is_abandoned`` knows it once this process is gone.
+    ``is_abandoned`` recognises the file once this process is gone.
     """
     return path.with_name(f".{path.name}~{_host()}~{os.getpid()}~{next(_serial)}.tmp")
 
 
 def write_temporary(path: Path, content: Content, durable: bool = True) -> Path:
-    """Writes a temporary file in the folder of ``path``, synced to the disk if it is ``durable``.
+    """Write a temporary file in the folder of ``path``, and sync it to the disk if ``durable``.
 
-    Leaves none if that fails.
+    If the write fails, no temporary file stays behind.
     """
     temporary = temporary_name(path)
     try:
@@ -161,9 +160,9 @@ def write_temporary(path: Path, content: Content, durable: bool = True) -> Path:
 
 
 def rename(temporary: Path, path: Path, durable: bool = True) -> None:
-    """Puts a written file in its place.
+    """Rename the written file ``temporary`` to ``path``.
 
-    If it is ``durable`` the folder is synced, so that the name survives a power cut too.
+    If ``durable``, the folder is synced too, so that the name survives a power cut.
     """
     try:
         os.replace(temporary, path)
@@ -174,7 +173,7 @@ def rename(temporary: Path, path: Path, durable: bool = True) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Has the system write a file, or the names in a folder, to the disk."""
+    """Make the system write a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -183,7 +182,10 @@ def _sync(path: Path) -> None:
 
 
 def explained(error: OSError, folder: Path) -> OSError:
-    """The same error with a message that names the folder and says what to do; its errno stays."""
+    """The same error, with a message that names the folder and says what to do.
+
+    The error keeps its ``errno``.
+    """
     if error.errno in FULL_DISK:
         reason = (
             "the disk is full or the quota used up; free some space and run the same command again"
@@ -202,8 +204,9 @@ def _host() -> str:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Was the temporary file left by a process of this machine that is gone, or is it older than a
-    day?
+    """Whether no process can still be writing the temporary file ``path``.
+
+    That holds if a process of this machine left it and is gone, or if it is older than a day.
     """
     match = _TEMPORARY.fullmatch(path.name)
     if match is None:

@@ -1,5 +1,6 @@
-"""Writing a poisoned or purified training set for use elsewhere: a folder of PNG files, ``.npz``,
-or ``perturbation.pt``.
+"""Write a poisoned or purified training set for use elsewhere.
+
+The forms are a folder of PNG files, ``images.npz`` and ``perturbation.pt``.
 """
 
 from __future__ import annotations
@@ -30,25 +31,27 @@ def export(
     facts: Mapping[str, Any],
     on_progress: Callable[[float, str], None] | None = None,
 ) -> None:
-    """Writes a set into the new folder ``out``, whole or not at all, with ``manifest.json`` beside
-    it.
+    """Write a set and its ``manifest.json`` into the new folder ``out``, whole or not at all.
 
-    - ``png``: ``train/<class>/<position>.png``, and ``test/`` with the test images as they are, so
-      that ``folder[path=...]`` reads the folder again.
-    - ``npz``: ``images.npz`` with ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,) and, where
-      no image was left out, ``perturbation`` int16 (N, H, W, C), the change in levels.
+    - ``png``: ``train/<class>/<position>.png``, and the unchanged test images under ``test/``.
+      ``folder[path=...]`` reads the folder again.
+    - ``npz``: ``images.npz`` with ``images`` uint8 (N, H, W, C) and ``labels`` int64 (N,). If no
+      image was left out, also ``perturbation`` int16 (N, H, W, C), the change in levels.
     - ``pt``: ``perturbation.pt``, the change as float32 (N, C, H, W) in [0, 1] units, signed, in
-      the order of the training set: the form in which EM and others publish theirs.
+      the order of the training set. EM and others publish theirs in this form.
       ``torch.load(..., weights_only=True)`` reads it.
 
     Args:
+        out: the folder to make.
+        form: one of ``FORMATS``.
         images: what the method made of ``source.train``.
-        source: the data set it was made from.
-        facts: plain JSON that the manifest holds beside the form, the count and the sha256 of the
-            images.
+        source: the data set that the images were made from.
+        facts: plain JSON for the manifest, which also holds the form, the count and the sha256 of
+            the images.
+        on_progress: gets the share that is done, in [0, 1], and a text.
 
     Raises:
-        FileExistsError: if ``out`` is there and not empty.
+        FileExistsError: if ``out`` is there and not an empty folder.
         ValueError: for an unknown form, a class name that cannot be a folder, or ``pt`` of a set
             with images left out.
         OSError: if ``out`` cannot be written.
@@ -92,11 +95,11 @@ def export(
 
 
 def check_new(out: Path) -> None:
-    """Makes the folder that ``out`` is to lie in.
+    """Make the parent folder of ``out``, and check that ``out`` can be made there.
 
     Raises:
         FileExistsError: if ``out`` is there and not an empty folder.
-        OSError: if nothing can be made beside ``out``.
+        OSError: if no folder can be made beside ``out``.
     """
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise FileExistsError(
@@ -114,7 +117,7 @@ def check_new(out: Path) -> None:
 
 
 def _rows(x: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:
-    """(N, C, H, W) -> (N, H, W, C)."""
+    """Reorder (N, C, H, W) to (N, H, W, C)."""
     return x.permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -123,15 +126,10 @@ def _write_pngs(
 ) -> None:
     names = train.info.class_names
     for name in names:
-        hidden = not name.strip() or name.startswith(
-            "."
-        )  # hidden folders are no classes when read again
-        if (
-            hidden
-            or any(mark in name for mark in "/\\\0")
-            or len(name.encode()) > 255
-            or names.count(name) > 1
-        ):
+        # reading the folder again skips hidden folders
+        hidden = not name.strip() or name.startswith(".")
+        is_path = any(mark in name for mark in "/\\\0")
+        if hidden or is_path or len(name.encode()) > 255 or names.count(name) > 1:
             raise ValueError(
                 f'the class name "{name}" cannot be the name of a folder of its own; take npz or pt'
             )
@@ -145,9 +143,8 @@ def _write_pngs(
             (top / split / name).mkdir(parents=True)
     total = len(train) + len(test)
     done = 0
-    with ThreadPoolExecutor(
-        os.cpu_count() or 1
-    ) as pool:  # Pillow leaves the interpreter lock while it packs
+    # threads suffice, since Pillow releases the interpreter lock while it compresses
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for split, data in (("train", train), ("test", test)):
             rows = _rows(data.x)
             jobs = [

@@ -1,6 +1,6 @@
-"""Files that a user names in a parameter: found, or refused with advice.
+"""Find the files that a user names in a parameter, and check the content of files.
 
-And the sha256 of a file's content. Needs no torch.
+The module needs no torch.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 
 def given_file(path: str) -> Path:
-    """The file at ``path``; ``~`` is the home folder.
+    """The file at ``path``; ``~`` stands for the home folder.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if there is no such file.
         ValueError: for a URL, a folder, or a path that leads into an archive.
     """
     if "://" in path:
@@ -38,28 +38,29 @@ def given_file(path: str) -> Path:
 
 
 def sha256(path: str) -> str:
-    """sha256 of the content of a file that a user names. Errors are those of ``given_file``."""
+    """The sha256 of the file that a user names. Raises what ``given_file`` raises."""
     return sha256_of(given_file(path))
 
 
 def sha256_of(file: Path) -> str:
-    """sha256 of a file's bytes, which are never in memory at once."""
+    """The sha256 of a file, which is read in pieces."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def check_file(path: Path, expected: Mapping[str, Any], advice: str) -> None:
-    """Checks that a published file has the ``size`` and ``sha256`` that its manifest lists.
+    """Check that a published file has the ``size`` and ``sha256`` that its manifest lists.
 
     Raises:
-        FileNotFoundError: if it is not there.
-        ValueError: if it is truncated or damaged, or no safetensors file; ends with ``advice``.
+        FileNotFoundError: if the file is not there.
+        ValueError: if the file is truncated, damaged, or not a safetensors file; the message ends
+            with ``advice``.
     """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             refuse_pickle(file.read(8), path, advice)
-        found = sha256_of(path)
+        actual = sha256_of(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{path} is missing though its manifest lists it; {advice}"
@@ -69,19 +70,20 @@ def check_file(path: Path, expected: Mapping[str, Any], advice: str) -> None:
         raise ValueError(
             f"{path} is {what}: it has {size} bytes, expected {expected['size']}; {advice}"
         )
-    if found != expected["sha256"]:
+    if actual != expected["sha256"]:
         raise ValueError(
-            f"{path} is corrupt: its sha256 is {found}, expected {expected['sha256']}; {advice}"
+            f"{path} is corrupt: its sha256 is {actual}, expected {expected['sha256']}; {advice}"
         )
 
 
 def refuse_pickle(head: bytes, path: Path, advice: str) -> None:
-    """Refuses a file that begins as a zip archive or a pickle, as ``torch.save`` writes them.
+    """Refuse a file that begins like a zip archive or a pickle, which ``torch.save`` writes.
 
-    A safetensors file begins with the length of its JSON header, which is smaller.
+    A safetensors file begins with the length of its JSON header. Read as a number, the first bytes
+    of a zip archive or a pickle are larger than any such length.
 
     Raises:
-        ValueError: if ``head``, the first 8 bytes, are of such a file.
+        ValueError: if ``head``, the first 8 bytes of the file, are those of such a file.
     """
     if (
         head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))

@@ -1,4 +1,4 @@
-"""Bringing the stores of several machines together. What is there is never overwritten."""
+"""Copy the results of another machine's store into this one, and overwrite nothing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ KEY = re.compile(r"[0-9a-f]{64}")
 
 @dataclass
 class Merged:
-    """What became of another store's content.
+    """What ``merge_store`` did with the content of the other store.
 
     Attributes:
         records, artifacts: how many were copied.
         present: how many were here already, with the same numbers or files.
-        conflicts: of one key and with other numbers; what was here stays. One sentence each.
-        refused: what could not be read, or leads out of the store; nothing of it was copied. One
+        conflicts: results whose key is here with other numbers; what was here stays. One sentence
+            each.
+        refused: files that cannot be read or lead out of the store; they were not copied. One
             sentence each.
     """
 
@@ -32,16 +33,18 @@ class Merged:
 
 
 def merge_store(into: Store, source: Store, artifacts: bool = False) -> Merged:
-    """Copies the records of ``source``, and its artifacts if these are wanted, that are not in
-    ``into``. ``source`` stays as it is.
+    """Copy into the store ``into`` the records of ``source`` that it lacks.
 
-    A key stands for all that decides a result. Two records of one key agree if accuracies, losses
-    and curves are the same to the last digit; machine, date and seconds may differ. Failures are
-    not copied: a failed cell runs again where it is missing.
+    With ``artifacts`` the artifacts that it lacks are copied too. ``source`` stays as it is.
+
+    A key stands for everything that decides a result. Two records of one key agree if their
+    accuracies, losses and curves are the same to the last digit; machine, date and seconds may
+    differ. Failures are not copied: a failed cell runs again in the store that lacks it.
 
     Raises:
-        ValueError: if the two are one store, or ``source`` holds nothing.
-        OSError: if ``into`` cannot be written. What was copied stays, and the same call goes on.
+        ValueError: if both are the same store, or ``source`` holds nothing.
+        OSError: if ``into`` cannot be written. What was copied stays, and calling again copies the
+            rest.
     """
     if source.root.resolve() == into.root.resolve():
         raise ValueError(
@@ -56,9 +59,8 @@ def merge_store(into: Store, source: Store, artifacts: bool = False) -> Merged:
     for key in _keys(source, "records/*/*.json", merged):
         try:
             _merge_record(source.record(key), into, source, merged)
-        except (
-            ValueError
-        ) as error:  # damaged, or of a newer schema: the others are copied all the same
+        except ValueError as error:
+            # damaged, or of a newer schema; the other records are copied nevertheless
             merged.refused.append(str(error))
     for key in _keys(source, f"artifacts/*/*/{MANIFEST}", merged) if artifacts else ():
         try:
@@ -69,7 +71,10 @@ def merge_store(into: Store, source: Store, artifacts: bool = False) -> Merged:
 
 
 def _keys(store: Store, pattern: str, merged: Merged) -> Iterator[str]:
-    """The keys of all files of a kind, if each lies where its key says and inside the store."""
+    """Yield the keys of the files that match ``pattern``.
+
+    A file that does not lie under its key, or that leads out of the store, is noted as refused.
+    """
     root = store.root.resolve()
     for path in sorted(store.root.glob(pattern)):
         key = path.parent.name if path.name == MANIFEST else path.stem

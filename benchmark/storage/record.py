@@ -1,6 +1,6 @@
-"""The record of one cell: what was run, where, and what came out.
+"""The record of one cell: what was run, on which machine, and with what result.
 
-Written once, whole, and never edited.
+A record is written once, whole, and never edited.
 """
 
 from __future__ import annotations
@@ -17,14 +17,28 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One cell's result. Accuracies are in [0, 1]; seconds are wall time.
+    """One cell's result.
 
-    ``attack``, ``defense`` and ``dataset`` are the labels of tables; the ``*_spec`` dicts hold
-    ``name``, ``version`` and every parameter. That of the data set says which images they are, by
-    their fingerprint, and ``dataset_params`` how they were read. ``test_acc`` is the accuracy after
-    the last epoch; ``curve`` holds one value an epoch. ``status`` is ``ok`` or ``failed``; a failed
-    record has no accuracy and says why in ``error``. ``identity`` is what decides the result, the
-    mapping whose digest is the key; records from before there was this field have none.
+    Attributes:
+        schema: version of the file format.
+        key: digest of ``identity``, the file's name in the store.
+        status: ``ok`` or ``failed``; a failed record has no accuracy, and ``error`` says why.
+        dataset, attack, defense: labels for tables.
+        needs: what the defense has beyond the training images.
+        attack_spec, defense_spec: ``name``, ``version`` and every parameter.
+        dataset_spec: the name and the fingerprint of the images.
+        dataset_params: the parameters with which the images were read; empty in older records.
+        protocol_spec: every training setting.
+        test_acc, train_acc: accuracies after the last epoch, in [0, 1].
+        curve, loss_curve: test accuracy and training loss of each epoch.
+        seconds: wall time of the stages ``poison``, ``purify`` and ``train``.
+        peak_memory_mb: of the process that trained.
+        facts: per stage, what verification measured and what the method noted.
+        artifacts: sha256 of the images of the stages ``poison`` and ``purify``.
+        environment: versions, device, threads and git commit.
+        sources: sha256 of every project file that the numbers depend on.
+        identity: everything that decides the result; older records have none.
+        date: when the record was written, UTC.
     """
 
     schema: int = SCHEMA
@@ -41,9 +55,7 @@ class Record:
     precision: str = "fp32"
     needs: tuple[str, ...] = ()
     dataset_spec: Mapping[str, Any] = field(default_factory=dict)
-    dataset_params: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # empty in records of before there was this field
+    dataset_params: Mapping[str, Any] = field(default_factory=dict)
     attack_spec: Mapping[str, Any] = field(default_factory=dict)
     defense_spec: Mapping[str, Any] = field(default_factory=dict)
     protocol_spec: Mapping[str, Any] = field(default_factory=dict)
@@ -51,22 +63,21 @@ class Record:
     train_acc: float | None = None
     curve: tuple[float, ...] = ()
     loss_curve: tuple[float, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)  # poison, purify, train
+    seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
-    facts: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # per stage: what verification measured and what the method noted
-    artifacts: Mapping[str, str] = field(
-        default_factory=dict
-    )  # poison, purify -> sha256 of the images
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)  # file -> sha256
+    sources: Mapping[str, str] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
     date: str = ""
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types. An empty ``identity`` is left out, as in the files of older records."""
+        """The record in plain JSON types.
+
+        An empty ``identity`` is left out, as in the files of older records.
+        """
         values = asdict(self)
         if not self.identity:
             del values["identity"]
@@ -74,10 +85,10 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
-        """Reads what ``to_json`` wrote.
+        """Build a record from what ``to_json`` wrote.
 
         Raises:
-            ValueError: if the record was written by a newer uebench, or lacks a field.
+            ValueError: if a newer uebench wrote the record, or if it lacks a field.
         """
         check_schema(data, SCHEMA, "the record", "delete it and run the cell again")
         values: dict[str, Any] = {
@@ -95,11 +106,11 @@ _FIELDS = frozenset(item.name for item in fields(Record))
 
 
 def read_record(path: Path) -> Record:
-    """The record in a file of the store.
+    """Read the record in a file of the store.
 
     Raises:
-        FileNotFoundError: if it is not there.
-        ValueError: if it is damaged or of a newer schema; the message names the file.
+        FileNotFoundError: if the file is not there.
+        ValueError: if the file is damaged or of a newer schema; the message names the file.
     """
     data = read_result(path, "record")
     try:
@@ -114,7 +125,7 @@ def read_record(path: Path) -> Record:
 
 
 def read_result(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object of a stage's result; ``what`` says in messages what the file is."""
+    """Read the JSON file of a stage's result; ``what`` names the kind of file in messages."""
     try:
         return read_object(path, "delete it and run again")
     except FileNotFoundError as error:

@@ -7,9 +7,9 @@ Layout under the root::
     failures/<key>.json
     scratch/<key>/
 
-A file appears under its name only when it is whole: it is written beside its place, synced, then
-renamed. A manifest comes last, so that its existence means done. Images are safetensors and the
-rest is JSON; nothing is ever unpickled.
+A file appears under its name only when it is whole: the store writes it under a temporary name,
+syncs it and renames it. A manifest is written last, so that its existence means that the stage is
+done. Images are safetensors files and the rest is JSON; the store never unpickles anything.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 class Store:
-    """All results of all runs under one folder. Several processes and machines may use it at once.
+    """All results of all runs under one folder, for several processes and machines at once.
 
-    Making a ``Store`` touches nothing; folders appear with the first thing written.
+    Making a ``Store`` touches no file; the first write makes the folders.
     """
 
     def __init__(self, root: Path) -> None:
@@ -65,7 +65,7 @@ class Store:
     # What is there
 
     def is_done(self, stage: Stage) -> bool:
-        """Is the result of ``stage`` there? Looks at names and sizes only."""
+        """Whether the result of ``stage`` is there, by the names and sizes of its files."""
         if stage.kind == "train":
             return self.has_record(stage.key)
         try:
@@ -78,7 +78,7 @@ class Store:
             return False  # absent or unreadable: the stage runs again and replaces it
 
     def has_record(self, key: str) -> bool:
-        """Is there a record of the cell ``key``?"""
+        """Whether there is a record of the cell ``key``."""
         return self._record_file(key).is_file()
 
     # Artifacts
@@ -90,9 +90,9 @@ class Store:
         manifest: Mapping[str, Any],
         kept: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> None:
-        """Publishes the images of a stage and the tensors it kept, as ``publish`` does.
+        """Publish the images of a stage and the tensors it kept; see ``publish``.
 
-        ``info`` is added to the manifest.
+        The manifest also gets the ``info`` of the images.
         """
         if "images" in (kept or {}):
             raise ValueError('cannot keep tensors as "images"; expected a plain name such as model')
@@ -105,16 +105,16 @@ class Store:
     def publish(
         self, key: str, tensors: Mapping[str, Mapping[str, Tensor]], manifest: Mapping[str, Any]
     ) -> None:
-        """Publishes the tensors of a stage under ``key``, a file for each name.
+        """Publish the tensors of a stage under ``key``, a file for each name.
 
-        ``manifest`` is plain JSON; ``schema``, ``key`` and ``files`` (size and sha256 of each) are
-        added. The same content gives the same bytes. What an earlier run published under the key is
-        replaced at the end, or stays if this fails.
+        ``manifest`` is plain JSON; the store adds ``schema``, ``key`` and ``files`` (size and
+        sha256 of each). The same content gives the same bytes. What an earlier run published under
+        the key is replaced at the end, or stays if this fails.
 
         Raises:
-            OSError: if the store cannot be written; nothing half-written is left.
-            ValueError: if a name is no plain file name, or the manifest holds NaN or what JSON
-                cannot.
+            OSError: if the store cannot be written; no half-written file is left.
+            ValueError: if a name is not a plain file name, or if ``json_bytes`` refuses the
+                manifest.
         """
         for name in tensors:
             if not _NAME.fullmatch(name) or name == "manifest":
@@ -143,7 +143,7 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def _replace_artifact(self, folder: Path, waiting: Mapping[str, Path]) -> None:
-        """Renames the written files to their names.
+        """Rename the files ``waiting`` (name -> written file) to their names.
 
         The old manifest goes first, so that it never describes new files.
         """
@@ -155,14 +155,14 @@ class Store:
                 other.unlink(missing_ok=True)
 
     def take_artifact(self, key: str, source: Store) -> None:
-        """Copies the artifact ``key`` of another store, each file of it checked, in place of one
-        that is here.
+        """Check each file of the artifact ``key`` in another store, and copy the artifact here.
+
+        It replaces an artifact of this key that is here already.
 
         Raises:
-            FileNotFoundError, OSError: as ``load_images`` and ``publish`` do; nothing half-written
-                is left.
-            ValueError: if a file is damaged, or its name in the manifest is none that ``publish``
-                gives.
+            FileNotFoundError: if ``source`` lacks the artifact or a file of it.
+            ValueError: if a file is damaged, or if ``publish`` would not give it its name.
+            OSError: if this store cannot be written; no half-written file is left.
         """
         manifest, folder = source.manifest(key), self._folder(key)
         waiting: dict[str, Path] = {}
@@ -188,9 +188,8 @@ class Store:
         """The images published under ``key``, on the CPU.
 
         Raises:
-            FileNotFoundError: if there are none.
-            ValueError: if the file is truncated, corrupt, or not a safetensors file; it is never
-                unpickled.
+            FileNotFoundError: if there are no images under ``key``.
+            ValueError: if the file is truncated, corrupt, or not a safetensors file.
         """
         from safetensors.torch import load_file
 
@@ -201,29 +200,25 @@ class Store:
         return ImageSet(tensors["x"], tensors["y"], DatasetInfo.from_json(manifest["info"]))
 
     def image_keys(self) -> dict[str, str]:
-        """sha256 of the images -> the key they are published under, for all images that are there.
-
-        Reads manifests only.
-        """
-        found = {}
+        """The key of all published images, by their sha256. Reads manifests only."""
+        keys = {}
         for path in sorted((self.root / "artifacts").glob(f"*/*/{MANIFEST}")):
             try:
                 entry = self.manifest(path.parent.name)["files"][IMAGES]
                 if (path.parent / IMAGES).stat().st_size == entry["size"]:
-                    found[str(entry["sha256"])] = path.parent.name
+                    keys[str(entry["sha256"])] = path.parent.name
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # damaged, or an artifact without images such as a surrogate
-        return found
+        return keys
 
     def sample_images(self, key: str, count: int) -> NDArray[np.uint8]:
-        """``count`` of the images published under ``key``, evenly spaced, (count, C, H, W): to be
-        looked at.
+        """Read ``count`` evenly spaced images of those published under ``key``: (count, C, H, W).
 
-        Reads these alone, without torch, and so checks no sha256. The same places are read of any
-        two sets of the same length.
+        The rest of the file is not read, so that its sha256 is not checked. Two sets of the same
+        length give images of the same positions.
 
         Raises:
-            FileNotFoundError: if there are none.
+            FileNotFoundError: if there are no images under ``key``.
             ValueError: if the file is not a safetensors file.
         """
         import numpy as np
@@ -241,13 +236,13 @@ class Store:
             ) from error
 
     def load_kept(self, key: str, name: str) -> dict[str, Tensor]:
-        """The tensors that the stage ``key`` kept as ``name``. Raises as ``load_images`` does."""
+        """The tensors that the stage ``key`` kept as ``name``. Raises what ``load_images`` does."""
         from safetensors.torch import load_file
 
         return load_file(self._checked(key, f"{name}.safetensors"))
 
     def manifest(self, key: str) -> dict[str, Any]:
-        """What is known of the artifact ``key``.
+        """Read the manifest of the artifact ``key``.
 
         Raises:
             FileNotFoundError: if nothing was published under ``key``.
@@ -264,13 +259,13 @@ class Store:
         return manifest
 
     def manifests(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Key and manifest of every artifact, sorted by key; damaged ones are passed over."""
+        """Yield key and manifest of every artifact, sorted by key; skip damaged ones."""
         for path in sorted((self.root / "artifacts").glob(f"*/*/{MANIFEST}"), key=str):
             with suppress(ValueError, OSError):
                 yield path.parent.name, self.manifest(path.parent.name)
 
     def _checked(self, key: str, name: str, manifest: Mapping[str, Any] | None = None) -> Path:
-        """The path of one file of an artifact, once its kind, size and sha256 are as published."""
+        """Check kind, size and sha256 of one file of an artifact, and return its path."""
         path = self._folder(key) / name
         files = (manifest or self.manifest(key))["files"]
         if name not in files:
@@ -283,7 +278,7 @@ class Store:
     # Records
 
     def publish_record(self, record: Record) -> None:
-        """Publishes the record of a finished cell.
+        """Publish the record of a finished cell.
 
         Raises:
             ValueError: if the record is a failed one (see ``publish_failure``) or holds NaN.
@@ -298,16 +293,16 @@ class Store:
         publish(path, json_bytes(record.to_json(), path))
 
     def record(self, key: str) -> Record:
-        """The record of a cell.
+        """Read the record of a cell.
 
         Raises:
-            FileNotFoundError: if there is none.
+            FileNotFoundError: if there is no record of the cell.
             ValueError: if the file is damaged or of a newer schema; the message names it.
         """
         return read_record(self._record_file(key))
 
     def records(self) -> Iterator[Record]:
-        """All records of finished cells, sorted by key. Raises as ``record`` does."""
+        """Yield all records of finished cells, sorted by key. Raises what ``record`` does."""
         for path in sorted((self.root / "records").glob("*/*.json"), key=str):
             yield read_record(path)
 
@@ -316,9 +311,9 @@ class Store:
     def publish_failure(
         self, key: str, label: str, error: str, traceback: str, record: Record | None
     ) -> None:
-        """Keeps why a stage failed, with the failed record of its cell if it has one.
+        """Keep why a stage failed, and the failed record of its cell if it has one.
 
-        It never counts as done.
+        A failure never counts as done.
         """
         path = self.failure_file(key)
         content = {
@@ -333,7 +328,7 @@ class Store:
         publish(path, json_bytes(content, path))
 
     def failure(self, key: str) -> dict[str, Any] | None:
-        """What ``publish_failure`` kept of ``key``, or None."""
+        """Read what ``publish_failure`` kept of ``key``; None if there is no failure."""
         path = self.failure_file(key)
         try:
             content = read_result(path, "failure")
@@ -343,7 +338,7 @@ class Store:
         return content
 
     def failures(self) -> Iterator[dict[str, Any]]:
-        """All failures, sorted by key."""
+        """Yield all failures, sorted by key."""
         for path in sorted((self.root / "failures").glob("*.json")):
             content = self.failure(path.stem)
             if content is not None:
@@ -354,13 +349,13 @@ class Store:
         return self.root / "failures" / f"{_checked_key(key)}.json"
 
     def clear_failure(self, key: str) -> None:
-        """Forgets the failure of ``key``, if there is one."""
+        """Delete the failure of ``key``, if there is one."""
         self.failure_file(key).unlink(missing_ok=True)
 
     # Scratch and housekeeping
 
     def scratch(self, key: str) -> Path:
-        """The working folder of one stage; it survives a killed run."""
+        """Make the working folder of one stage, which survives a killed run."""
         path = self.root / "scratch" / _checked_key(key)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -369,26 +364,25 @@ class Store:
         return path
 
     def drop_scratch(self, key: str) -> None:
-        """Deletes the working folder of a stage, if there is one."""
+        """Delete the working folder of one stage, if there is one."""
         shutil.rmtree(self.root / "scratch" / _checked_key(key), ignore_errors=True)
 
     def check_writable(self) -> None:
-        """Writes and deletes one megabyte, so that a run stops before its first stage rather than
-        after it.
+        """Write and delete one megabyte, so that a run can stop before its first stage.
 
         Raises:
-            OSError: if the store is read-only or full; the message names the folder and what to do.
+            OSError: if the store is read-only or full; the message names the folder.
         """
         write_temporary(self.root / "probe", bytes(1 << 20)).unlink(missing_ok=True)
 
     def sweep(self) -> int:
-        """Deletes the temporary files of processes that are gone; returns how many."""
-        found = 0
+        """Delete the temporary files of processes that are gone, and return how many."""
+        deleted = 0
         for path in self.root.glob("**/.*.tmp"):
             if is_abandoned(path):
                 path.unlink(missing_ok=True)
-                found += 1
-        return found
+                deleted += 1
+        return deleted
 
     def _folder(self, key: str) -> Path:
         return self.root / "artifacts" / _checked_key(key)[:2] / key

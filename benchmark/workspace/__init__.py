@@ -1,1 +1,1 @@
-"""The floor below the command line: a workspace, and the functions that Python users call."""
+"""What the commands and Python users call: a workspace, and functions."""

@@ -1,4 +1,4 @@
-"""Attacks and defenses on images in memory: NumPy arrays or torch tensors."""
+"""Apply attacks and defenses to images in memory: NumPy arrays or torch tensors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def craft(
     device: str = "auto",
     precision: str = "auto",
 ) -> Images:
-    """Poisons or purifies images; see ``functions.poison`` and ``functions.purify``."""
+    """Poison or purify images; see ``functions.poison`` and ``functions.purify``."""
     layout = layout or layout_of(images)
     data = image_set(images, labels, classes, layout)
     registry, device = Registry(plugins), choose_device(device)
@@ -96,10 +96,10 @@ def _warn(line: str) -> None:
 
 
 def layout_of(images: Any) -> Layout:
-    """Tells (N, C, H, W) from (N, H, W, C): the axis of size 1 or 3 holds the channels.
+    """Find the layout of images: the axis of size 1 or 3 holds the channels.
 
     Raises:
-        ValueError: if both axes could hold them, or none.
+        ValueError: if both axes, or neither, could hold them.
     """
     shape = tuple(images.shape)
     first, last = (len(shape) == 4 and shape[axis] in CHANNELS for axis in (1, 3))
@@ -113,10 +113,10 @@ def layout_of(images: Any) -> Layout:
 
 
 def image_set(images: Any, labels: Any, classes: int | None, layout: Layout) -> ImageSet:
-    """The images as uebench holds them.
+    """Convert images and labels to an ``ImageSet``.
 
     Raises:
-        TypeError: if the images are not uint8, or the labels no whole numbers.
+        TypeError: if the images are not uint8, or the labels not whole numbers.
         ValueError: if shapes or labels do not fit.
     """
     x = images if isinstance(images, Tensor) else torch.from_numpy(np.asarray(images).copy())
@@ -139,7 +139,7 @@ def image_set(images: Any, labels: Any, classes: int | None, layout: Layout) -> 
 
 
 def _as_given(x: Tensor, images: Images, layout: Layout) -> Images:
-    """``x`` (N, C, H, W) in the type, the layout and on the device of ``images``."""
+    """Convert ``x`` (N, C, H, W) to the type, layout and device of ``images``."""
     shown = (x if layout == "NCHW" else x.permute(0, 2, 3, 1)).contiguous()
     if isinstance(images, Tensor):
         return shown.to(images.device)

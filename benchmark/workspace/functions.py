@@ -1,4 +1,4 @@
-"""What Python users call: run, load, leaderboard, compare, poison, purify.
+"""The functions that Python users call: run, load, leaderboard, compare, poison, purify.
 
 Importing this module loads neither torch nor pandas.
 """
@@ -36,12 +36,18 @@ NAMED = {
 class Where(TypedDict, total=False):
     """Where and how ``run`` and ``compare`` work, with the defaults of the command line.
 
-    ``plugins``: Python files with methods of your own. ``results``: folder of results.
-    ``data_root``: folder of data sets. ``download``: fetch a data set that is not there.
-    ``device``: auto, cpu, cuda or cuda:0. ``slots``: workers, 0 for as many as fit.
-    ``slots_per_gpu``: workers that share one GPU. ``executor``: local (worker processes) or
-    inline (this process). ``policy``: missing, force or collect. ``progress``: show progress
-    and messages on standard error; without it messages are Python warnings.
+    Attributes:
+        plugins: Python files with methods of your own.
+        results: folder of results.
+        data_root: folder of data sets.
+        download: whether to fetch a data set that is not there.
+        device: auto, cpu, cuda or cuda:0.
+        slots: workers; 0 for as many as fit.
+        slots_per_gpu: workers that share one GPU.
+        executor: local (worker processes) or inline (this process).
+        policy: missing, force or collect.
+        progress: whether to show progress and messages on standard error; without it messages are
+            Python warnings.
     """
 
     plugins: Plugins
@@ -61,9 +67,11 @@ class Run:
     """A finished run of a suite.
 
     Attributes:
-        outcome: what was done, found in the store, or failed; ``outcome.failures`` says why.
+        outcome: which stages ran, were in the store already, or failed; ``outcome.failures`` says
+            why.
         plan: the cells and stages of the suite.
-        folder: where its event log is and its report goes.
+        folder: the folder of the run's event log and report.
+        workspace: the workspace of the run.
     """
 
     outcome: Outcome
@@ -73,12 +81,12 @@ class Run:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The long table of the suite's records, one row a trained victim, as ``load`` gives it."""
+        """The long table of the suite's records, one row a trained victim; see ``load``."""
         return self.workspace.table(self.workspace.records_of(self.plan))
 
     @cached_property
     def leaderboard(self) -> pd.DataFrame:
-        """One row a defense, best first, as ``leaderboard`` gives it."""
+        """One row a defense, best first; see ``leaderboard``."""
         return leaderboard(self.table)
 
 
@@ -94,22 +102,22 @@ def run(
     settings: Settings = (),
     **where: Unpack[Where],
 ) -> Run:
-    """Computes the cells of a suite that are missing.
+    """Compute the cells of a suite that are missing.
 
     Args:
-        suite: a shipped suite's name, the path of a YAML file, or a mapping with its axes
-            (``name`` names its folder of results; ``custom`` if there is none).
-        attacks, defenses, datasets, victims, protocols: replace the suite's own; specs such as
-            ``em[granularity=class]``, as a list or as one text with commas.
-        seeds: of the victims: ``2``, ``[0, 1]`` or ``"0-4"``.
-        settings: what ``--set`` takes: ``{"protocol.epochs": 3, "em.max_rounds": 20}``.
+        suite: the name of a shipped suite, the path of a YAML file, or a mapping with its axes, in
+            which ``name`` sets the folder of results (``custom`` without it).
+        attacks, defenses, datasets, victims, protocols: values that replace the suite's own: specs
+            such as ``em[granularity=class]``, as a list or as one text with commas.
+        seeds: seeds of the victims: ``2``, ``[0, 1]`` or ``"0-4"``.
+        settings: what ``--set`` accepts: ``{"protocol.epochs": 3, "em.max_rounds": 20}``.
         **where: see ``Where``.
 
     Returns:
-        The run. A stage that failed raises nothing; see ``Run.outcome``.
+        The run. A failed stage raises no error; see ``Run.outcome``.
 
     Raises:
-        ValueError: for whatever is wrong with the arguments, with all problems at once.
+        ValueError: with all problems of the arguments.
         OSError: if a data set is not there, or the store cannot be written.
         KeyboardInterrupt: if the run was interrupted; what was finished is kept.
     """
@@ -130,15 +138,15 @@ def run(
 def load(
     results: str | Path = "results", suite: Suite | None = None, *, plugins: Plugins = ()
 ) -> pd.DataFrame:
-    """The long table: one row a trained victim, failed ones too.
+    """Load the long table: one row a trained victim, including failed ones.
 
     Accuracies are in [0, 1], seconds are wall time; ``analysis.table.to_table`` explains each
     column.
 
     Args:
         results: folder of results.
-        suite: only the cells of this suite's last run; without it all records of the store.
-        plugins: files with attacks of your own, whose presets are looked up there.
+        suite: if given, only the cells of this suite's last run are loaded.
+        plugins: files with attacks of your own, which say what presets these attacks have.
 
     Raises:
         ValueError: if there are no records, or one is damaged.
@@ -149,13 +157,14 @@ def load(
 
 
 def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a defense in each group of data set, victim, protocol, ratio and preset, best first.
+    """Rank the defenses: one row a defense in each group of comparable results, best first.
 
-    Accuracies (``mean`` over attacks, ``worst``, ``clean``) are in [0, 1], ``price_points`` in
-    points; ``analysis.leaderboard.leaderboard`` explains each column and what gets no rank.
+    A group is a data set, victim, protocol, ratio and preset. Accuracies (``mean`` over attacks,
+    ``worst``, ``clean``) are in [0, 1], ``price_points`` in points.
+    ``analysis.leaderboard.leaderboard`` explains each column, and which defenses get no rank.
 
     Args:
-        table: the long table, of ``load`` or ``Run.table``.
+        table: the long table, from ``load`` or ``Run.table``.
     """
     from benchmark.analysis.leaderboard import leaderboard as board
 
@@ -175,36 +184,36 @@ def compare(
     settings: Settings = (),
     **where: Unpack[Where],
 ) -> tuple[Comparison, ...]:
-    """Compares a defense with a reference on the attacks of a suite; runs what is missing.
+    """Compare a defense with a reference on the attacks of a suite, and run missing cells.
 
     Args:
         ours, against: specs of the two defenses, such as ``jpeg[quality=30]``.
         suite, attacks, datasets, victims, protocols, seeds, settings, **where: as in ``run``.
-            A verdict takes six pairs of attack and seed; better or worse takes six seeds.
+            A verdict needs six pairs of attack and seed; ``better`` or ``worse`` needs six seeds.
 
     Returns:
         One comparison for each data set, victim, protocol, ratio and preset: paired differences
         in points (100 x accuracy), their intervals, and a verdict.
 
     Raises:
-        ValueError: if the two are one defense, or as ``run`` does; or if nothing has finished.
+        ValueError: if the two are the same defense, if no cell has a result, or as ``run`` does.
         OSError, KeyboardInterrupt: as ``run`` does.
     """
     from benchmark.workspace.versus import versus
 
     workspace = _workspace(where)
     axes = _axes(attacks=attacks, datasets=datasets, victims=victims, protocols=protocols)
-    asked = versus(
+    pair = versus(
         workspace, ours, against, _suite(suite), axes | _seeds(seeds), _texts(settings), NAMED
     )
-    workspace.check(asked.plan)
-    outcome = workspace.run(asked.plan.stages, asked.folder / "events.jsonl")
+    workspace.check(pair.plan)
+    outcome = workspace.run(pair.plan.stages, pair.folder / "events.jsonl")
     if outcome.interrupted:
         raise KeyboardInterrupt
-    records = workspace.records_of(asked.plan)
+    records = workspace.records_of(pair.plan)
     if not records:
         raise ValueError("there is nothing to compare: no cell has a result yet")
-    return tuple(asked.comparisons(workspace.table(records)))
+    return tuple(pair.comparisons(workspace.table(records)))
 
 
 def poison(
@@ -219,24 +228,24 @@ def poison(
     device: str = "auto",
     precision: str = "auto",
 ) -> Images:
-    """Makes training images unlearnable.
+    """Make training images unlearnable.
 
     Args:
-        images: uint8 0..255, (N, C, H, W) or (N, H, W, C) with 1 or 3 channels, a NumPy array or a
-            tensor; it stays as it is.
+        images: a NumPy array or a tensor, uint8 0..255, (N, C, H, W) or (N, H, W, C) with 1 or 3
+            channels; it is not changed.
         labels: N whole numbers from 0.
-        spec: an attack, such as ``em[granularity=class]``, or several with ``+``; budgets are in
-            [0, 1] units (``eps=8/255``).
+        spec: an attack, such as ``em[granularity=class]``, or a chain of several joined by ``+``;
+            budgets are in [0, 1] units (``eps=8/255``).
         seed: the same seed gives the same images.
         classes: number of classes; by default the highest label + 1.
-        layout: of ``images``, where their shape does not tell it.
+        layout: the layout of ``images``, needed only if their shape is ambiguous.
         plugins: Python files with methods of your own.
         device: auto, cpu, cuda or cuda:0.
-        precision: auto (what the hardware has natively), fp32 or bf16.
+        precision: auto (the native precision of the hardware), fp32 or bf16.
 
     Returns:
-        The protected images: type, layout, order and device of ``images``, within the attack's
-        budget after rounding.
+        The protected images, with the type, layout, order and device of ``images``, and within the
+        attack's budget after rounding.
 
     Raises:
         ValueError: for an unknown method or parameter, shapes or labels that do not fit, or an
@@ -271,17 +280,17 @@ def purify(
     device: str = "auto",
     precision: str = "auto",
 ) -> Images:
-    """Cleans training images that may be protected.
+    """Clean training images that may be protected.
 
     Args:
         spec: a defense that changes images, such as ``dvae`` or ``jpeg[quality=30]``.
         images, labels, seed, classes, layout, plugins, device, precision: as in ``poison``.
 
     Returns:
-        The cleaned images: type, layout, order and device of ``images``.
+        The cleaned images, with the type, layout, order and device of ``images``.
 
     Raises:
-        ValueError: as ``poison`` does, or for a defense that acts in training or drops images.
+        ValueError: as ``poison`` does, or for a defense that acts during training or drops images.
         TypeError: as ``poison`` does.
     """
     from benchmark.workspace.arrays import craft

@@ -1,4 +1,4 @@
-"""A defense against a reference: the plan of their comparison, and where its files go."""
+"""Plan the comparison of a defense with a reference, and name the folder of its files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Versus:
     Attributes:
         ours, against: specs of the two defenses.
         plan: the cells of both, of undefended victims and of clean data.
-        folder: where the comparison's files and event log go.
+        folder: the folder of the comparison's files and event log.
     """
 
     ours: str
@@ -51,10 +51,15 @@ def versus(
     settings: Sequence[str] = (),
     named: Mapping[str, str] | None = None,
 ) -> Versus:
-    """Plans the comparison of two defenses; arguments as in ``Workspace.suite``.
+    """Plan the comparison of two defenses.
+
+    Args:
+        workspace: the workspace to plan in.
+        ours, against: specs of the two defenses.
+        suite, axes, settings, named: as in ``Workspace.suite``.
 
     Raises:
-        ValueError: if the two are one defense, or as ``Workspace.suite`` and ``plan`` do.
+        ValueError: if the two are the same defense, or as ``Workspace.suite`` and ``plan`` do.
     """
     ours, against = ours.strip(), against.strip()
     named = {"defenses": "the defenses compared", **(named or {})}
@@ -97,25 +102,25 @@ def _reduced(
 def folder_name(
     ours: str, against: str, axes: Mapping[str, object], settings: Sequence[str]
 ) -> str:
-    """The name of a comparison's folder: both defenses, and what was asked beside the suite.
+    """The name of a comparison's folder: both defenses, and the options beside the suite.
 
-    The same question has the same name, however it was written: ``--seeds 0-2`` and
-    ``--seeds 2,1,0``. The last of two values of a setting counts, as in the run.
+    Options that mean the same, such as ``--seeds 0-2`` and ``--seeds 2,1,0``, give the same name.
+    If a setting is given twice, the last value counts, as in the run.
     """
-    asked = []
+    options = []
     for name, values in axes.items():
-        texts = (
-            sorted({str(value) for value in values}) if isinstance(values, list) else [str(values)]
-        )
-        asked.append(f"{name}={','.join(texts)}")
+        texts = [str(values)]
+        if isinstance(values, list):
+            texts = sorted({str(value) for value in values})
+        options.append(f"{name}={','.join(texts)}")
     pairs = (text.partition("=") for text in settings)
     last = {name.strip(): value.strip() for name, _, value in pairs}
-    asked += sorted(f"{name}={value}" for name, value in last.items())
+    options += sorted(f"{name}={value}" for name, value in last.items())
     parts = ["compare", _file_name(ours), "vs", _file_name(against)]
-    return "-".join([*parts, *([_file_name(" ".join(asked))] if asked else [])])
+    return "-".join([*parts, *([_file_name(" ".join(options))] if options else [])])
 
 
 def _file_name(spec: str) -> str:
-    """A spec as part of a folder's name; a digest tells apart what had to be changed."""
+    """A spec as part of a folder's name; if characters had to change, a digest is appended."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", spec).strip("-")[:60]
     return plain if plain == spec else f"{plain}-{digest(spec)[:6]}"

@@ -1,4 +1,4 @@
-"""A workspace: methods, results, data and machine, set up once for all that plans or runs."""
+"""The workspace: methods, results, data and machine, set up once for planning and running."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from benchmark.storage.record import Record
     from benchmark.storage.store import Store
 
-GIVEN = "the options given"  # where a problem lies that no suite file has
+GIVEN = "the options given"  # the place of a problem that is not in a suite file
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where uebench works. Everything heavy loads on first use.
+    """The place where uebench works. Everything heavy loads on first use.
 
     Attributes:
         plugins: Python files with methods of the user's own.
         results: folder of results: the store, and one folder a suite.
         data_root: folder of data sets; None for ``$UEBENCH_DATA`` or the user's cache.
-        download: fetch a data set that is not there.
-        wanted: the device asked for: ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
+        download: whether to fetch a data set that is not there.
+        wanted: the device to use: ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
         slots: workers; 0 for one a CPU core, or one a GPU share.
         slots_per_gpu: workers that share one GPU.
         executor: ``local`` (worker processes) or ``inline`` (this process, one after another).
@@ -60,11 +60,7 @@ class Workspace:
 
     @cached_property
     def registry(self) -> Registry:
-        """All methods, those of the plugins among them.
-
-        Raises:
-            ValueError: if a plugin is no file.
-        """
+        """All methods, including those of the plugins."""
         from benchmark.catalogue.registry import Registry
 
         return Registry(self.plugins)
@@ -96,14 +92,14 @@ class Workspace:
 
     @property
     def machine(self) -> Machine:
-        """What the workers are told of this machine."""
+        """What the workers must know of this machine."""
         from benchmark.running.scheduler.outcome import Machine
 
         plugins = tuple(str(file.resolve()) for file in self.plugins)
         return Machine(device=self.device, data_root=str(self.data), plugins=plugins)
 
     def tell(self, message: str, lead: str = "") -> None:
-        """Tells the user one message; ``lead`` are its first words, which a terminal colours."""
+        """Show one message to the user; a terminal colours its first words, ``lead``."""
         if self.console is None:
             warnings.warn(f"{lead} {message}".strip(), stacklevel=3)
         else:
@@ -111,7 +107,7 @@ class Workspace:
             self.console.print(start + escape(message), highlight=False, soft_wrap=True)
 
     def tell_broken(self) -> None:
-        """Names the plugins and methods that could not be read, and why."""
+        """Name the plugins and methods that could not be read, and say why."""
         self.registry.note_empty_plugins()
         for broken in self.registry.broken:
             self.tell(f"{broken.kind} {broken.name}: {broken.file}: {broken.reason}", "left out")
@@ -125,16 +121,16 @@ class Workspace:
         settings: Sequence[str] = (),
         named: Mapping[str, str] | None = None,
     ) -> ResolvedSuite:
-        """Reads and checks a suite.
+        """Read and check a suite.
 
         Args:
-            suite: a shipped suite's name, the path of a YAML file, or the axes themselves.
+            suite: the name of a shipped suite, the path of a YAML file, or the axes themselves.
             axes: axes that replace those of the suite.
             settings: ``key=value`` texts, as ``--set`` takes them.
-            named: what the user calls an axis, such as ``{"datasets": "--dataset"}``.
+            named: the user's name of an axis, such as ``{"datasets": "--dataset"}``.
 
         Raises:
-            SuiteError: with every problem; those of ``axes`` are named as the user wrote them.
+            SuiteError: with every problem; problems of ``axes`` have the user's names.
             ValueError: if there is no such suite.
         """
         from benchmark.planning.suite import SuiteError, load_suite
@@ -149,10 +145,10 @@ class Workspace:
             raise blamed(error, shown, settings) from error
 
     def plan(self, suite: ResolvedSuite) -> Plan:
-        """Plans a suite. A data set that is not cached yet is read first.
+        """Plan a suite, and read the data sets that are not cached yet.
 
         Raises:
-            ValueError, OSError: what reading a data set raises, or planning.
+            ValueError, OSError: as reading a data set and planning do.
         """
         from benchmark.planning.plan import make_plan
         from benchmark.running.hardware import native_precision
@@ -161,11 +157,11 @@ class Workspace:
         return make_plan(suite, self.registry, self._content, native_precision(self.device))
 
     def check(self, plan: Plan) -> None:
-        """Builds the methods of the cells that are about to run, so that refused values show early.
+        """Build the methods of the cells that will run, so that invalid values are reported now.
 
         Raises:
-            SuiteError: with every method that refuses its values, or else every attack that
-                refuses a data set.
+            SuiteError: with every method that refuses its values; if all accept them, with every
+                attack that refuses a data set.
         """
         from benchmark.datasets._open import cached_facts
         from benchmark.planning.suite import check_sets, check_values
@@ -179,11 +175,11 @@ class Workspace:
         sets = {str(cell.dataset): cell.dataset for cell in cells}
         facts = {name: cached_facts(spec, self.data, self.registry) for name, spec in sets.items()}
         pairs = ((cell.attack, facts[str(cell.dataset)]) for cell in cells)
-        met = [(attack, found.info) for attack, found in pairs if found is not None]
-        check_sets(plan.suite.name, met, self.registry)
+        known = [(attack, cached.info) for attack, cached in pairs if cached is not None]
+        check_sets(plan.suite.name, known, self.registry)
 
     def run(self, stages: Sequence[Stage], events: Path | None = None) -> Outcome:
-        """Runs the stages whose results are missing, as the policy says.
+        """Run the stages whose results are missing, or those that the policy selects.
 
         Raises:
             ValueError: for an unknown executor or policy.
@@ -204,7 +200,7 @@ class Workspace:
         )
 
     def run_suite(self, plan: Plan) -> Outcome:
-        """Runs a whole plan, and keeps which cells it had for later reports.
+        """Run a whole plan, and keep the list of its cells for later reports.
 
         Raises:
             ValueError, OSError: as ``run`` does.
@@ -217,20 +213,20 @@ class Workspace:
         return outcome
 
     def folder(self, name: str) -> Path:
-        """Where a suite's report, selection and event log are."""
+        """The folder of a suite's report, selection and event log."""
         return self.results / name
 
     def records_of(self, plan: Plan) -> list[Record]:
-        """The records of a plan's cells that are there, of failed ones too."""
+        """The records in the store of a plan's cells, including failed ones."""
         from benchmark.running.last_run import records_of, selection_of
 
         return records_of(self.store, selection_of(plan))
 
     def records(self, suite: str | Mapping[str, Any] | None = None) -> list[Record]:
-        """The records of a suite's last run, or all of the store.
+        """The records of a suite's last run, or all records of the store.
 
         Raises:
-            ValueError: if there are none, or the suite has no run here.
+            ValueError: if there are no records, or if the suite has no run here.
         """
         from benchmark.planning.suite import read_suite
         from benchmark.running.last_run import every_record, last_selection, records_of
@@ -255,7 +251,7 @@ class Workspace:
 
     @property
     def no_folder(self) -> str:
-        """`` (there is no such folder)`` where the folder of results is not there, else nothing."""
+        """The words `` (there is no such folder)`` if the results folder is missing; else empty."""
         return "" if self.results.is_dir() else " (there is no such folder)"
 
     def table(self, records: Sequence[Record], mixed: bool = False) -> pd.DataFrame:
@@ -266,7 +262,7 @@ class Workspace:
         return to_table(records, without_presets=without_presets(self.registry), mixed=mixed)
 
     def _content(self, dataset: Spec) -> str:
-        """The fingerprint of a data set, which is read and cached if it was not before."""
+        """The fingerprint of a data set, which is read and cached on its first use."""
         from benchmark.datasets._open import cached_facts
 
         facts = cached_facts(dataset, self.data, self.registry)
@@ -300,15 +296,15 @@ class Workspace:
 
 
 def check_no_path(texts: Sequence[str] | str, named: str, known: Collection[str]) -> None:
-    """Refuses a bare path in place of a data set.
+    """Refuse a bare path in place of a data set.
 
     Args:
         texts: specs of data sets.
-        named: what the user calls the option, for the message.
-        known: names of the data sets that there are.
+        named: the user's name of the option, for the message.
+        known: names of all data sets.
 
     Raises:
-        ValueError: with the spec that reads the folder.
+        ValueError: with the spec that would read the folder.
     """
     for text in [texts] if isinstance(texts, str) else texts:
         looks = re.search(r"[/\\]|^[.~]", text) or Path(text).is_dir()
@@ -320,11 +316,11 @@ def check_no_path(texts: Sequence[str] | str, named: str, known: Collection[str]
 
 
 def blamed(error: SuiteError, shown: Mapping[str, str], settings: Sequence[str]) -> SuiteError:
-    """The same error, with the problems of axes that the user gave named as the user wrote them.
+    """The same error, in which the problems of given axes have the names that the user wrote.
 
     Args:
-        error: of ``load_suite``.
-        shown: axis -> what the user calls it, such as ``--dataset``.
+        error: an error of ``load_suite``.
+        shown: axis -> the user's name of it, such as ``--dataset``.
         settings: ``key=value`` texts; the axes among them are named ``--set key=value``.
     """
     from benchmark.planning.suite import SuiteError
@@ -342,7 +338,8 @@ def blamed(error: SuiteError, shown: Mapping[str, str], settings: Sequence[str])
             problem = f"{names[axis]}: {reason}"
         ours += axis in names or problem.startswith("--set")
         problems.append(problem)
-    where = (
-        GIVEN if ours == len(problems) else f"{error.where} with {GIVEN}" if ours else error.where
-    )
+    if ours == len(problems):
+        where = GIVEN
+    else:
+        where = f"{error.where} with {GIVEN}" if ours else error.where
     return SuiteError(where, problems)

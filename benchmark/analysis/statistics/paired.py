@@ -13,13 +13,12 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 
-FEWEST_FOR_TEST = (
-    6  # 2 / 2**6 < 0.05 < 2 / 2**5: with fewer, no two-sided sign-flip test can reach 5 %
-)
+# 2 / 2**6 < 0.05 < 2 / 2**5: with fewer units, no two-sided sign-flip test can reach 5 %.
+FEWEST_FOR_TEST = 6
 
 EXACT_UP_TO = 40  # units whose sign patterns are all counted
 
-DRAWS = 100_000  # sign patterns drawn where there are more units
+DRAWS = 100_000  # sign patterns drawn for more units than that
 
 RESAMPLES = 9_999
 
@@ -30,9 +29,10 @@ TINY = 1e-9  # points; differences of shares that are equal on paper differ by l
 
 @dataclass(frozen=True)
 class SignFlip:
-    """A two-sided sign-flip test.
+    """The result of a two-sided sign-flip test.
 
-    ``p`` is NaN below ``FEWEST_FOR_TEST`` units; ``error`` is its standard error, 0 if exact.
+    ``p`` is NaN below ``FEWEST_FOR_TEST`` units. ``error`` is the standard error of ``p``, 0 if
+    ``p`` is exact.
     """
 
     units: int
@@ -41,6 +41,7 @@ class SignFlip:
 
     @property
     def decidable(self) -> bool:
+        """Whether there are enough units for a test."""
         return not math.isnan(self.p)
 
 
@@ -55,26 +56,26 @@ def bca_interval(points: Sequence[float]) -> tuple[float, float]:
     import numpy as np
     from scipy.stats import bootstrap
 
-    found = bootstrap(
+    result = bootstrap(
         (np.asarray(points),),
         np.mean,
         confidence_level=LEVEL,
         n_resamples=RESAMPLES,
         method="BCa",
-        random_state=np.random.default_rng(SEED),  # the name that scipy 1.13 has too
+        random_state=np.random.default_rng(SEED),  # the keyword that scipy 1.13 has too
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def sign_flip(values: Sequence[float]) -> SignFlip:
     """Two-sided sign-flip test of a sum (Fisher, The Design of Experiments, 1935, chapter III).
 
     If two defenses do equally well, each value is as likely as its negative. ``p`` is the share of
-    all sign patterns whose absolute sum is at least the one found. Up to ``EXACT_UP_TO`` values
-    every pattern counts: those of either half are enumerated, and the sums of the halves that reach
-    the observed one are counted by bisection (Horowitz and Sahni, JACM 1974). Beyond, ``DRAWS``
-    patterns are drawn with a fixed seed and ``p`` is (hits + 1) / (draws + 1) (Phipson and Smyth,
-    SAGMB 2010).
+    all sign patterns whose absolute sum is at least the observed one. Up to ``EXACT_UP_TO`` values
+    every pattern counts: the sign patterns of each half are enumerated, and the pairs of half sums
+    that reach the observed sum are counted by bisection (Horowitz and Sahni, JACM 1974). For more
+    values, ``DRAWS`` patterns are drawn with a fixed seed, and ``p`` is (hits + 1) / (draws + 1)
+    (Phipson and Smyth, SAGMB 2010).
     """
     import numpy as np
 
@@ -84,9 +85,8 @@ def sign_flip(values: Sequence[float]) -> SignFlip:
     if n <= EXACT_UP_TO:
         left, right = _signed_sums(values[: n // 2]), _signed_sums(values[n // 2 :])
         hits = int((right.size - np.searchsorted(right, reached - left)).sum())
-        return SignFlip(
-            n, min(1.0, 2 * hits / 2**n)
-        )  # twice: for each pattern its mirror image has the negative sum
+        # twice, since the mirror image of each pattern has the negative sum
+        return SignFlip(n, min(1.0, 2 * hits / 2**n))
     rng = np.random.default_rng(SEED)
     sums = np.zeros(DRAWS)
     for value in values:

@@ -1,11 +1,9 @@
 """Test whether defenses differ over attacks, and whether two tables order them alike.
 
-Nothing is read or written here.
-
 Sources: Friedman 1937 and Iman and Davenport 1980 (do several differ?), Nemenyi 1963 (which ones?),
-both as Demsar puts them to use in "Statistical Comparisons of Classifiers over Multiple Data Sets",
-JMLR 2006, with attacks in place of data sets; Kendall 1945 (tau-b); Efron and Tibshirani 1993
-(percentile bootstrap).
+both used as in Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 2006,
+with attacks in place of data sets; Kendall 1945 (tau-b); Efron and Tibshirani 1993 (percentile
+bootstrap). The module is pure: it reads and writes no files.
 """
 
 from __future__ import annotations
@@ -20,10 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALPHA = 0.05
-FEWEST_BLOCKS, FEWEST_NAMES = (
-    5,
-    3,
-)  # below, neither the tests nor a bootstrap over blocks says anything
+# With fewer, neither the tests nor a bootstrap over blocks means anything.
+FEWEST_BLOCKS, FEWEST_NAMES = 5, 3
 RESAMPLES = 2000
 
 Floats = NDArray[np.float64]
@@ -34,11 +30,11 @@ class RankTest:
     """Friedman's test and Nemenyi's critical difference.
 
     Attributes:
-        names: lowest mean rank, the best, first.
-        ranks: mean rank of each over the blocks; 1 is best.
-        blocks: how many there are.
+        names: ordered by mean rank, the lowest (best) first.
+        ranks: mean rank of each name over the blocks; 1 is best.
+        blocks: number of blocks.
         p: of Friedman's test in the form of Iman and Davenport, which is less conservative.
-        critical: two mean ranks that differ by less are not told apart at ``ALPHA``.
+        critical: mean ranks that differ by less than this do not differ significantly at ``ALPHA``.
     """
 
     names: tuple[str, ...]
@@ -49,14 +45,14 @@ class RankTest:
 
     @property
     def decided(self) -> bool:
-        """May single pairs be looked at? Only if all together differ."""
+        """Whether the names differ as a whole; only then may single pairs be compared."""
         return self.p < ALPHA
 
     @property
     def alike(self) -> tuple[tuple[int, int], ...]:
-        """First and last of each longest run of names that are not told apart.
+        """First and last index of each longest run of names that do not differ significantly.
 
-        All of them if the test decides nothing.
+        If the names as a whole do not differ, one run holds all of them.
         """
         if not self.decided:
             return ((0, len(self.names) - 1),)
@@ -69,9 +65,7 @@ class RankTest:
 
 
 def rank_test(scores: Mapping[str, Sequence[float]]) -> RankTest:
-    """Ranks the names within each block (an attack), higher scores first, and tests the ranks.
-
-    Equal scores share the mean of their ranks.
+    """Rank the names within each block (an attack), higher scores first, and test the ranks.
 
     Equal scores share the mean of their ranks.
 
@@ -79,8 +73,8 @@ def rank_test(scores: Mapping[str, Sequence[float]]) -> RankTest:
         scores: name -> one finite score a block.
 
     Raises:
-        ValueError: for fewer than ``FEWEST_NAMES`` names or ``FEWEST_BLOCKS`` blocks; the message
-            is fit to be shown.
+        ValueError: for fewer than ``FEWEST_NAMES`` names or ``FEWEST_BLOCKS`` blocks; reports show
+            the message.
     """
     from scipy.special import fdtrc
 
@@ -90,27 +84,21 @@ def rank_test(scores: Mapping[str, Sequence[float]]) -> RankTest:
             f"{n} attacks and {k} defenses that cover them, at least {FEWEST_BLOCKS} and "
             f"{FEWEST_NAMES} are needed"
         )
-    table: Floats = np.array(list(scores.values()), dtype=float).round(
-        9
-    )  # (names, blocks); sums in another order are equal
-    better, equal = (
-        (table[None] > table[:, None]).sum(axis=1),
-        (table[None] == table[:, None]).sum(axis=1),
-    )
+    # rounded, so that equal means that were summed in different orders are equal
+    table: Floats = np.array(list(scores.values()), dtype=float).round(9)  # (names, blocks)
+    better = (table[None] > table[:, None]).sum(axis=1)
+    equal = (table[None] == table[:, None]).sum(axis=1)
     ranks: Floats = better + (equal + 1) / 2
-    spread = float(
-        ((ranks - (k + 1) / 2) ** 2).sum()
-    )  # corrects for ties: without any it is n k (k^2 - 1) / 12
+    # this corrects for ties; without ties it is n k (k^2 - 1) / 12
+    spread = float(((ranks - (k + 1) / 2) ** 2).sum())
     between = n * float(((ranks.mean(axis=1) - (k + 1) / 2) ** 2).sum())
     within = spread - between
     if spread == 0:
         p = 1.0
-    else:  # Iman and Davenport's F, which is that of a two-way analysis of variance of the ranks
-        p = (
-            float(fdtrc(k - 1, (k - 1) * (n - 1), (n - 1) * between / within))
-            if within > 1e-9
-            else 0.0
-        )
+    elif within <= 1e-9:
+        p = 0.0
+    else:  # Iman and Davenport's F is the F of a two-way analysis of variance of the ranks
+        p = float(fdtrc(k - 1, (k - 1) * (n - 1), (n - 1) * between / within))
     critical = _range_quantile(k) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * n))
     mean = ranks.mean(axis=1)
     names = list(scores)
@@ -122,13 +110,13 @@ def rank_test(scores: Mapping[str, Sequence[float]]) -> RankTest:
 
 @cache
 def _range_quantile(k: int) -> float:
-    """What the range of ``k`` standard normal numbers exceeds with probability ``ALPHA``.
+    """The value that the range of ``k`` standard normal numbers exceeds with probability ``ALPHA``.
 
-    ``scipy.stats.studentized_range`` says the same, but takes a second to be imported and asked.
+    ``scipy.stats.studentized_range`` gives the same, but its import and call take a second.
     """
     from scipy.special import ndtr
 
-    x = np.linspace(-8, 8, 2001)  # where the lowest of the numbers may be
+    x = np.linspace(-8, 8, 2001)  # values of the lowest number
     density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
 
     low, high = 1.0, 20.0
@@ -144,9 +132,9 @@ class Tau:
     """Kendall's tau-b of the defenses' order, or why there is none.
 
     Attributes:
-        value: -1 (reversed) to 1 (the same order); NaN if it is not defined.
-        interval: 95 % percentile bootstrap over attacks, or None.
-        attacks, defenses: how many it is of.
+        value: -1 (reversed) to 1 (the same order); NaN if not defined.
+        interval: 95 % percentile bootstrap interval over attacks, or None.
+        attacks, defenses: how many take part.
         reason: why there is no value, or no interval; else empty.
     """
 
@@ -161,31 +149,25 @@ Cells = Mapping[tuple[str, str], float]  # (attack, defense) -> accuracy
 
 
 def tau_within(first: Cells, second: Cells, seed: int = 0) -> Tau:
-    """Tau-b of the defenses' order within each attack, mean over attacks.
+    """Tau-b of the defenses' order within each attack, averaged over attacks.
 
-    Attacks with fewer than ``FEWEST_NAMES`` defenses in both tables, or on which one table has them
-    all equal, take no part.
+    Attacks with fewer than ``FEWEST_NAMES`` defenses in both tables take no part, nor do attacks
+    for which one table has all defenses equal.
     """
     columns = {
         attack: names
         for attack, names in _common(first, second).items()
         if len(names) >= FEWEST_NAMES
     }
-    found = {
+    by_attack = {
         attack: tau_b(
             *(np.array([cells[attack, name] for name in names]) for cells in (first, second))
         )
         for attack, names in columns.items()
     }
-    taus = np.array([value for value in found.values() if not math.isnan(value)])
-    count = len(
-        {
-            name
-            for attack, value in found.items()
-            if not math.isnan(value)
-            for name in columns[attack]
-        }
-    )
+    by_attack = {attack: tau for attack, tau in by_attack.items() if not math.isnan(tau)}
+    taus = np.array(list(by_attack.values()))
+    count = len({name for attack in by_attack for name in columns[attack]})
     if not len(taus):
         return Tau(math.nan, None, 0, 0, f"no attack has {FEWEST_NAMES} defenses in both")
     draws = taus[_resampled(len(taus), seed)].mean(axis=1)
@@ -195,10 +177,8 @@ def tau_within(first: Cells, second: Cells, seed: int = 0) -> Tau:
 def tau_over(first: Cells, second: Cells, seed: int = 0) -> Tau:
     """Tau-b of the order of the defenses' means over attacks.
 
-    Only attacks and defenses that both tables cover without a gap take part.
-
-    Attacks are those with ``FEWEST_NAMES`` defenses in both tables, defenses those that have each
-    of these attacks.
+    Only attacks with at least ``FEWEST_NAMES`` defenses in both tables take part, and only defenses
+    with a number for each of these attacks in both tables.
     """
     columns = {
         attack: names
@@ -232,9 +212,8 @@ def tau_b(x: Floats, y: Floats) -> Any:
     Differences under 1e-9 are ties.
     """
     x, y = np.round(x, 9), np.round(y, 9)
-    a, b = (
-        np.sign(values[..., :, None] - values[..., None, :]) for values in (x, y)
-    )  # (..., n, n)
+    # (..., n) -> (..., n, n)
+    a, b = (np.sign(values[..., :, None] - values[..., None, :]) for values in (x, y))
     pairs = np.sqrt((a * a).sum(axis=(-2, -1)) * (b * b).sum(axis=(-2, -1)))
     return np.divide(
         (a * b).sum(axis=(-2, -1)), pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0
@@ -242,12 +221,12 @@ def tau_b(x: Floats, y: Floats) -> Any:
 
 
 def _common(first: Cells, second: Cells) -> dict[str, list[str]]:
-    """attack -> the defenses that have a number for it in both tables."""
-    found: dict[str, list[str]] = {}
+    """The defenses of each attack that have a number in both tables."""
+    defenses: dict[str, list[str]] = {}
     for attack, defense in sorted(set(first) & set(second)):
         if math.isfinite(first[attack, defense]) and math.isfinite(second[attack, defense]):
-            found.setdefault(attack, []).append(defense)
-    return found
+            defenses.setdefault(attack, []).append(defense)
+    return defenses
 
 
 def _resampled(n: int, seed: int) -> NDArray[np.int64]:

@@ -1,8 +1,7 @@
 """Test whether the level of a number has moved: spread, differences, cumulative sums.
 
-These are the statistics of ``regression``, on plain numbers.
-
-A *run* is one number, such as the accuracy of one seed; a *cell* has several runs.
+These are the statistics of ``regression``, on plain numbers. A *run* is one number, such as the
+accuracy of one seed; a *cell* has several runs.
 """
 
 from __future__ import annotations
@@ -43,13 +42,14 @@ class Shift(NamedTuple):
 
 
 def spreads(samples: Mapping[K, Sequence[Sequence[float]]]) -> dict[K, Spread]:
-    """Estimates how much the runs of each cell scatter, learning from all cells.
+    """Estimate how much the runs of each cell scatter, learning from all cells.
 
-    Variances are pooled over cells as far as the cells agree: each is drawn towards their common
-    value, the more so the less they differ beyond chance (empirical Bayes; Smyth, 2004, Stat. Appl.
-    Genet. Mol. Biol. 3:3). Cells that scatter alike thus get the pooled variance with all its
-    degrees of freedom, and one restless cell neither hides the others' drops nor cries wolf. No
-    standard deviation is below ``MIN_STD``, since a few runs may agree by chance.
+    Variances are pooled over cells as far as the cells agree: each variance is drawn towards the
+    common value, the more so the less the cells differ beyond chance (empirical Bayes; Smyth, 2004,
+    Stat. Appl. Genet. Mol. Biol. 3:3). Cells that scatter alike thus get the pooled variance with
+    all its degrees of freedom. A cell that scatters more than the others neither hides their drops
+    nor raises false alarms. No standard deviation is below ``MIN_STD``, since a few runs may agree
+    by chance.
 
     Args:
         samples: for each cell, samples that may have different means, such as the accepted runs and
@@ -81,11 +81,11 @@ def spreads(samples: Mapping[K, Sequence[Sequence[float]]]) -> dict[K, Spread]:
 
 
 def _prior(cells: Sequence[tuple[float, int]]) -> tuple[float, float]:
-    """The common variance of cells and how many degrees of freedom it is worth, from each one's sum
-    of squares and degrees of freedom.
+    """The common variance of cells, and the degrees of freedom that it is worth.
 
-    Smyth (2004), section 6.2: mean and variance of the log sample variances, less what chance
-    explains. If chance explains all of it, the worth is infinite.
+    ``cells`` holds the sum of squares and the degrees of freedom of each cell. The method is that
+    of Smyth (2004), section 6.2: mean and variance of the log sample variances, less the part that
+    chance explains. If chance explains all of it, the degrees of freedom are infinite.
     """
     least = (MIN_STD / 10) ** 2  # a variance of zero has no logarithm
     half = np.array([n / 2 for _, n in cells])
@@ -93,14 +93,13 @@ def _prior(cells: Sequence[tuple[float, int]]) -> tuple[float, float]:
     beyond = float(logs.var(ddof=len(cells) > 1) - polygamma(1, half).mean())
     if beyond <= 1e-6:
         return math.nan, math.inf
-    worth = brentq(
-        lambda x: polygamma(1, x) - beyond, 1e-3, 1e7
-    )  # polygamma(1, x) falls from 1e6 to 1e-7
+    # between these bounds polygamma(1, x) falls from 1e6 to 1e-7
+    worth = brentq(lambda x: polygamma(1, x) - beyond, 1e-3, 1e7)
     return math.exp(logs.mean() + digamma(worth) - math.log(worth)), 2 * worth
 
 
 def shift(new: Sequence[float], old: Sequence[float], spread: Spread) -> Shift:
-    """Tests the difference of two samples' means by Student's t-test, with the given spread."""
+    """Test the difference of two samples' means by Student's t-test, with the given spread."""
     difference = fmean(new) - fmean(old)
     error = spread.std * math.sqrt(1 / len(new) + 1 / len(old))
     return Shift(difference, float(2 * stdtr(spread.dof, -abs(difference) / error)))
@@ -111,18 +110,18 @@ def common_shift(
     old: Mapping[K, Mapping[R, float]],
     spread: Mapping[K, Spread],
 ) -> Shift | None:
-    """Tests whether all cells of ``new`` moved together.
+    """Test whether all cells of ``new`` moved together.
 
-    The difference is a mean over cells, in which restless cells count less (by 1 / std).
-
-    Each run's distance from its cell's old mean is averaged over cells for each repetition, and
-    these averages are compared by Student's t-test. What repeats is the seed and not the cell: one
-    draw of a victim's first weights serves many cells, so that these are not independent. Where the
-    averages scatter less than those of independent cells would, which is luck, the latter is taken.
+    For each repetition, the distances of the runs from the old means of their cells are averaged
+    over cells; a cell that scatters more counts less (by 1 / std). Student's t-test compares these
+    averages. The repetition is the seed and not the cell: one draw of a victim's first weights
+    serves many cells, so that cells are not independent. If the averages scatter less than those of
+    independent cells would, which is luck, the spread of independent cells is used.
 
     Args:
         new, old: for each cell, its runs by repetition, for example by seed. ``old`` and ``spread``
             hold each cell of ``new``.
+        spread: what ``spreads`` returns.
 
     Returns:
         None if there are fewer than two cells, or one repetition of each.
@@ -145,7 +144,7 @@ def common_shift(
 def _averages(
     runs: Mapping[K, Mapping[R, float]], before: Mapping[K, float], weight: Mapping[K, float]
 ) -> list[float]:
-    """For each repetition, the weighted mean over its cells of the distance from ``before``."""
+    """The weighted mean over cells of the distance from ``before``, for each repetition."""
     parts: dict[R, list[tuple[float, float]]] = {}
     for cell, values in runs.items():
         for repetition, value in values.items():
@@ -158,15 +157,13 @@ def _averages(
 
 
 def adjusted(p: Mapping[K, float]) -> dict[K, float]:
-    """Adjusts p-values by Benjamini and Hochberg (1995).
+    """Adjust p-values by Benjamini and Hochberg (1995).
 
-    Of the cells with at most q, a share q is false, on average and at most.
+    Among the cells whose adjusted value is at most q, on average at most a share q is false.
     """
-    return (
-        dict(zip(p, map(float, false_discovery_control(list(p.values()))), strict=True))
-        if p
-        else {}
-    )
+    if not p:
+        return {}
+    return dict(zip(p, map(float, false_discovery_control(list(p.values()))), strict=True))
 
 
 def cusum(
@@ -174,28 +171,28 @@ def cusum(
 ) -> tuple[list[float], list[float]]:
     """Cumulative sums of one cell, upward (>= 0) and downward (<= 0), in standard errors.
 
-    There is one value a night.
-
-    One value a night.
-
     Each night's mean is compared with all runs before it, so that no true mean need be known
-    (self-starting; Hawkins, 1987, The Statistician 36), and what exceeds ``slack`` is summed (Page,
-    1954, Biometrika 41). Beyond 5 the level has moved: where it has not, one of the two sums gets
-    there about once in 465 nights (Montgomery, Statistical Quality Control).
+    (self-starting; Hawkins, 1987, The Statistician 36). The part of the difference that exceeds
+    ``slack`` is summed (Page, 1954, Biometrika 41). A sum beyond 5 says that the level has moved:
+    with a constant level, one of the two sums gets there about once in 465 nights (Montgomery,
+    Statistical Quality Control).
 
     Args:
-        nights: the runs of each night, the first ones being those to compare with; a night without
-            runs changes nothing.
+        nights: the runs of each night; the first night holds the runs to compare with. A night
+            without runs changes nothing.
         std: standard deviation of one run.
+        slack: in standard errors.
+
+    Returns:
+        Both sums, one value a night.
     """
     up, down = [0.0], [0.0]
     before: list[float] = []
     for night in nights:
-        z = (
-            (fmean(night) - fmean(before)) / (std * math.sqrt(1 / len(night) + 1 / len(before)))
-            if night and before
-            else math.nan
-        )
+        z = math.nan
+        if night and before:
+            error = std * math.sqrt(1 / len(night) + 1 / len(before))
+            z = (fmean(night) - fmean(before)) / error
         up.append(up[-1] if math.isnan(z) else max(0.0, up[-1] + z - slack))
         down.append(down[-1] if math.isnan(z) else min(0.0, down[-1] + z + slack))
         before += night

@@ -1,4 +1,4 @@
-"""Draw the bars of each attack: the accuracy of every defense."""
+"""Draw bars: for each attack, the accuracy of every defense."""
 
 from __future__ import annotations
 
@@ -16,20 +16,14 @@ BAR = 0.19  # inches
 
 
 def draw_bars(section: Section) -> Figure:
-    """Draws a panel an attack, with a bar a defense in the order of the leaderboard.
+    """Draw a panel an attack, with a bar a defense in the order of the leaderboard.
 
-    Bars of several seeds have one standard deviation.
+    A bar over several seeds shows one standard deviation.
     """
     across = min(3, len(section.columns))
     down = math.ceil(len(section.columns) / across)
-    panel_w, panel_h, gap_x, gap_y, head, foot = (
-        2.5,
-        BAR * len(section.rows) + 0.05,
-        0.2,
-        0.42,
-        0.66,
-        0.42,
-    )
+    panel_w, panel_h = 2.5, BAR * len(section.rows) + 0.05
+    gap_x, gap_y, head, foot = 0.2, 0.42, 0.66, 0.42
     names = [short(row.name, 28) + (" †" if row.needs else "") for row in section.rows]
     left = 0.2 + 0.064 * max(map(len, names))
     width = left + across * panel_w + (across - 1) * gap_x + 0.15
@@ -86,16 +80,14 @@ def _frame_bars(axes: Axes, title: str, names: Sequence[str], last: bool) -> Non
 
 
 def _draw_bars(axes: Axes, bars: Sequence[tuple[TableCell, str]]) -> None:
-    """A bar a cell, from top to bottom, in its colour."""
+    """Draw a bar a cell, from top to bottom, each in its colour."""
     finished = [(place, cell, colour) for place, (cell, colour) in enumerate(bars) if cell.n]
-    places, values = (
-        [place for place, _, _ in finished],
-        [100 * cell.mean for _, cell, _ in finished],
-    )
+    places = [place for place, _, _ in finished]
+    values = [100 * cell.mean for _, cell, _ in finished]
     spreads = [0.0 if math.isnan(cell.std) else 100 * cell.std for _, cell, _ in finished]
     axes.barh(places, values, height=0.66, color=[colour for _, _, colour in finished], alpha=0.85)
     for (place, cell, _), value, spread in zip(finished, values, spreads, strict=True):
-        if spread:  # a cap at the end of a bar of one seed would say that there is no spread
+        if spread:  # with one seed, a cap without length would claim that there is no spread
             axes.errorbar(
                 value,
                 place,

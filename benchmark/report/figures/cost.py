@@ -16,9 +16,9 @@ from benchmark.report.svg import pareto
 
 
 def draw_cost(section: Section) -> Figure | str:
-    """Mean accuracy over attacks against cost.
+    """Draw mean accuracy over attacks against cost, or return why that is not possible.
 
-    The line joins the defenses that no other beats in both, those with privileges apart.
+    The line joins the defenses without privileges that no other one beats in both.
     """
     rows = [row for row in section.rows if math.isfinite(row.mean) and row.cost > 0]
     if len(rows) < 2:
@@ -66,12 +66,12 @@ def draw_cost(section: Section) -> Figure | str:
             markerfacecolor="white" if row.needs else colour,
         )
     unnamed = _name_points(axes, rows, width - 0.7, height - 1.0)
-    told = {
+    applies = {
         "line: no other is both cheaper and better": True,
         "hollow, †: needs clean data or weights": any(row.needs for row in rows),
         f"no room for {unnamed} of {len(rows)} names": bool(unnamed),
     }
-    notes = [note for note, is_told in told.items() if is_told]
+    notes = [note for note, does_apply in applies.items() if does_apply]
     axes.text(
         1, 1.02, "; ".join(notes), transform=axes.transAxes, ha="right", fontsize=7, color=MUTED
     )
@@ -79,17 +79,19 @@ def draw_cost(section: Section) -> Figure | str:
 
 
 def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -> int:
-    """Writes each name beside its point, at the first of ten places where it covers nothing.
+    """Write each name beside its point, at the first of ten places where it covers nothing.
+
+    The best defenses choose first.
 
     Returns:
-        How many found no place, the best being served first.
+        How many names found no place.
     """
     unnamed = 0
     first, last = (math.log(limit) for limit in axes.get_xlim())
-    points = {
+    points = {  # in inches
         row.defense: (width * (math.log(row.cost) - first) / (last - first), height * row.mean)
         for row in rows
-    }  # inches
+    }
     taken = [(x - 0.05, y - 0.05, x + 0.05, y + 0.05) for x, y in points.values()]
     for row in sorted(rows, key=lambda row: -row.mean):
         x, y = points[row.defense]

@@ -21,12 +21,13 @@ DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 
 
 def curves(section: Section) -> dict[str, bytes]:
-    """Draws test accuracy over epochs, one panel an attack, one line a defense.
+    """Draw test accuracy over epochs, one panel an attack, one line a defense.
 
-    Returns ``{"png": ..., "pdf": ...}``.
+    The last accuracy in % stands at the end of each line. With several seeds the line is their mean
+    and the band one standard deviation.
 
-    Each line is labelled at its end with the last accuracy in %. With several seeds the line is
-    their mean and the band one standard deviation. Empty if no record holds a curve.
+    Returns:
+        ``{"png": ..., "pdf": ...}``; empty if no record holds a curve.
     """
     if not section.curves:
         return {}
@@ -36,9 +37,9 @@ def curves(section: Section) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a panel: values in % over ``x`` with their standard deviations.
+    """A line of a panel: means in % over ``x``, with standard deviations.
 
-    NaN is a gap; one value at least is finite.
+    NaN is a gap; at least one mean is finite.
     """
 
     name: str
@@ -57,12 +58,12 @@ class Panel:
 
 
 def draw_curves(section: Section) -> Figure:
+    """The figure of ``curves``."""
     panels = []
     for column in section.columns:
-        found = [
-            (row, section.curves.get((row.defense, column.attack), [])) for row in section.rows
-        ]
-        lines = [_over_seeds(row.defense, seeds) for row, seeds in found if seeds]
+        names = [row.defense for row in section.rows]
+        seeds = {name: section.curves.get((name, column.attack), []) for name in names}
+        lines = [_over_seeds(name, seeds[name]) for name in names if seeds[name]]
         if lines:
             panels.append(Panel(column.title, lines))
     anchors = {row.defense for row in section.rows if row.is_undefended}
@@ -70,18 +71,15 @@ def draw_curves(section: Section) -> Figure:
 
 
 def _over_seeds(name: str, seeds: Sequence[Sequence[float]]) -> Line:
-    """The mean of a cell's curves, and their spread where there are several."""
+    """The mean of a cell's curves, and their spread if there are several."""
     values = np.full((len(seeds), max(map(len, seeds))), np.nan)
     for line, seed in zip(values, seeds, strict=True):
         line[: len(seed)] = seed
-    std = (
-        100 * np.nanstd(values, axis=0, ddof=1)
-        if len(seeds) > 1
-        else np.full(values.shape[1], np.nan)
-    )
-    return Line(
-        name, range(1, values.shape[1] + 1), list(100 * np.nanmean(values, axis=0)), list(std)
-    )
+    std = np.full(values.shape[1], np.nan)
+    if len(seeds) > 1:
+        std = 100 * np.nanstd(values, axis=0, ddof=1)
+    epochs = range(1, values.shape[1] + 1)
+    return Line(name, epochs, list(100 * np.nanmean(values, axis=0)), list(std))
 
 
 def draw_panels(
@@ -91,12 +89,17 @@ def draw_panels(
     anchors: Collection[str] = (),
     points: bool = False,
 ) -> Figure:
-    """Panels three abreast, one y axis of 0 to 100 %.
+    """Draw panels, three abreast, with one y axis from 0 to 100 %.
 
-    Each line with a band of one standard deviation and its name at its end.
+    Each line has a band of one standard deviation and its name at its end. Lines of one name look
+    the same in all panels; the lines of ``anchors`` are dotted and black.
 
-    Lines of one name look the same in all panels; those of ``anchors`` are dotted and black.
-    ``points`` marks where values are.
+    Args:
+        title: heading of the figure.
+        panels: at least one.
+        xlabel: label of the x axes.
+        anchors: names of the undefended lines.
+        points: whether to mark the values; without it the x axis counts epochs.
     """
     names = sorted({line.name for panel in panels for line in panel.lines})
     across = min(3, len(panels))
@@ -165,9 +168,9 @@ def _draw_line(axes: Axes, line: Line, style: tuple[str, Any, float], points: bo
 def label_ends(
     axes: Axes, ends: Sequence[tuple[float, str, str]], apart: float, panel_w: float
 ) -> None:
-    """Writes each line's name and last value beside its end, with a thin leader.
+    """Write each line's name and last value beside its end, joined by a thin line.
 
-    Names are moved up or down so that no two overlap.
+    Names move up or down so that no two overlap.
     """
     ends = sorted(ends)
     heights: list[float] = []

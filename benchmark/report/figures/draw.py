@@ -1,6 +1,6 @@
 """Draw every figure that the data allow, or an overview of a large table.
 
-One section has bars, cost and ranks; the table has ratios and sweeps.
+Each section has bars, cost, ranks and sweeps; the table as a whole has ratios.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from benchmark.analysis.leaderboard import Summary
 from benchmark.report.figures import style
 from benchmark.report.figures.bars import draw_bars
 from benchmark.report.figures.cost import draw_cost
-from benchmark.report.figures.curves import draw_panels
+from benchmark.report.figures.curves import Panel, draw_panels
 from benchmark.report.figures.heatmap import draw_heatmap
 from benchmark.report.figures.ranks import draw_ranks
 from benchmark.report.figures.sweeps import FEWEST_VALUES, by_ratio, sweeps
 from benchmark.report.sections import Column, Row, Section, TableCell
 
-# Cells that are drawn one by one without being asked to; more take too long for a report, and
-# nobody could read them.
+# A report draws up to this many cells one by one, unless the user asks for all: more cells take too
+# long, and nobody could read them.
 FULL = 300
 SECONDS = 0.045  # to draw one cell in all figures, on a slow core
 DEFENSES, COLUMNS, RANKED = 12, 24, 30  # the most that an overview shows
@@ -32,11 +32,14 @@ DEFENSES, COLUMNS, RANKED = 12, 24, 30  # the most that an overview shows
 def figures(
     summary: Summary, sections: Sequence[Section]
 ) -> tuple[dict[str, dict[str, bytes]], list[str]]:
-    """Name -> ``{"png": ..., "pdf": ...}``, and what was left out, with the reason.
+    """Draw every figure that the data allow.
 
-    Names: ``bars``, ``cost``, ``ranks``, ``sweep`` for the first section, ``bars-2`` and so on for
-    further ones; ``ratios`` for the first victim and protocol with several poison ratios,
-    ``ratios-2`` for the next.
+    The figures are ``bars``, ``cost``, ``ranks`` and ``sweep`` for the first section, ``bars-2``
+    and so on for further ones; ``ratios`` for the first victim and protocol with several poison
+    ratios, ``ratios-2`` for the next.
+
+    Returns:
+        name -> ``{"png": ..., "pdf": ...}``, and which figures were left out, with the reasons.
     """
     drawn: dict[str, dict[str, bytes]] = {}
     left_out: list[str] = []
@@ -48,12 +51,7 @@ def figures(
                 "bars": draw_bars(section),
                 "cost": draw_cost(section),
                 "ranks": draw_ranks(section),
-                "sweep": draw_panels(
-                    section.title, swept[index], "value of the parameter", points=True
-                )
-                if swept[index]
-                else f"no defense has {FEWEST_VALUES} values of one parameter with all others "
-                "equal",
+                "sweep": _sweep(section, swept[index]),
             }
             for name, figure in made.items():
                 if isinstance(figure, Figure):
@@ -68,16 +66,23 @@ def figures(
     return drawn, left_out
 
 
+def _sweep(section: Section, panels: Sequence[Panel]) -> Figure | str:
+    if not panels:
+        return f"no defense has {FEWEST_VALUES} values of one parameter with all others equal"
+    return draw_panels(section.title, panels, "value of the parameter", points=True)
+
+
 def overview(
     table_cells: int, sections: Sequence[Section]
 ) -> tuple[dict[str, dict[str, bytes]], str]:
-    """Draws an overview of a table that is too large to draw every cell.
+    """Draw an overview of a table that is too large to draw every cell.
 
-    Returns name -> ``{"png": ...}``, and a sentence that says what is not there.
+    For the first group it has a heat map, which shows numbers only for few cells, bars of the best
+    defenses' means, ``cost`` and ``ranks``. The title of each figure says how much of the group it
+    shows. There are no PDF files, since embedding fonts takes longer than all the rest.
 
-    For the first group: a heat map without numbers and bars of the best defenses' means, ``cost``
-    and ``ranks``. Each says in its title how much of the group it shows. No PDF, since embedding
-    fonts takes longer than all the rest.
+    Returns:
+        name -> ``{"png": ...}``, and a sentence that says what is missing.
     """
     section, best = sections[0], _best(sections[0])
     with rc_context(style.STYLE):
@@ -95,15 +100,13 @@ def overview(
     groups = f" of the first of {len(sections)} groups" if len(sections) > 1 else ""
     return drawn, (
         f"{table_cells:,} cells are too many to draw one by one: there is an overview{groups}, "
-        "without curves over epochs, ratios or "
-        "parameters and without PDF files. "
-        f"report --figures draws everything, in about {max(1, round(table_cells * SECONDS / 60))} "
-        "min"
+        "without curves over epochs, ratios or parameters and without PDF files. report --figures "
+        f"draws everything, in about {max(1, round(table_cells * SECONDS / 60))} min"
     )
 
 
 def _best(section: Section) -> Section:
-    """The section's first defenses, the undefended one among them, and its first columns."""
+    """The section with only its first defenses, the undefended one included, and first columns."""
     rows = sorted(section.rows, key=lambda row: not row.is_undefended)[:DEFENSES]
     boards = [
         replace(board, rows=tuple(row for row in board.rows if row in rows))
@@ -111,10 +114,10 @@ def _best(section: Section) -> Section:
     ]
     part = replace(section, boards=tuple(board for board in boards if board.rows))
     attacks = sum(not column.is_clean for column in section.columns)
-    left = {
+    shown_attacks = attacks - len(section.columns) + COLUMNS
+    is_part = {
         f"{len(rows)} of {len(section.rows)} defenses": len(rows) < len(section.rows),
-        f"{attacks - len(section.columns) + COLUMNS} of {attacks} attacks": len(section.columns)
-        > COLUMNS,
+        f"{shown_attacks} of {attacks} attacks": len(section.columns) > COLUMNS,
     }
     cut = tuple(
         replace(board, rows=tuple(replace(row, cells=row.cells[:COLUMNS]) for row in board.rows))
@@ -124,12 +127,12 @@ def _best(section: Section) -> Section:
         part,
         boards=cut,
         columns=section.columns[:COLUMNS],
-        shown=", ".join(text for text, is_left in left.items() if is_left),
+        shown=", ".join(text for text, applies in is_part.items() if applies),
     )
 
 
 def _means(section: Section) -> Section:
-    """The same with the mean over attacks in place of the attacks."""
+    """The section with the mean over attacks in place of the attacks."""
     clean = [index for index, column in enumerate(section.columns) if column.is_clean]
     over = Column("mean over attacks", False)
 

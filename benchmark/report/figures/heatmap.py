@@ -1,6 +1,6 @@
 """Draw the heat map of a section: the accuracy of each defense against each attack.
 
-It is drawn in a frame whose unit is one inch, so that every cell and label has a known size.
+The unit of the frame is one inch, so that every cell and label has a known size.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from benchmark.report.sections import Section, TableCell
 
 
 def heatmap(section: Section, numbers: bool = True) -> dict[str, bytes]:
-    """Draws the accuracy of each defense against each attack, as ``{"png": ..., "pdf": ...}``.
+    """Draw the accuracy of each defense against each attack, as ``{"png": ..., "pdf": ...}``.
 
-    Rows stand in the order of the leaderboard, clean data and the mean apart from the attacks. The
-    colour scale always spans 0 to 100 %, so that figures of different runs can be laid side by
-    side. Without ``numbers`` cells are colours alone, except the mean.
+    Rows are in the order of the leaderboard; clean data and the mean are separate from the attacks.
+    The colour scale always spans 0 to 100 %, so that figures of different runs can be compared.
+    Without ``numbers``, cells show only colours, except the mean.
     """
     with rc_context(STYLE):
         return style.files(draw_heatmap(section, numbers))
@@ -35,6 +35,7 @@ CELL_W, CELL_H, GAP = 0.74, 0.34, 0.1
 
 
 def draw_heatmap(section: Section, numbers: bool = True) -> Figure:
+    """The figure of ``heatmap``."""
     several = any(not math.isnan(cell.std) for row in section.rows for cell in row.cells)
     mean_w = 1.0 if several else CELL_W
     cell_w = mean_w if numbers else 0.4
@@ -108,7 +109,10 @@ def _first_with_needs(section: Section, index: int) -> bool:
 def _places(
     clean: Sequence[bool], size: float, before: Sequence[bool] | None = None
 ) -> list[float]:
-    """Where columns or rows start, in inches: a gap after clean data, or before each marked row."""
+    """Where columns or rows start, in inches.
+
+    There is a gap after clean data or, with ``before``, before each row that it marks.
+    """
     places, at = [], 0.0
     for index in range(len(clean)):
         if index and (before[index] if before else clean[index - 1] and not clean[index]):

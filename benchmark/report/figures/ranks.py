@@ -1,4 +1,4 @@
-"""Draw the mean ranks of the defenses and which of them are told apart."""
+"""Draw the mean ranks of the defenses, and which of them differ significantly."""
 
 from __future__ import annotations
 
@@ -16,13 +16,10 @@ from benchmark.report.sections import Section
 
 
 def draw_ranks(section: Section, most: int | None = None) -> Figure | str:
-    """Draws the critical-difference diagram (Demsar 2006), or says why there is none.
+    """Draw the critical-difference diagram (Demsar 2006), or return why that is not possible.
 
-    The ranked defenses are compared; attacks are the blocks.
-
-    Or why there is none.
-
-    The ranks are among all defenses, also where only the ``most`` best are drawn.
+    It compares the ranked defenses, with attacks as blocks. If only the ``most`` best are drawn,
+    their ranks are still those among all defenses.
     """
     attacks = [index for index, column in enumerate(section.columns) if not column.is_clean]
     rows = [row for row in section.boards[0].rows if not (row.is_undefended or row.needs)]
@@ -47,14 +44,14 @@ def draw_ranks(section: Section, most: int | None = None) -> Figure | str:
 
 
 def _draw_test(title: str, test: RankTest, alike: Sequence[tuple[int, int]]) -> Figure:
-    """Mean ranks on a line, the best to the left.
+    """Draw mean ranks on a line, the best to the left.
 
-    A bar joins what is not told apart: ``alike`` has the first and last name of each.
+    A bar joins names that do not differ significantly; ``alike`` holds the first and last name of
+    each bar.
     """
     k, half = len(test.names), math.ceil(len(test.names) / 2)
-    worst = max(
-        k, math.ceil(test.ranks[-1])
-    )  # where not all are drawn, a mean rank may be beyond their number
+    # if not all names are drawn, a mean rank may exceed their number
+    worst = max(k, math.ceil(test.ranks[-1]))
     label = 0.7 + 0.066 * max(len(short(name, 28)) for name in test.names)
     scale, step, bar = max(3.0, 0.5 * (worst - 1)), 0.2, 0.09
     top = 1.0

@@ -1,7 +1,7 @@
-"""What all figures share: colours and fonts, the files they are written to, and a panel's frame.
+"""What all figures share: colours and fonts, their file formats, and the frame of a panel.
 
-Only ``report/figures`` and ``report/history.py`` import matplotlib. They draw on Figure objects:
-there is no pyplot, no global state, no display.
+Only ``report/figures`` and ``report/history.py`` import matplotlib. They draw on Figure objects,
+without pyplot, global state or a display.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ STYLE: Any = {
 
 
 def files(figure: Figure, pdf: bool = True) -> dict[str, bytes]:
-    """The figure's bytes in each format.
+    """The content of the figure's files, by format.
 
-    They hold no dates or program versions, so that the same table gives the same files.
+    It holds no dates or program versions, so that the same table gives the same files.
     """
     written: dict[str, bytes] = {}
     without: dict[str, Any] = {
@@ -47,17 +47,15 @@ def files(figure: Figure, pdf: bool = True) -> dict[str, bytes]:
 
 
 def fitting(title: str, width: float) -> str:
-    """The title, its middle left out where it would be wider than a figure of ``width`` inches."""
+    """The title; its middle is left out if it is wider than a figure of ``width`` inches."""
     room = int(width * 11)  # letters of the title's size in an inch
-    return (
-        title
-        if len(title) <= room
-        else f"{title[: room // 3]} … {title[-(room - room // 3 - 3) :]}"
-    )
+    if len(title) <= room:
+        return title
+    return f"{title[: room // 3]} … {title[-(room - room // 3 - 3) :]}"
 
 
 def frame(axes: Axes, title: str, xlabel: str, first: bool) -> None:
-    """A panel of accuracies in %; ``first`` has the labels of the y axis."""
+    """Draw the frame of a panel of accuracies in %; with ``first`` its y axis has labels."""
     axes.set_title(title, fontsize=8.5, loc="left", pad=5, fontweight="bold")
     axes.set_ylim(0, 100)
     axes.margins(x=0)

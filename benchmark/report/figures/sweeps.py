@@ -1,4 +1,4 @@
-"""Find the lines over poison ratios and over the values of a defense's parameter."""
+"""Find the lines to draw over poison ratios and over the values of a defense's parameter."""
 
 from __future__ import annotations
 
@@ -12,34 +12,31 @@ from benchmark.analysis.leaderboard import Summary
 from benchmark.analysis.table import FAMILY, GROUP
 from benchmark.report.figures.curves import Line, Panel
 
-FEWEST_VALUES = 3  # of a swept parameter: two make no curve
+FEWEST_VALUES = 3  # of a swept parameter, since two make no curve
 
 
 def by_ratio(summary: Summary) -> Iterator[tuple[str, list[Panel], set[str]]]:
-    """Yields the panels over poison ratios: (title, a panel an attack, undefended names).
+    """Yield the panels over poison ratios: (title, a panel an attack, undefended names).
 
-    There is one for each data set, victim, protocol and preset with several poison ratios.
-
+    There is one entry for each data set, victim, protocol and preset with several poison ratios.
     Ratio 0 is clean data.
     """
     for (dataset, victim, protocol, preset), cells in summary.cells.groupby([*FAMILY, "preset"]):
-        attacked, clean = (
-            cells[~cells["is_clean"]],
-            cells[cells["is_clean"]].drop_duplicates("defense"),
-        )
+        attacked = cells[~cells["is_clean"]]
+        clean = cells[cells["is_clean"]].drop_duplicates("defense")
         ratios = sorted(attacked["ratio"].unique())
         panels = []
         xs = [0.0, *ratios] if len(clean) else ratios
         for attack, part in attacked.groupby("attack"):
             part = part[part.groupby("defense")["mean"].transform("count") > 1]
-            found: dict[tuple[str, float], Any] = {
+            at: dict[tuple[str, float], Any] = {
                 (name, ratio): row
                 for rows in (clean.assign(ratio=0.0), part)
                 for name, ratio, row in zip(
                     rows["defense"], rows["ratio"], rows.itertuples(), strict=True
                 )
             }
-            if lines := _lines(sorted(set(part["defense"])), xs, found):
+            if lines := _lines(sorted(set(part["defense"])), xs, at):
                 panels.append(Panel(str(attack), lines))
         if panels:
             named = f" · preset {preset}" if preset else ""
@@ -48,12 +45,10 @@ def by_ratio(summary: Summary) -> Iterator[tuple[str, list[Panel], set[str]]]:
 
 
 def sweeps(summary: Summary) -> list[list[Panel]]:
-    """Finds, for each group in its order, the numeric parameters of a defense varied alone.
+    """Find the numeric parameters of a defense that vary alone, for each group in its order.
 
-    Each is a panel.
-
-    That is: the same defense with ``FEWEST_VALUES`` or more values of it, all other parameters
-    equal. Lines are attacks.
+    Such a parameter has ``FEWEST_VALUES`` or more values while all others are equal. Each makes a
+    panel, whose lines are attacks.
     """
     cells = dict(iter(summary.cells.groupby(GROUP)))
     panels: list[list[Panel]] = []
@@ -65,13 +60,13 @@ def sweeps(summary: Summary) -> list[list[Panel]]:
         panels.append([])
         for title, labels in _varied(specs):
             values = sorted(labels)
-            found = {
+            by_value = {
                 (attack, value): at[attack, labels[value]]
                 for attack in attacks
                 for value in values
                 if (attack, labels[value]) in at
             }
-            if lines := _lines(attacks, values, found):
+            if lines := _lines(attacks, values, by_value):
                 lines = [
                     replace(line, name="clean data") if line.name in clean else line
                     for line in lines
@@ -83,9 +78,10 @@ def sweeps(summary: Summary) -> list[list[Panel]]:
 
 
 def _varied(specs: Mapping[str, str]) -> list[tuple[str, dict[float, str]]]:
-    """Finds each parameter that alone tells three or more of the specs (label -> JSON) apart.
+    """Find each parameter in which alone three or more of the specs (label -> JSON) differ.
 
-    Returns its title, such as ``dvae: width``, and value -> label.
+    Returns:
+        For each, its title, such as ``dvae: width``, and value -> label.
     """
     families: dict[tuple[str, str], dict[float, str]] = {}
     for label, text in specs.items():
@@ -93,13 +89,8 @@ def _varied(specs: Mapping[str, str]) -> list[tuple[str, dict[float, str]]]:
         params = spec.get("params", {})
         for name, value in params.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                others = json.dumps(
-                    {
-                        **spec,
-                        "params": {key: other for key, other in params.items() if key != name},
-                    },
-                    sort_keys=True,
-                )
+                fixed = {key: other for key, other in params.items() if key != name}
+                others = json.dumps({**spec, "params": fixed}, sort_keys=True)
                 families.setdefault((f"{spec['name']}: {name}", others), {})[float(value)] = label
     return sorted(
         (title, labels) for (title, _), labels in families.items() if len(labels) >= FEWEST_VALUES
@@ -107,12 +98,12 @@ def _varied(specs: Mapping[str, str]) -> list[tuple[str, dict[float, str]]]:
 
 
 def _lines(
-    names: Sequence[str], xs: Sequence[float], found: Mapping[tuple[str, float], Any]
+    names: Sequence[str], xs: Sequence[float], at: Mapping[tuple[str, float], Any]
 ) -> list[Line]:
-    """A line a name with two or more numbers; ``found`` has rows of the grid by name and x."""
+    """A line for each name with two or more numbers; ``at`` holds rows of the grid."""
     lines = []
     for name in names:
-        rows = [found.get((name, x)) for x in xs]
+        rows = [at.get((name, x)) for x in xs]
         mean = [math.nan if row is None else 100 * row.mean for row in rows]
         if sum(map(math.isfinite, mean)) > 1:
             lines.append(
