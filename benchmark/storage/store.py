@@ -23,7 +23,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from shutil import copyfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmark.storage.atomic import (
     check_schema,
@@ -44,13 +44,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmark.data import ImageSet
-    from benchmark.planning.stage import Stage
 
 SCHEMA = 1  # of manifests and failures
 IMAGES = "images.safetensors"
 MANIFEST = "manifest.json"
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+
+
+class Keyed(Protocol):
+    """A stage of a plan, as far as the store looks at it."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
 
 
 class Store:
@@ -64,7 +73,7 @@ class Store:
 
     # What is there
 
-    def is_done(self, stage: Stage) -> bool:
+    def is_done(self, stage: Keyed) -> bool:
         """Whether the result of ``stage`` is there, by the names and sizes of its files."""
         if stage.kind == "train":
             return self.has_record(stage.key)
