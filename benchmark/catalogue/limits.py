@@ -104,7 +104,7 @@ class Limits:
         meaning = doc.partition(";")[0].rstrip(". ")
         wrong += f" ({meaning})" if meaning else ""
         is_level = isinstance(value, int | float) and value >= 1 and self.allow(value / 255)
-        if IN_UNITS in doc and is_level:
+        if IN_UNITS in doc and is_level and value == round(value, 2):  # 300/255 is no level
             wrong += f"; write {value:g}/255, not {value:g}"
         return wrong
 

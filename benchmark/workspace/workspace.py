@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from benchmark.catalogue.spec import format_value, parse_value
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
@@ -316,30 +318,50 @@ def check_no_path(texts: Sequence[str] | str, named: str, known: Collection[str]
 
 
 def blamed(error: SuiteError, shown: Mapping[str, str], settings: Sequence[str]) -> SuiteError:
-    """The same error, in which the problems of given axes have the names that the user wrote.
+    """The same error, in which the problems of given options have the names that the user wrote.
 
     Args:
         error: an error of ``load_suite``.
         shown: axis -> the user's name of it, such as ``--dataset``.
-        settings: ``key=value`` texts; the axes among them are named ``--set key=value``.
+        settings: ``key=value`` texts, as ``--set`` takes them.
     """
     from benchmark.planning.suite import SuiteError
 
-    names = dict(shown)
-    for setting in settings:
-        key = setting.partition("=")[0]
-        if "." not in key:
-            names[key] = f"--set {setting}"
-    problems, ours = [], 0
+    named: dict[str, bool] = {}  # problem -> whether an option is at fault
     for problem in error.problems:
-        axis = re.match(r"\w*", problem)[0]  # type: ignore[index]  # it matches the empty text too
-        if axis in names:
-            _, _, reason = problem.partition(": ")
-            problem = f"{names[axis]}: {reason}"
-        ours += axis in names or problem.startswith("--set")
-        problems.append(problem)
-    if ours == len(problems):
+        place, _, reason = problem.partition(": ")
+        axis = place.partition("[")[0]
+        setting = next((text for text in settings if _is_at_fault(text, place, reason)), None)
+        if setting is not None:
+            named[f"--set {setting}: {reason}"] = True
+        elif axis in shown:
+            named[f"{shown[axis]}: {reason}"] = True
+        else:
+            named[problem] = problem.startswith("--set")
+    if all(named.values()):
         where = GIVEN
     else:
-        where = f"{error.where} with {GIVEN}" if ours else error.where
-    return SuiteError(where, problems)
+        where = f"{error.where} with {GIVEN}" if any(named.values()) else error.where
+    return SuiteError(where, list(named))
+
+
+def _is_at_fault(setting: str, place: str, reason: str) -> bool:
+    """Whether a problem, at a place of the suite, is that of one ``--set``."""
+    key, _, text = setting.partition("=")
+    owner, dot, parameter = key.rpartition(".")
+    if not dot:
+        return place.partition("[")[0] == key
+    if owner == "protocol":
+        at_place = place.startswith(("protocols[", "protocol_values"))
+    else:
+        at_place = place.startswith(f"parameters.{owner}") or f' "{owner}' in f" {reason}"
+    if place.startswith("parameters."):
+        return at_place
+    try:
+        value = parse_value(text)
+    except ValueError:
+        return False
+    values = {format_value(value), repr(value)}
+    values |= {f"{value:g}"} if isinstance(value, float) else set()
+    words = [f'"{parameter}"', *(f"{parameter}={shown}" for shown in values)]
+    return at_place and any(word in reason for word in words)
