@@ -1,6 +1,6 @@
-"""ResNet-10 with 16-32-64-128 channels, the CPU victim.
+"""ResNet-10 with 16-32-64-128 channels, the CPU victim: 308,826 parameters at 10 classes.
 
-It has one block in each stage, and 308,826 parameters for 10 classes.
+It has one block in each stage.
 """
 
 from __future__ import annotations

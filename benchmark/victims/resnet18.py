@@ -1,7 +1,4 @@
-"""ResNet-18 with the CIFAR stem, the papers' victim.
-
-It has 11,173,962 parameters for 10 classes.
-"""
+"""ResNet-18 with the CIFAR stem, the papers' victim: 11,173,962 parameters at 10 classes."""
 
 from __future__ import annotations
 
