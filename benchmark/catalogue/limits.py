@@ -103,10 +103,13 @@ class Limits:
             return wrong + nearest(str(value), [str(choice) for choice in self.choices])
         meaning = doc.partition(";")[0].rstrip(". ")
         wrong += f" ({meaning})" if meaning else ""
-        is_level = isinstance(value, int | float) and value >= 1 and self.allow(value / 255)
-        if IN_UNITS in doc and is_level and value == round(value, 2):  # 300/255 is no level
+        if IN_UNITS in doc and isinstance(value, int | float) and self._is_level(value):
             wrong += f"; write {value:g}/255, not {value:g}"
         return wrong
+
+    def _is_level(self, value: float) -> bool:
+        """Whether a value looks like levels from 0 to 255; 300/255 does not."""
+        return value >= 1 and value == round(value, 2) and self.allow(value / 255)
 
 
 def read_annotation(

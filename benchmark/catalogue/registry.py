@@ -185,6 +185,19 @@ class Registry:
                         f"(the parameter of this name is a {what})"
                     ) from error
 
+    def check_purifies(self, name: str) -> None:
+        """Refuse a defense that does not change images before training.
+
+        Raises:
+            ValueError: if it does not, with those that do; or as ``card`` does.
+        """
+        if not self.card("defense", name).purifies:
+            purifiers = [card.name for card in self.cards("defense").values() if card.purifies]
+            raise ValueError(
+                f'defense "{name}" changes training, not images; these purify: '
+                f"{', '.join(purifiers)}"
+            )
+
     def load(self, kind: str, name: str) -> Any:
         """Import the method's file, and return its class (for a victim, the module).
 

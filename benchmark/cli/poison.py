@@ -113,12 +113,8 @@ def make_and_write(
         craft_seed=seed,
     )
     (spec,) = suite.attacks if kind == "attack" else suite.defenses
-    card = registry.card(kind, spec.name)
-    if kind == "defense" and not card.purifies:
-        raise ValueError(
-            f'defense "{spec.name}" changes training, not images; `list defenses` shows which '
-            "purify"
-        )
+    if kind == "defense":
+        registry.check_purifies(spec.name)
     check_values("parameters", [(kind, spec)], registry)
     plan = workspace.plan(suite)
     cached = cached_facts(plan.cells[0].dataset, workspace.data, registry)

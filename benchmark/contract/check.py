@@ -166,7 +166,7 @@ def _card(subject: Subject) -> str:
     require(
         list(runtime) == list(card.params),
         f"the file shows parameters {list(card.params)} but the class has {list(runtime)}; "
-        "declare all of them in the class itself",
+        "declare them in the class or in a base class of the same file",
     )
     for name, param in card.params.items():
         default = runtime[name].default
@@ -183,15 +183,15 @@ def _card(subject: Subject) -> str:
         require(
             seen == has,
             f"{name}: the file shows {seen!r} but the class has {has!r}; "
-            "write a literal in the class itself",
+            "write a literal in the decorator",
         )
     known = ("poison",) if card.kind == "attack" else ("purify", "augment", "loss", "at_test")
     own = {name for name in known if getattr(cls, name) is not getattr(KINDS[card.kind], name)}
     seen = card.overrides & set(known)
     require(
         own == seen,
-        f"the class overrides {sorted(own)} but its body defines {sorted(seen)}; "
-        "define them in the class itself",
+        f"the class overrides {sorted(own)} but its file defines {sorted(seen)}; "
+        "define them in the class or in a base class of the same file",
     )
     return f"{len(runtime)} parameters, overrides {', '.join(sorted(own)) or 'nothing'}"
 

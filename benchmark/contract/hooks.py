@@ -307,11 +307,11 @@ def _scalar(value: object) -> None:
 def _still_training(model: nn.Module) -> None:
     require(
         all(module.training for module in model.modules()),
-        "loss leaves the model in eval mode; use benchmark.training.gradients.frozen",
+        "loss leaves the model in eval mode; use frozen of benchmark",
     )
     require(
         all(weight.requires_grad for weight in model.parameters()),
-        "loss leaves weights frozen; use benchmark.training.gradients.frozen",
+        "loss leaves weights frozen; use frozen of benchmark",
     )
 
 

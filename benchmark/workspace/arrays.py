@@ -75,11 +75,7 @@ def _poison(clean: ImageSet, spec: Spec, registry: Registry, ctx: Context) -> Im
 
 
 def _purify(protected: ImageSet, spec: Spec, registry: Registry, ctx: Context) -> ImageSet:
-    if not registry.card("defense", spec.name).purifies:
-        raise ValueError(
-            f'defense "{spec.name}" changes training, not images; `list defenses` shows which '
-            "purify"
-        )
+    registry.check_purifies(spec.name)
     defense: Defense = registry.build("defense", spec)
     if defense.filters:
         raise ValueError(

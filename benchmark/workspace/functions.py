@@ -312,16 +312,21 @@ def purify(
 def _workspace(where: Where) -> Workspace:
     from rich.console import Console
 
-    given: dict[str, Any] = dict(where)
-    if unknown := set(given) - set(Where.__annotations__):
+    if unknown := set(where) - set(Where.__annotations__):
         raise TypeError(f"unexpected argument {', '.join(sorted(unknown))}")
-    given["wanted"] = given.pop("device", "auto")
-    given["console"] = Console(stderr=True) if given.pop("progress", False) else None
-    given["plugins"] = _paths(given.get("plugins", ()))
-    given["results"] = Path(given.get("results", "results"))
-    if given.get("data_root") is not None:
-        given["data_root"] = Path(given["data_root"])
-    return Workspace(**given)
+    data_root = where.get("data_root")
+    return Workspace(
+        plugins=_paths(where.get("plugins", ())),
+        results=Path(where.get("results", "results")),
+        data_root=None if data_root is None else Path(data_root),
+        download=where.get("download", False),
+        wanted_device=where.get("device", "auto"),
+        slots=where.get("slots", 0),
+        slots_per_gpu=where.get("slots_per_gpu", 1),
+        executor=where.get("executor", "local"),
+        policy=where.get("policy", "missing"),
+        console=Console(stderr=True) if where.get("progress") else None,
+    )
 
 
 def _paths(files: Plugins) -> tuple[Path, ...]:

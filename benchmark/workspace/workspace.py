@@ -40,7 +40,7 @@ class Workspace:
         results: folder of results: the store, and one folder a suite.
         data_root: folder of data sets; None for ``$UEBENCH_DATA`` or the user's cache.
         download: whether to fetch a data set that is not there.
-        wanted: the device to use: ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
+        wanted_device: the device to use: ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
         slots: workers; 0 for one a CPU core, or one a GPU share.
         slots_per_gpu: workers that share one GPU.
         executor: ``local`` (worker processes) or ``inline`` (this process, one after another).
@@ -53,7 +53,7 @@ class Workspace:
     results: Path = Path("results")
     data_root: Path | None = None
     download: bool = False
-    wanted: str = "auto"
+    wanted_device: str = "auto"
     slots: int = 0
     slots_per_gpu: int = 1
     executor: str = "local"
@@ -90,7 +90,7 @@ class Workspace:
         """
         from benchmark.running.hardware import choose_device
 
-        return choose_device(self.wanted)
+        return choose_device(self.wanted_device)
 
     @property
     def machine(self) -> Machine:
