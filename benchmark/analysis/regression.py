@@ -281,10 +281,10 @@ def _notes(
         )
         if before and not set(ours) <= set(theirs):
             notes.append(f"{label}: {', '.join(ours)}; accepted: {', '.join(theirs)}")
-    ours_differ, theirs_differ = (
+    own_tonight, own_accepted = (
         _own_images(run for cell in tested for run in part[cell]) for part in (new, old)
     )
-    if ours_differ != theirs_differ:
+    if own_tonight != own_accepted:
         notes.append(
             "setting craft_seed: either tonight's or the accepted seeds have poisons of their "
             "own, which may move numbers and spreads"
