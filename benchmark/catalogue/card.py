@@ -100,6 +100,7 @@ class Card:
     later: tuple[str, ...] = ()
     by_choice: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     content: str = ""
+    helpers: tuple[Path, ...] = ()
 
     def defaults(self, params: Mapping[str, Value]) -> dict[str, Value]:
         """The default of each parameter; ``params`` decide those that depend on a choice."""
@@ -163,14 +164,20 @@ def _victim_card(source: Source, name: str, module: str, plugin: bool) -> Card |
         params={},
         file=source.file,
         module=module,
-        content=_content([source]) if plugin else "",
+        content=content_of(source) if plugin else "",
+        helpers=source.beside if plugin else (),
     )
 
 
 def _victim_version(tree: ast.Module) -> int:
     """The version that a line ``VERSION = 2`` of a victim's file sets; 1 without such a line."""
     for node in tree.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(node, ast.AnnAssign):
+            target = node.target
+        if isinstance(node, ast.Assign | ast.AnnAssign) and target is not None:
+            if ast.unparse(target) != "VERSION" or node.value is None:
+                continue
             version = literal(node.value, "VERSION")
             if not isinstance(version, int) or isinstance(version, bool) or version < 1:
                 raise ValueError(
@@ -192,10 +199,8 @@ def _class_card(
     about = _declarations(kind, node.name, call)
     params: dict[str, Param] = dict(_base_params(kind))
     overrides: set[str] = set()
-    files: dict[Path, Source] = {}
     docs: dict[str, str] = {}
     for where, ancestor in source.lineage(node):
-        files[where.file] = where
         docs |= parameter_docs(ast.get_docstring(ancestor) or "")
         params |= _fields(ancestor, where)
         overrides |= set(_methods(ancestor))
@@ -219,7 +224,8 @@ def _class_card(
         files=about.get("files", ()),
         later=about.get("later", ()),
         by_choice=about.get("by_choice", {}),
-        content=_content(files.values()) if plugin else "",
+        content=content_of(source) if plugin else "",
+        helpers=source.beside if plugin else (),
     )
 
 
@@ -347,9 +353,10 @@ def _decorated(node: ast.ClassDef, kind: str) -> ast.Call | None:
     return None
 
 
-def _content(sources: Iterable[Source]) -> str:
-    """The sha256 of one file, or of several together."""
-    digests = [hashlib.sha256(source.text).hexdigest() for source in sources]
+def content_of(source: Source) -> str:
+    """The sha256 of a plugin's file, together with the files beside it that it imports."""
+    texts = [source.text, *(file.read_bytes() for file in source.beside)]
+    digests = [hashlib.sha256(text).hexdigest() for text in texts]
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -7,6 +7,7 @@ affect the others.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import re
@@ -17,9 +18,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from benchmark.catalogue.card import BASES, Param, read_card
+from benchmark.catalogue.card import BASES, Param, content_of, read_card
 from benchmark.catalogue.card import Card as Card
 from benchmark.catalogue.protocol import get_protocol
+from benchmark.catalogue.source import Source
 from benchmark.catalogue.spec import Spec, Value, did_you_mean, format_value, parse_value
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -206,10 +208,12 @@ class Registry:
                 differ from its card.
         """
         card = self.card(kind, name)
+        if card.content:
+            _refuse_edited(card)
         if card.module:
             module = importlib.import_module(card.module)
         else:
-            module = _import_file(card.file, card.content)
+            module = _import_file(card)
         if kind == "victim":
             return module
         for value in vars(module).values():
@@ -229,9 +233,12 @@ class Registry:
             ValueError: if the method refuses its parameters (``__post_init__``); the message names
                 the method.
         """
-        cls = self.load(kind, spec.name)
+        cls, card = self.load(kind, spec.name), self.card(kind, spec.name)
+        # A resolved spec leaves out a ``later`` parameter at its plain default, whatever a choice
+        # would bring.
+        left_out = {name: card.params[name].default for name in card.later}
         try:
-            return cls(**spec.params)
+            return cls(**{**left_out, **spec.params})
         except (ValueError, TypeError) as error:
             raise ValueError(f'{kind} "{spec}": {error}') from error
 
@@ -326,19 +333,41 @@ def _is_method(cls: type, kind: str) -> bool:
     )
 
 
-def _import_file(file: Path, content: str) -> Any:
-    """Import a plugin, once for each content, so that an edited plugin is imported anew."""
-    name = f"uebench_plugin_{file.stem}_{content[:12]}"
+def _import_file(card: Card) -> Any:
+    """Import a plugin, once for each content: an edited one is imported anew."""
+    name = f"uebench_plugin_{card.file.stem}_{card.content[:12]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{file} cannot be imported; give a file that ends in .py")
+    spec = importlib.util.spec_from_file_location(name, card.file)
+    if spec is None:
+        raise ValueError(f"{card.file} cannot be imported; give a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # Compiled here, since Python's cache of compiled files overlooks quick edits.
+        exec(compile(card.file.read_bytes(), str(card.file), "exec"), module.__dict__)
     except BaseException:
-        del sys.modules[name]  # a half-imported module must not be used
+        del sys.modules[name]  # a plugin that failed half-way is no plugin
         raise
     return module
+
+
+_IMPORTED: dict[Path, str] = {}  # file that Python imports once -> sha256 of what it imported
+
+
+def _refuse_edited(card: Card) -> None:
+    """Refuse a plugin whose files are no longer those of its card, or those that Python holds.
+
+    Raises:
+        ValueError: with the file that changed, and what to do.
+    """
+    package = card.module.rpartition(".")[0]
+    if content_of(Source.read(card.file, package)) != card.content:
+        raise ValueError(f"{card.file} changed since it was read; run again")
+    for file in (*([card.file] if card.module else []), *card.helpers):
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        if _IMPORTED.setdefault(file, digest) != digest:
+            raise ValueError(
+                f"{file} changed since this process imported it; start a new process, "
+                "or restart the notebook's kernel"
+            )

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+OWN = ("benchmark", "uebench", "attacks", "defenses")  # packages that versions speak for
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -64,6 +65,44 @@ class Source:
                 for item in node.names:
                     names[item.asname or item.name] = ".".join([*module, item.name])
         return names
+
+    @cached_property
+    def beside(self) -> tuple[Path, ...]:
+        """The files beside this one that it imports, directly or not, without the project's own."""
+        found: dict[Path, None] = {}
+        waiting = [self]
+        while waiting:
+            for file in waiting.pop()._imports_beside():
+                if file != self.file and file not in found:
+                    found[file] = None
+                    waiting.append(Source.read(file, self.package))
+        return tuple(sorted(found, key=lambda file: (file.name, file)))
+
+    def _imports_beside(self) -> Iterator[Path]:
+        try:
+            nodes = list(ast.walk(self.tree))
+        except (SyntaxError, UnicodeDecodeError):
+            return  # the import itself will say so
+        package = self.package.split(".") if self.package else []
+        for node in nodes:
+            targets: list[list[str]] = []
+            folder = self.file.parent
+            if isinstance(node, ast.Import):
+                targets = [item.name.split(".") for item in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                module = node.module.split(".") if node.module else []
+                if node.level > 1:
+                    folder = folder.parents[node.level - 2]
+                elif not node.level and package and module[: len(package)] == package:
+                    module = module[len(package) :]
+                elif not node.level and module[0] in OWN:
+                    continue
+                targets = [[*module, item.name] for item in node.names]
+            for parts in targets:
+                for count in range(1, len(parts) + 1 if parts[0] not in OWN else 1):
+                    base = folder.joinpath(*parts[:count])
+                    files = (base.with_name(f"{base.name}.py"), base / "__init__.py")
+                    yield from (file for file in files if file.is_file())
 
     def lineage(self, node: ast.ClassDef) -> Iterator[tuple[Source, ast.ClassDef]]:
         """Yield the classes that ``node`` derives from, and then ``node``.

@@ -38,13 +38,15 @@ DECIDING = (
 def sources(job: Job, registry: Registry) -> dict[str, str]:
     """Return file -> sha256, for all files that decide the result of a job.
 
-    A file of the project is named by its path from the project's root, a plugin by its name alone.
+    A file of the project is named by its path from the project's root, a plugin by its name alone,
+    and a file beside a plugin that it imports as ``plugin/helper.py``.
     """
     cards = {card.file: card for card in _cards(job, registry)}
-    files = [*cards, *reached((ROOT / CORE, *cards))]
-    contents = {file: card.content for file, card in cards.items()}
-    found = {_shown(file): contents.get(file) or _sha256(file) for file in files}
-    return dict(sorted(found.items()))
+    helpers = {file: card for card in cards.values() for file in card.helpers}
+    named = {file: f"{card.file.stem}/{file.name}" for file, card in helpers.items()}
+    named |= {file: _shown(file) for file in cards}
+    named |= {file: _shown(file) for file in reached((ROOT / CORE, *cards, *helpers))}
+    return dict(sorted((name, _sha256(file)) for file, name in named.items()))
 
 
 def reached(files: tuple[Path, ...]) -> frozenset[Path]:
@@ -90,10 +92,14 @@ def _decides(file: Path) -> bool:
     return file.is_relative_to(ROOT) and file.relative_to(ROOT).as_posix().startswith(DECIDING)
 
 
-@cache
 def _imports(file: Path) -> tuple[Path, ...]:
     """Return the project's deciding files that ``file`` imports, except for types alone."""
-    tree = ast.parse(file.read_bytes(), filename=str(file))
+    return _imports_of(file.read_bytes())
+
+
+@cache
+def _imports_of(source: bytes) -> tuple[Path, ...]:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []
@@ -137,4 +143,8 @@ def _shown(file: Path) -> str:
     return file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
 
 
-_sha256 = cache(sha256_of)  # the project's files do not change while a process lives
+def _sha256(file: Path) -> str:
+    return _own_sha256(file) if file.is_relative_to(ROOT) else sha256_of(file)
+
+
+_own_sha256 = cache(sha256_of)  # the project's files do not change while a process lives

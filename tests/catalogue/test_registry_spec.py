@@ -330,3 +330,25 @@ def test_names_that_python_would_read_as_numbers_stay_text() -> None:
     assert parse_spec("folder[path=2024_01]").params == {"path": "2024_01"}
     with pytest.raises(ValueError, match=r'"resnet18\[\]" sets no parameter; write resnet18'):
         parse_spec("resnet18[]")
+
+
+def test_a_later_parameter_keeps_its_plain_default_where_a_choice_brings_another(
+    registry: Registry,
+) -> None:
+    """A key without ``start`` is that of results from before ``start`` came: a normal one."""
+    for text, start in {
+        "at": "normal",
+        "at[start=uniform]": "uniform",
+        "at[norm=l2]": "uniform",
+        "at[norm=l2,start=normal]": "normal",
+    }.items():
+        spec = registry.resolve("defense", parse_spec(text))
+        assert registry.build("defense", spec).start == start
+        assert spec.params.get("start", "normal") == start
+
+
+@pytest.mark.parametrize("line", ["VERSION = 3", "VERSION: int = 3"])
+def test_a_victims_version_is_read(line: str, tmp_path: Path) -> None:
+    source = f'"""A network."""\n\n{line}\n\ndef build(info):\n    """Build it."""\n'
+    (tmp_path / "net.py").write_text(source)
+    assert Registry((tmp_path / "net.py",)).card("victim", "net").version == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +152,44 @@ def test_a_plugin_that_changes_after_planning_is_refused(bench: Bench) -> None:
     assert outcome.failures[0].error == (
         f"ValueError: {bench.plugins[0]} changed since this run was planned; run again"
     )
+
+
+def noted(bench: Bench, defense: str) -> list[int]:
+    """The number that each purified set was made with, in the order of its making."""
+    counts(bench, defenses=defense)
+    records = sorted(bench.store.records(), key=lambda record: record.facts["purify"]["k"])
+    return [record.facts["purify"]["k"] for record in records]
+
+
+def test_the_new_code_runs_whatever_python_has_cached(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two forms of one size and one time of change: Python's compiled files cannot tell them."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    source = one_method("defense", PURIFY + "ctx.note(k={k})\n        return data")
+    bench.method("mine", source.format(k=1))
+    os.utime(bench.work / "mine.py", (1e9, 1e9))
+    assert noted(bench, "mine") == [1]
+    bench.edit("mine", source.format(k=2))
+    os.utime(bench.work / "mine.py", (1e9, 1e9))
+    assert noted(bench, "mine") == [1, 2]
+
+
+def test_a_file_beside_a_plugin_counts_with_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(bench.work)
+    helper = bench.work / "mine_helper.py"
+    helper.write_text("K = 1\n")
+    source = one_method("defense", PURIFY + "ctx.note(k=K)\n        return data")
+    bench.method("mine", "from mine_helper import K\n" + source)
+    assert noted(bench, "mine") == [1]
+    (record,) = bench.store.records()
+    assert {"mine.py", "mine/mine_helper.py"} <= set(record.sources)
+    assert counts(bench, defenses="mine") == (0, 3, 0)
+    helper.write_text("K = 2\n")
+    outcome = bench.run(defenses="mine")  # Python would give the module that it imported before
+    assert "mine_helper.py changed since this process imported it" in outcome.failures[0].error
+    outcome = bench.run(defenses="mine", executor="local")
+    assert (outcome.done, outcome.cached, outcome.failed) == (2, 1, 0)
+    assert sorted(record.facts["purify"]["k"] for record in bench.store.records()) == [1, 2]
