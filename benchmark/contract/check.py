@@ -128,7 +128,9 @@ def _attempt(name: str, step: Callable[[], str], plugins: tuple[Path, ...]) -> C
     try:
         with deterministic(), seeded(0):
             return CheckResult(name, True, step())
-    except Exception as error:  # a plugin may raise anything; each error becomes a line
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: foreign code must not end the check
         kind = "" if type(error) in (ValueError, TypeError) else f"{type(error).__name__}: "
         where = own_crash_line(error, plugins)
         trace = traceback.format_exc() if where else ""

@@ -530,6 +530,21 @@ def test_a_crash_shows_the_line_of_the_method(tmp_path: Path) -> None:
     assert (refused.passed, refused.where, refused.traceback) == (False, "", "")
 
 
+@pytest.mark.parametrize("ending", ["sys.exit(0)", "raise SystemExit", "raise GeneratorExit"])
+def test_a_hook_that_ends_the_process_fails_its_test_alone(ending: str, tmp_path: Path) -> None:
+    results = check("defense", drawing("augment", f"import sys; {ending}"), tmp_path)
+    crash = results["augment"]
+    assert re.match("SystemExit|GeneratorExit", crash.detail)
+    assert crash.where.endswith(f": import sys; {ending}")
+    assert results["at_test"].passed
+    assert results["seed"].passed
+
+
+def test_ctrl_c_ends_the_check(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        check("defense", drawing("augment", "raise KeyboardInterrupt"), tmp_path)
+
+
 def test_a_loss_that_takes_no_smoothed_labels_fails(tmp_path: Path) -> None:
     source = GOOD_DEFENSE.partition("    def augment")[0] + hook(
         "loss", "return -model(x).log_softmax(1)[torch.arange(len(y)), y].mean()"
