@@ -22,7 +22,8 @@ from benchmark.running.verify import verify_poison, verify_purified
 from benchmark.training.train import build_victim, smoothed
 
 BATCH = 16  # images of the batch that augment, loss and at_test get
-CALLS = 4  # calls of a hook, one in each epoch of a short training
+# A hook is called once in each of these epochs: some methods change what they do late.
+EPOCHS, CALLED = 60, (0, 1, 30, 59)
 LEVEL = 1 / 255
 # What to use instead of a global generator; for those of torch see ``no_global_draw``.
 INSTEAD = {
@@ -84,22 +85,22 @@ class Subject:
     def augmented(self) -> tuple[Tensor, Tensor]:
         """Return the training batch after ``augment``, as the loss gets it."""
         ctx = self.context(0)
-        ctx.epoch, ctx.epochs = 0, CALLS
+        ctx.epoch, ctx.epochs = 0, EPOCHS
         x, y = self.build().augment(*self.batch(), ctx)
         return x, y
 
     def calls(self, shared: int, call: Callable[[Any, Context], Any]) -> list[Any]:
-        """Call a hook of a fresh instance in each epoch of a short training.
+        """Call a hook of a fresh instance in early, middle and last epochs of a training.
 
         Args:
             shared: the seed of the global generators, on which nothing may depend.
             call: calls the hook of the method with a context.
         """
         method, ctx = self.build(), self.context(0)
-        ctx.epochs = CALLS
+        ctx.epochs = EPOCHS
         results = []
         with seeded(shared):
-            for epoch in range(CALLS):
+            for epoch in CALLED:
                 ctx.epoch = epoch
                 results.append(call(method, ctx))
         return results
