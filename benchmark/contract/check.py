@@ -27,7 +27,7 @@ from benchmark.contract.hooks import Subject, require
 from benchmark.data import DatasetInfo, ImageSet
 from benchmark.running.crash import own_crash_line
 from benchmark.running.deterministic import deterministic
-from benchmark.running.global_random import seeded
+from benchmark.running.global_random import BUILD, IMPORT, import_seeded, seeded
 
 KINDS: dict[str, type] = {"attack": Attack, "defense": Defense}
 
@@ -138,6 +138,7 @@ def _attempt(name: str, step: Callable[[], str], plugins: tuple[Path, ...]) -> C
 
 
 def _build(card: Card, registry: Registry, given: Mapping[str, Value], made: list[Subject]) -> str:
+    hooks.refuse_draws(IMPORT, import_seeded(card.kind, card.name, registry))
     cls = registry.load(card.kind, card.name)
     base = KINDS[card.kind]
     require(
@@ -153,7 +154,8 @@ def _build(card: Card, registry: Registry, given: Mapping[str, Value], made: lis
             "only its card and documentation are checked"
         )
     subject = Subject(card, cls, registry.resolve(card.kind, toy), toy_set(), registry)
-    subject.build()
+    with hooks.no_global_draw(BUILD):
+        subject.build()
     made.append(subject)
     return f"builds as {toy}"
 

@@ -17,7 +17,7 @@ from benchmark.api import Context
 from benchmark.catalogue.registry import Card, Registry
 from benchmark.catalogue.spec import Spec
 from benchmark.data import ImageSet, to_float
-from benchmark.running.global_random import NUMPY, PYTHON, seeded, watched
+from benchmark.running.global_random import BUILD, IMPORT, NUMPY, PYTHON, seeded, watched
 from benchmark.running.verify import verify_poison, verify_purified
 from benchmark.training.train import build_victim, smoothed
 
@@ -71,8 +71,8 @@ class Subject:
             shared: the seed of the global generators, on which nothing may depend.
         """
         hook = "poison" if self.card.kind == "attack" else "purify"
-        act = getattr(self.build(), hook)
         with tempfile.TemporaryDirectory(prefix="uebench-check-") as folder, seeded(shared):
+            act = getattr(self.build(), hook)
             ctx = self.context(seed, Path(folder))
             with no_global_draw(hook):
                 return act(self.data, ctx)
@@ -96,10 +96,10 @@ class Subject:
             shared: the seed of the global generators, on which nothing may depend.
             call: calls the hook of the method with a context.
         """
-        method, ctx = self.build(), self.context(0)
-        ctx.epochs = EPOCHS
         results = []
         with seeded(shared):
+            method, ctx = self.build(), self.context(0)
+            ctx.epochs = EPOCHS
             for epoch in CALLED:
                 ctx.epoch = epoch
                 results.append(call(method, ctx))
@@ -120,15 +120,27 @@ def no_global_draw(hook: str) -> Iterator[None]:
     """
     with watched() as drawn:
         yield
+    refuse_draws(hook, drawn)
+
+
+def refuse_draws(place: str, drawn: list[str]) -> None:
+    """Raise if a hook, or the code before the hooks, drew from a global generator.
+
+    Args:
+        place: the name of the hook, ``IMPORT`` or ``BUILD``.
+        drawn: the names of the generators.
+    """
     torch_way = 'generator=ctx.generator("purpose")'
-    if hook in ("augment", "loss", "augment_surrogate"):
+    if place in ("augment", "loss", "augment_surrogate"):
         # The harness calls these for each batch, where a fresh generator would repeat itself.
         torch_way = 'generator=ctx.stream("purpose")'
     for name in drawn:
         advice = f"take {INSTEAD.get(name, torch_way)}"
-        if hook == "at_test":
+        if place == "at_test":
             advice = "it may draw nothing at random, so that the accuracy repeats"
-        raise ValueError(f"{hook} draws from {name}; {advice}")
+        elif place in (IMPORT, BUILD):
+            advice = "draw in a hook, from its context: ctx.generator or ctx.numpy_stream"
+        raise ValueError(f"{place} draws from {name}; {advice}")
 
 
 def require_repeats(hook: str, first: list[Any], again: list[Any]) -> None:

@@ -461,6 +461,51 @@ def test_a_draw_late_in_the_training_is_seen(lines: tuple[str, ...], tmp_path: P
     assert "augment draws from NumPy's global generator" in result.detail
 
 
+NUMPY_DRAW = "K = float(np.random.beta(1, 1))"
+POST_INIT = "    def __post_init__(self):\n        random.random()\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "@defense",
+            f"{NUMPY_DRAW}\n\n\n@defense",
+            "the import of its file draws from NumPy's global generator (np.random); draw in a",
+        ),
+        (
+            "@defense",
+            "torch.manual_seed(0)\n\n\n@defense",
+            "the import of its file draws from torch's global generator; draw in a hook",
+        ),
+        (
+            "    def augment",
+            f"{POST_INIT}\n    def augment",
+            "__post_init__ draws from Python's global generator (random); draw in a hook",
+        ),
+    ],
+)
+def test_a_draw_before_the_hooks_fails_the_build(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    source = f"import random\nimport numpy as np\n{GOOD_DEFENSE.replace(old, new, 1)}"
+    for _ in range(2):  # the second time, the file is imported already
+        result = check("defense", source, tmp_path)["build"]
+        assert not result.passed
+        assert result.detail.startswith(message)
+
+
+def test_a_value_that_does_not_repeat_from_instance_to_instance_fails(tmp_path: Path) -> None:
+    own = "object.__setattr__(self, 'k', float(np.random.default_rng().uniform()))"
+    source = GOOD_DEFENSE.replace(
+        "    def augment(self, x, y, ctx):\n",
+        f"    def __post_init__(self):\n        {own}\n\n"
+        "    def augment(self, x, y, ctx):\n        x = self.k * x\n",
+    )
+    result = check("defense", "import numpy as np\n" + source, tmp_path)["augment"]
+    assert "other values the second time with the same seed" in result.detail
+
+
 @pytest.mark.parametrize(
     "lines",
     [
