@@ -110,7 +110,10 @@ def check_method(
     if subject.spec is None:
         return results + [attempt(title, partial(step, subject)) for title, step in steps]
     if kind == "attack":
-        steps += [("units", _units), ("poison", hooks.output)]
+        steps.append(("units", _units))
+        if "check" in card.overrides:
+            steps.append(("check", _check))
+        steps.append(("poison", hooks.output))
         if "augment_surrogate" in card.overrides:
             steps.append(("augment_surrogate", hooks.augment_surrogate))
     else:
@@ -247,6 +250,16 @@ def _units(subject: Subject) -> str:
         "write 8 / 255, not 8",
     )
     return f"budget {budget:.6g} in {card.norm}"
+
+
+def _check(subject: Subject) -> str:
+    """Require that ``check`` does not crash. It may refuse the toy set, with a ValueError."""
+    with hooks.no_global_draw("check"):
+        try:
+            subject.build().check(subject.data.info)
+        except ValueError as error:
+            return f"refuses the toy set: {error}"
+    return "accepts the toy set"
 
 
 def _independence(subject: Subject) -> str:

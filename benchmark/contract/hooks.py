@@ -127,7 +127,7 @@ def refuse_draws(place: str, drawn: list[str]) -> None:
     """Raise if a hook, or the code before the hooks, drew from a global generator.
 
     Args:
-        place: the name of the hook, ``IMPORT`` or ``BUILD``.
+        place: the name of the hook, ``IMPORT``, ``BUILD`` or ``check``.
         drawn: the names of the generators.
     """
     torch_way = 'generator=ctx.generator("purpose")'
@@ -138,8 +138,8 @@ def refuse_draws(place: str, drawn: list[str]) -> None:
         advice = f"take {INSTEAD.get(name, torch_way)}"
         if place == "at_test":
             advice = "it may draw nothing at random, so that the accuracy repeats"
-        elif place in (IMPORT, BUILD):
-            advice = "draw in a hook, from its context: ctx.generator or ctx.numpy_stream"
+        elif place in (IMPORT, BUILD, "check"):
+            advice = "draw where there is a context: ctx.generator or ctx.numpy_stream"
         raise ValueError(f"{place} draws from {name}; {advice}")
 
 

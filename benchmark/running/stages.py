@@ -121,6 +121,7 @@ def _poison(job: PoisonJob, run: _Run) -> None:
     for name, planned in job.attack.files.items():
         if sha256(path := str(job.attack.spec.params[name])) != planned:
             raise ValueError(f"{path} changed since this run was planned; run again")
+    attack.check(splits.train.info)  # the planner asked too, but leaves crashes to this stage
     if job.surrogate is not None:
         about = store.manifest(job.surrogate)["facts"]
         ctx.surrogates = tuple(

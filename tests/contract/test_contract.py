@@ -471,17 +471,17 @@ POST_INIT = "    def __post_init__(self):\n        random.random()\n"
         (
             "@defense",
             f"{NUMPY_DRAW}\n\n\n@defense",
-            "the import of its file draws from NumPy's global generator (np.random); draw in a",
+            "the import of its file draws from NumPy's global generator (np.random); draw where",
         ),
         (
             "@defense",
             "torch.manual_seed(0)\n\n\n@defense",
-            "the import of its file draws from torch's global generator; draw in a hook",
+            "the import of its file draws from torch's global generator; draw where",
         ),
         (
             "    def augment",
             f"{POST_INIT}\n    def augment",
-            "__post_init__ draws from Python's global generator (random); draw in a hook",
+            "__post_init__ draws from Python's global generator (random); draw where",
         ),
     ],
 )
@@ -563,6 +563,24 @@ def test_a_surrogates_augmentation_that_breaks_a_promise_fails(
     result = check("attack", source, tmp_path)["augment_surrogate"]
     assert not result.passed
     assert re.search(message, result.detail)
+
+
+@pytest.mark.parametrize(
+    ("line", "detail", "passed"),
+    [
+        ("pass", "accepts the toy set", True),
+        ("raise ValueError('too few')", "refuses the toy set: too few", True),
+        ("info.nope", "AttributeError: 'DatasetInfo' object has no attribute 'nope'", False),
+        ("torch.rand(())", "check draws from torch's global generator", False),
+    ],
+)
+def test_check_of_an_attack_may_refuse_the_toy_set_but_not_crash(
+    line: str, detail: str, passed: bool, tmp_path: Path
+) -> None:
+    source = f"{GOOD_ATTACK}\n    def check(self, info):\n        {line}\n"
+    result = check("attack", source, tmp_path)["check"]
+    assert (result.passed, result.detail.startswith(detail)) == (passed, True)
+    assert result.where.endswith(f": {line}" if "nope" in line else "")
 
 
 def test_a_crash_shows_the_line_of_the_method(tmp_path: Path) -> None:
