@@ -19,7 +19,7 @@ from benchmark.catalogue.spec import Spec
 from benchmark.data import ImageSet, to_float
 from benchmark.running.global_random import BUILD, IMPORT, NUMPY, PYTHON, seeded, watched
 from benchmark.running.verify import verify_poison, verify_purified
-from benchmark.training.train import build_victim, smoothed
+from benchmark.training.train import as_pair, build_victim, smoothed
 
 BATCH = 16  # images of the batch that augment, loss and at_test get
 # A hook is called once in each of these epochs: some methods change what they do late.
@@ -86,8 +86,7 @@ class Subject:
         """Return the training batch after ``augment``, as the loss gets it."""
         ctx = self.context(0)
         ctx.epoch, ctx.epochs = 0, EPOCHS
-        x, y = self.build().augment(*self.batch(), ctx)
-        return x, y
+        return as_pair(self.build().augment(*self.batch(), ctx))
 
     def calls(self, shared: int, call: Callable[[Any, Context], Any]) -> list[Any]:
         """Call a hook of a fresh instance in early, middle and last epochs of a training.
@@ -212,7 +211,7 @@ def augment(subject: Subject) -> str:
 
     def call(method: Any, ctx: Context) -> tuple[Tensor, Tensor]:
         with untouched({"x": x, "y": y}), no_global_draw("augment"):
-            new_x, new_y = method.augment(x, y, ctx)
+            new_x, new_y = as_pair(method.augment(x, y, ctx))
         _images(new_x, x, "augment")
         require(
             len(new_x) == len(new_y),

@@ -645,6 +645,16 @@ def test_a_loss_that_takes_no_smoothed_labels_fails(tmp_path: Path) -> None:
             "changes its input x in place",
         ),
         ("return (1 - self.share) * x", "return float('nan') * x", "not finite"),
+        (
+            "return (1 - self.share) * x",
+            "return x[:2] #",
+            r"^augment returned a Tensor, expected \(x, y\)",
+        ),
+        (
+            "return (1 - self.share) * x",
+            "return x, y, 1 #",
+            r"^augment returned a tuple of 3, expected \(x, y\)",
+        ),
     ],
 )
 def test_an_augmentation_that_breaks_a_promise_fails(

@@ -80,6 +80,10 @@ DEFENSES = {
         LOSS + "return super().loss(model, x, y, ctx) + float('inf')",
         "the training loss is inf in epoch 1 of 2",
     ),
+    "single": (
+        "def augment(self, x, y, ctx):\n        return x[:2]",
+        r"TypeError: augment returned a Tensor, expected \(x, y\)",
+    ),
     "exits": (LOSS + "raise SystemExit(3)", "SystemExit: 3"),
 }
 
