@@ -27,7 +27,7 @@ from benchmark.contract.hooks import Subject, require
 from benchmark.data import DatasetInfo, ImageSet
 from benchmark.running.crash import own_crash_line
 from benchmark.running.deterministic import deterministic
-from benchmark.running.global_random import seeded
+from benchmark.running.global_random import BUILD, IMPORT, import_seeded, seeded
 
 KINDS: dict[str, type] = {"attack": Attack, "defense": Defense}
 
@@ -110,7 +110,10 @@ def check_method(
     if subject.spec is None:
         return results + [attempt(title, partial(step, subject)) for title, step in steps]
     if kind == "attack":
-        steps += [("units", _units), ("poison", hooks.output)]
+        steps.append(("units", _units))
+        if "check" in card.overrides:
+            steps.append(("check", _check))
+        steps.append(("poison", hooks.output))
         if "augment_surrogate" in card.overrides:
             steps.append(("augment_surrogate", hooks.augment_surrogate))
     else:
@@ -128,7 +131,9 @@ def _attempt(name: str, step: Callable[[], str], plugins: tuple[Path, ...]) -> C
     try:
         with deterministic(), seeded(0):
             return CheckResult(name, True, step())
-    except Exception as error:  # a plugin may raise anything; each error becomes a line
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: foreign code must not end the check
         kind = "" if type(error) in (ValueError, TypeError) else f"{type(error).__name__}: "
         where = own_crash_line(error, plugins)
         trace = traceback.format_exc() if where else ""
@@ -136,6 +141,7 @@ def _attempt(name: str, step: Callable[[], str], plugins: tuple[Path, ...]) -> C
 
 
 def _build(card: Card, registry: Registry, given: Mapping[str, Value], made: list[Subject]) -> str:
+    hooks.refuse_draws(IMPORT, import_seeded(card.kind, card.name, registry))
     cls = registry.load(card.kind, card.name)
     base = KINDS[card.kind]
     require(
@@ -151,7 +157,8 @@ def _build(card: Card, registry: Registry, given: Mapping[str, Value], made: lis
             "only its card and documentation are checked"
         )
     subject = Subject(card, cls, registry.resolve(card.kind, toy), toy_set(), registry)
-    subject.build()
+    with hooks.no_global_draw(BUILD):
+        subject.build()
     made.append(subject)
     return f"builds as {toy}"
 
@@ -243,6 +250,16 @@ def _units(subject: Subject) -> str:
         "write 8 / 255, not 8",
     )
     return f"budget {budget:.6g} in {card.norm}"
+
+
+def _check(subject: Subject) -> str:
+    """Require that ``check`` does not crash. It may refuse the toy set, with a ValueError."""
+    with hooks.no_global_draw("check"):
+        try:
+            subject.build().check(subject.data.info)
+        except ValueError as error:
+            return f"refuses the toy set: {error}"
+    return "accepts the toy set"
 
 
 def _independence(subject: Subject) -> str:

@@ -17,12 +17,13 @@ from benchmark.api import Context
 from benchmark.catalogue.registry import Card, Registry
 from benchmark.catalogue.spec import Spec
 from benchmark.data import ImageSet, to_float
-from benchmark.running.global_random import NUMPY, PYTHON, seeded, watched
+from benchmark.running.global_random import BUILD, IMPORT, NUMPY, PYTHON, seeded, watched
 from benchmark.running.verify import verify_poison, verify_purified
-from benchmark.training.train import build_victim, smoothed
+from benchmark.training.train import as_pair, build_victim, smoothed
 
 BATCH = 16  # images of the batch that augment, loss and at_test get
-CALLS = 4  # calls of a hook, one in each epoch of a short training
+# A hook is called once in each of these epochs: some methods change what they do late.
+EPOCHS, CALLED = 60, (0, 1, 30, 59)
 LEVEL = 1 / 255
 # What to use instead of a global generator; for those of torch see ``no_global_draw``.
 INSTEAD = {
@@ -70,8 +71,8 @@ class Subject:
             shared: the seed of the global generators, on which nothing may depend.
         """
         hook = "poison" if self.card.kind == "attack" else "purify"
-        act = getattr(self.build(), hook)
         with tempfile.TemporaryDirectory(prefix="uebench-check-") as folder, seeded(shared):
+            act = getattr(self.build(), hook)
             ctx = self.context(seed, Path(folder))
             with no_global_draw(hook):
                 return act(self.data, ctx)
@@ -84,22 +85,21 @@ class Subject:
     def augmented(self) -> tuple[Tensor, Tensor]:
         """Return the training batch after ``augment``, as the loss gets it."""
         ctx = self.context(0)
-        ctx.epoch, ctx.epochs = 0, CALLS
-        x, y = self.build().augment(*self.batch(), ctx)
-        return x, y
+        ctx.epoch, ctx.epochs = 0, EPOCHS
+        return as_pair(self.build().augment(*self.batch(), ctx))
 
     def calls(self, shared: int, call: Callable[[Any, Context], Any]) -> list[Any]:
-        """Call a hook of a fresh instance in each epoch of a short training.
+        """Call a hook of a fresh instance in early, middle and last epochs of a training.
 
         Args:
             shared: the seed of the global generators, on which nothing may depend.
             call: calls the hook of the method with a context.
         """
-        method, ctx = self.build(), self.context(0)
-        ctx.epochs = CALLS
         results = []
         with seeded(shared):
-            for epoch in range(CALLS):
+            method, ctx = self.build(), self.context(0)
+            ctx.epochs = EPOCHS
+            for epoch in CALLED:
                 ctx.epoch = epoch
                 results.append(call(method, ctx))
         return results
@@ -119,15 +119,27 @@ def no_global_draw(hook: str) -> Iterator[None]:
     """
     with watched() as drawn:
         yield
+    refuse_draws(hook, drawn)
+
+
+def refuse_draws(place: str, drawn: list[str]) -> None:
+    """Raise if a hook, or the code before the hooks, drew from a global generator.
+
+    Args:
+        place: the name of the hook, ``IMPORT``, ``BUILD`` or ``check``.
+        drawn: the names of the generators.
+    """
     torch_way = 'generator=ctx.generator("purpose")'
-    if hook in ("augment", "loss", "augment_surrogate"):
+    if place in ("augment", "loss", "augment_surrogate"):
         # The harness calls these for each batch, where a fresh generator would repeat itself.
         torch_way = 'generator=ctx.stream("purpose")'
     for name in drawn:
         advice = f"take {INSTEAD.get(name, torch_way)}"
-        if hook == "at_test":
+        if place == "at_test":
             advice = "it may draw nothing at random, so that the accuracy repeats"
-        raise ValueError(f"{hook} draws from {name}; {advice}")
+        elif place in (IMPORT, BUILD, "check"):
+            advice = "draw where there is a context: ctx.generator or ctx.numpy_stream"
+        raise ValueError(f"{place} draws from {name}; {advice}")
 
 
 def require_repeats(hook: str, first: list[Any], again: list[Any]) -> None:
@@ -199,7 +211,7 @@ def augment(subject: Subject) -> str:
 
     def call(method: Any, ctx: Context) -> tuple[Tensor, Tensor]:
         with untouched({"x": x, "y": y}), no_global_draw("augment"):
-            new_x, new_y = method.augment(x, y, ctx)
+            new_x, new_y = as_pair(method.augment(x, y, ctx))
         _images(new_x, x, "augment")
         require(
             len(new_x) == len(new_y),

@@ -295,8 +295,11 @@ def _raise_refusals(suite: str, attempts: Iterable[Callable[[], object]]) -> Non
             attempt()
         except ValueError as error:
             problems[str(error)] = None
-        except Exception:
-            # any other error of a plugin makes its cells fail later, with a traceback
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            # SystemExit too. The stage calls the same code, so the error makes the plugin's cells
+            # fail there, with a traceback.
             continue
     if problems:
         raise SuiteError(suite, list(problems))

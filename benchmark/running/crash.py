@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from traceback import FrameSummary
 
 from benchmark.catalogue.registry import FOLDERS, ROOT
@@ -39,6 +40,15 @@ def own_crash_line(error: BaseException, plugins: Iterable[Path]) -> str:
         if file.resolve() in files or file.parent in folders:
             own = _shown(frame)
     return own
+
+
+def saved_traceback(error: BaseException, name: str) -> Path:
+    """Write the full traceback of an error to a new temporary file, ``uebench-<name>-*.txt``."""
+    with NamedTemporaryFile(
+        "w", encoding="utf-8", prefix=f"uebench-{name}-", suffix=".txt", delete=False
+    ) as file:
+        file.write("".join(traceback.format_exception(error)))
+    return Path(file.name)
 
 
 def _frames(error: BaseException) -> Iterator[FrameSummary]:

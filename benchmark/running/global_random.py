@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,9 @@ import torch
 from torch import nn
 
 from benchmark.api import Attack, Context, Defense
+from benchmark.catalogue.registry import Registry
+from benchmark.catalogue.spec import Spec
+from benchmark.keys import axis_seed
 from benchmark.running.scheduler.outcome import WARNING
 
 PYTHON = "Python's global generator (random)"
@@ -29,7 +33,10 @@ HOOKS: Mapping[type, tuple[str, ...]] = {
     Defense: ("purify", "augment", "loss", "at_test"),
 }
 FACT = "global_draws"  # a stage has this fact only if its method drew from a global generator
+IMPORT = "the import of its file"  # places outside hooks where a method may draw
+BUILD = "__post_init__"
 M = TypeVar("M", Attack, Defense)
+_at_import: dict[tuple[Path, str], list[str]] = {}  # file and content -> generators drawn from
 
 
 @contextmanager
@@ -90,6 +97,36 @@ def watched(victim: nn.Module | None = None) -> Iterator[list[str]]:
     names.extend(drawn)
 
 
+def import_seeded(kind: str, name: str, registry: Registry) -> list[str]:
+    """Import the file of a method or victim, and return the generators that the import drew from.
+
+    A process imports a file once, for whichever stage needs it first. So the seed of the import
+    depends on the name and the content of the file alone. Later calls return what the first found.
+    An import that came before the first call was not seeded, and its draws are not known.
+
+    Raises:
+        Exception: whatever the file raises, or as ``Registry.load`` does.
+    """
+    card = registry.card(kind, name)
+    with seeded(axis_seed("import", card.file.stem, card.content)), watched() as drawn:
+        registry.load(kind, name)
+    return _at_import.setdefault((card.file, card.content), drawn)
+
+
+def build_watched(kind: str, spec: Spec, registry: Registry, ctx: Context) -> Any:
+    """Build a method; its draws until then become the fact ``global_draws`` in ``ctx``.
+
+    Raises:
+        Exception: as ``import_seeded`` and ``Registry.build`` do.
+    """
+    at_import = import_seeded(kind, spec.name, registry)
+    with watched() as drawn:
+        method = registry.build(kind, spec)
+    _note(method, IMPORT, at_import, ctx)
+    _note(method, BUILD, drawn, ctx)
+    return method
+
+
 def watch_hooks(method: M, ctx: Context) -> M:
     """Watch the hooks that ``method`` overrides, and return ``method``.
 
@@ -97,22 +134,30 @@ def watch_hooks(method: M, ctx: Context) -> M:
     NumPy's global generator (np.random) in augment``.
     """
     kind = Attack if isinstance(method, Attack) else Defense
-    who = f'{kind.__name__.lower()} "{method.name}"'
-    found: dict[str, dict[str, None]] = {}  # generator -> hooks
 
     def run(name: str, hook: Callable[..., Any], *args: Any) -> Any:
         with watched(args[0] if name == "loss" else None) as drawn:
             result = hook(*args)
-        for generator in drawn:
-            found.setdefault(generator, {})[name] = None
-            places = [f"{one} in {' and '.join(hooks)}" for one, hooks in found.items()]
-            ctx.note(**{FACT: f"{who} drew from {', '.join(places)}"})
+        _note(method, name, drawn, ctx)
         return result
 
     for name in HOOKS[kind]:
         if getattr(type(method), name) is not getattr(kind, name):
             vars(method)[name] = partial(run, name, getattr(method, name))
     return method
+
+
+def _note(method: Attack | Defense, place: str, drawn: list[str], ctx: Context) -> None:
+    """Add a place where a method drew from generators to the fact ``global_draws``."""
+    if not drawn:
+        return
+    # The method itself remembers its draws: generator -> places.
+    found: dict[str, dict[str, None]] = vars(method).setdefault(f"_{FACT}", {})
+    for generator in drawn:
+        found.setdefault(generator, {})[place] = None
+    kind = "attack" if isinstance(method, Attack) else "defense"
+    places = [f"{one} in {' and '.join(where)}" for one, where in found.items()]
+    ctx.note(**{FACT: f'{kind} "{method.name}" drew from {", ".join(places)}'})
 
 
 @contextmanager

@@ -33,7 +33,12 @@ from benchmark.planning.stage import Stage
 from benchmark.running import craft
 from benchmark.running.deterministic import deterministic
 from benchmark.running.environment import _reset_peak_memory, environment, peak_memory_mb
-from benchmark.running.global_random import seeded_stage, watch_hooks
+from benchmark.running.global_random import (
+    build_watched,
+    import_seeded,
+    seeded_stage,
+    watch_hooks,
+)
 from benchmark.running.scheduler.outcome import Machine
 from benchmark.running.sources import sources
 from benchmark.running.verify import measure
@@ -71,6 +76,8 @@ def run_stage(
     run = _Run(stage, store, machine, registry, ctx)
     _reset_peak_memory()
     with deterministic(), seeded_stage(ctx):
+        for kind, method in _methods(job):
+            import_seeded(kind, method.name, registry)
         if isinstance(job, SurrogateJob):
             _surrogate(job, run)
         elif isinstance(job, PoisonJob):
@@ -94,7 +101,7 @@ class _Run:
 
 
 def _surrogate(job: SurrogateJob, run: _Run) -> None:
-    attack: Attack = watch_hooks(run.registry.build("attack", job.attack.spec), run.ctx)
+    attack: Attack = watch_hooks(_build("attack", job.attack, run), run.ctx)
     clean = _dataset(job.data, run).train
     attack.check(clean.info)
     started = time.perf_counter()
@@ -110,10 +117,11 @@ def _poison(job: PoisonJob, run: _Run) -> None:
     splits = _dataset(job.data, run)
     # Each of several attacks changes the images that the one before it made.
     clean = splits.train if job.on is None else store.load_images(job.on)
-    attack: Attack = run.registry.build("attack", job.attack.spec)
+    attack: Attack = _build("attack", job.attack, run)
     for name, planned in job.attack.files.items():
         if sha256(path := str(job.attack.spec.params[name])) != planned:
             raise ValueError(f"{path} changed since this run was planned; run again")
+    attack.check(splits.train.info)  # the planner asked too, but leaves crashes to this stage
     if job.surrogate is not None:
         about = store.manifest(job.surrogate)["facts"]
         ctx.surrogates = tuple(
@@ -134,7 +142,7 @@ def _poison(job: PoisonJob, run: _Run) -> None:
 
 
 def _purify(job: PurifyJob, run: _Run) -> None:
-    defense: Defense = run.registry.build("defense", job.defense.spec)
+    defense: Defense = _build("defense", job.defense, run)
     protected = _mixed(job, run.store.load_images(job.poison), run)
     crafted = craft.purify(defense, protected, run.ctx)
     manifest = _manifest(run, "defense", job.defense, crafted.seconds, crafted.facts)
@@ -144,7 +152,7 @@ def _purify(job: PurifyJob, run: _Run) -> None:
 def _train(job: TrainJob, run: _Run) -> None:
     store = run.store
     splits = _dataset(job.data, run)
-    defense: Defense = watch_hooks(run.registry.build("defense", job.defense.spec), run.ctx)
+    defense: Defense = watch_hooks(_build("defense", job.defense, run), run.ctx)
     images = store.load_images(job.purify or job.poison)
     train = images if job.purify is not None else _mixed(job, images, run, splits)
     started = time.perf_counter()
@@ -177,8 +185,8 @@ def _train(job: TrainJob, run: _Run) -> None:
     )
 
 
-def _check_code(job: Job, registry: Registry) -> None:
-    """Refuse a plugin whose code is no longer the code that the key names."""
+def _methods(job: Job) -> list[tuple[str, Method | Victim]]:
+    """Return the kinds and methods whose code a job runs."""
     planned: list[tuple[str, Method | Victim | None]] = []
     if isinstance(job, (SurrogateJob, PoisonJob)):
         planned += [("attack", job.attack), ("victim", job.victim)]
@@ -186,11 +194,19 @@ def _check_code(job: Job, registry: Registry) -> None:
         planned.append(("defense", job.defense))
     if isinstance(job, TrainJob):
         planned.append(("victim", job.victim))
-    for kind, method in planned:
-        if method is not None:
-            card = registry.card(kind, method.name)
-            if card.content != method.content:
-                raise ValueError(f"{card.file} changed since this run was planned; run again")
+    return [(kind, method) for kind, method in planned if method is not None]
+
+
+def _check_code(job: Job, registry: Registry) -> None:
+    """Refuse a plugin whose code is no longer the code that the key names."""
+    for kind, method in _methods(job):
+        card = registry.card(kind, method.name)
+        if card.content != method.content:
+            raise ValueError(f"{card.file} changed since this run was planned; run again")
+
+
+def _build(kind: str, method: Method, run: _Run) -> Any:
+    return build_watched(kind, method.spec, run.registry, run.ctx)
 
 
 def _dataset(data: Data, run: _Run) -> Splits:

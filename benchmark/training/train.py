@@ -79,6 +79,20 @@ def smoothed(y: Tensor, num_classes: int, share: float) -> Tensor:
     return sure * (1 - share) + share / num_classes
 
 
+def as_pair(augmented: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return what ``augment`` returned.
+
+    Raises:
+        TypeError: if it is no pair. A tensor of two images would unpack into one.
+    """
+    if isinstance(augmented, tuple | list) and len(augmented) == 2:
+        return augmented
+    found = type(augmented).__name__
+    if isinstance(augmented, tuple | list):
+        found += f" of {len(augmented)}"
+    raise TypeError(f"augment returned a {found}, expected (x, y)")
+
+
 def fit(
     victim: str,
     protocol: Protocol,
@@ -139,7 +153,7 @@ def fit(
         for x, y, _ in batches:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(protocol, step, len(batches))
-            x, y = defense.augment(x, y, ctx)
+            x, y = as_pair(defense.augment(x, y, ctx))
             if protocol.label_smoothing:
                 y = smoothed(y, train.info.num_classes, protocol.label_smoothing)
             loss = defense.loss(model, x, y, ctx)

@@ -264,14 +264,23 @@ class Workspace:
         return to_table(records, without_presets=without_presets(self.registry), mixed=mixed)
 
     def _content(self, dataset: Spec) -> str:
-        """The fingerprint of a data set, which is read and cached on its first use."""
+        """The fingerprint of a data set, which is read and cached on its first use.
+
+        Raises:
+            ValueError, OSError: as reading it does; a ValueError too if its code crashes.
+        """
         from benchmark.datasets._open import cached_facts
 
-        facts = cached_facts(dataset, self.data, self.registry)
-        if facts is None:
-            self._build(dataset)
+        try:
             facts = cached_facts(dataset, self.data, self.registry)
-            assert facts is not None
+            if facts is None:
+                self._build(dataset)
+                facts = cached_facts(dataset, self.data, self.registry)
+                assert facts is not None
+        except (ValueError, OSError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # SystemExit too: foreign code must not end the process
+            raise _crashed(dataset, error, self.plugins) from error
         if left_out := facts.notes.get("left_out"):
             self.tell(f"{dataset}: {left_out} images could not be read and are left out")
         return facts.fingerprint
@@ -295,6 +304,17 @@ class Workspace:
 
             ctx = Context(workers=os.cpu_count() or 1, on_progress=progress, on_log=log)
             fingerprint(dataset, self.data, self.registry, ctx, self.download)
+
+
+def _crashed(dataset: Spec, error: BaseException, plugins: Sequence[Path]) -> ValueError:
+    """The error that reports a crash in the code of a data set, in a few lines."""
+    from benchmark.running.crash import crash_line, saved_traceback
+
+    lines = [f'data set "{dataset}" crashed: {type(error).__name__}: {error}'.removesuffix(": ")]
+    if where := crash_line(error, plugins):
+        lines.append(f"at {where}")
+    lines.append(f"full traceback: {saved_traceback(error, dataset.name)}")
+    return ValueError("\n        ".join(lines))
 
 
 def check_no_path(texts: Sequence[str] | str, named: str, known: Collection[str]) -> None:

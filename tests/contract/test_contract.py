@@ -451,13 +451,59 @@ def test_a_hook_that_draws_from_a_global_generator_fails(
 @pytest.mark.parametrize(
     "lines",
     [
-        ("if ctx.epoch == 3:", "    np.random.rand()"),
+        ("if ctx.epoch >= 10:", "    np.random.rand()"),
+        ("if 10 <= ctx.epoch < ctx.epochs - 5:", "    np.random.rand()"),
         ("if ctx.epoch == ctx.epochs - 1:", "    np.random.rand()"),
     ],
 )
 def test_a_draw_late_in_the_training_is_seen(lines: tuple[str, ...], tmp_path: Path) -> None:
     result = check("defense", drawing("augment", *lines), tmp_path)["augment"]
     assert "augment draws from NumPy's global generator" in result.detail
+
+
+NUMPY_DRAW = "K = float(np.random.beta(1, 1))"
+POST_INIT = "    def __post_init__(self):\n        random.random()\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "@defense",
+            f"{NUMPY_DRAW}\n\n\n@defense",
+            "the import of its file draws from NumPy's global generator (np.random); draw where",
+        ),
+        (
+            "@defense",
+            "torch.manual_seed(0)\n\n\n@defense",
+            "the import of its file draws from torch's global generator; draw where",
+        ),
+        (
+            "    def augment",
+            f"{POST_INIT}\n    def augment",
+            "__post_init__ draws from Python's global generator (random); draw where",
+        ),
+    ],
+)
+def test_a_draw_before_the_hooks_fails_the_build(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    source = f"import random\nimport numpy as np\n{GOOD_DEFENSE.replace(old, new, 1)}"
+    for _ in range(2):  # the second time, the file is imported already
+        result = check("defense", source, tmp_path)["build"]
+        assert not result.passed
+        assert result.detail.startswith(message)
+
+
+def test_a_value_that_does_not_repeat_from_instance_to_instance_fails(tmp_path: Path) -> None:
+    own = "object.__setattr__(self, 'k', float(np.random.default_rng().uniform()))"
+    source = GOOD_DEFENSE.replace(
+        "    def augment(self, x, y, ctx):\n",
+        f"    def __post_init__(self):\n        {own}\n\n"
+        "    def augment(self, x, y, ctx):\n        x = self.k * x\n",
+    )
+    result = check("defense", "import numpy as np\n" + source, tmp_path)["augment"]
+    assert "other values the second time with the same seed" in result.detail
 
 
 @pytest.mark.parametrize(
@@ -519,6 +565,24 @@ def test_a_surrogates_augmentation_that_breaks_a_promise_fails(
     assert re.search(message, result.detail)
 
 
+@pytest.mark.parametrize(
+    ("line", "detail", "passed"),
+    [
+        ("pass", "accepts the toy set", True),
+        ("raise ValueError('too few')", "refuses the toy set: too few", True),
+        ("info.nope", "AttributeError: 'DatasetInfo' object has no attribute 'nope'", False),
+        ("torch.rand(())", "check draws from torch's global generator", False),
+    ],
+)
+def test_check_of_an_attack_may_refuse_the_toy_set_but_not_crash(
+    line: str, detail: str, passed: bool, tmp_path: Path
+) -> None:
+    source = f"{GOOD_ATTACK}\n    def check(self, info):\n        {line}\n"
+    result = check("attack", source, tmp_path)["check"]
+    assert (result.passed, result.detail.startswith(detail)) == (passed, True)
+    assert result.where.endswith(f": {line}" if "nope" in line else "")
+
+
 def test_a_crash_shows_the_line_of_the_method(tmp_path: Path) -> None:
     results = check("defense", drawing("augment", "torch.stack([x, y])"), tmp_path)
     crash = results["augment"]
@@ -528,6 +592,21 @@ def test_a_crash_shows_the_line_of_the_method(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     refused = check("defense", drawing("augment", "x = x + 5"), tmp_path / "other")["augment"]
     assert (refused.passed, refused.where, refused.traceback) == (False, "", "")
+
+
+@pytest.mark.parametrize("ending", ["sys.exit(0)", "raise SystemExit", "raise GeneratorExit"])
+def test_a_hook_that_ends_the_process_fails_its_test_alone(ending: str, tmp_path: Path) -> None:
+    results = check("defense", drawing("augment", f"import sys; {ending}"), tmp_path)
+    crash = results["augment"]
+    assert re.match("SystemExit|GeneratorExit", crash.detail)
+    assert crash.where.endswith(f": import sys; {ending}")
+    assert results["at_test"].passed
+    assert results["seed"].passed
+
+
+def test_ctrl_c_ends_the_check(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        check("defense", drawing("augment", "raise KeyboardInterrupt"), tmp_path)
 
 
 def test_a_loss_that_takes_no_smoothed_labels_fails(tmp_path: Path) -> None:
@@ -566,6 +645,16 @@ def test_a_loss_that_takes_no_smoothed_labels_fails(tmp_path: Path) -> None:
             "changes its input x in place",
         ),
         ("return (1 - self.share) * x", "return float('nan') * x", "not finite"),
+        (
+            "return (1 - self.share) * x",
+            "return x[:2] #",
+            r"^augment returned a Tensor, expected \(x, y\)",
+        ),
+        (
+            "return (1 - self.share) * x",
+            "return x, y, 1 #",
+            r"^augment returned a tuple of 3, expected \(x, y\)",
+        ),
     ],
 )
 def test_an_augmentation_that_breaks_a_promise_fails(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -233,6 +234,54 @@ def test_a_number_that_hangs_on_a_global_generator_repeats_and_is_reported_once(
             assert record.facts["train"]["global_draws"] in warning
     assert found[0] == found[1]
     assert found[0][0] != found[0][1]
+
+
+def test_draws_before_the_hooks_repeat_and_are_reported_in_every_stage(bench: Bench) -> None:
+    start = "share: float = 0.5\n\n    def __post_init__(self):\n        "
+    start += "vars(self)['low'] = random.uniform(0.4, 0.5)\n\n    "
+    purify = PURIFY + "return data.map(lambda x: (x * (self.low + K / 2)).to(torch.uint8))\n\n    "
+    body = f"{start}{purify}{MIX}return x * (self.low + K / 2), y"
+    source = f"{IMPORTS}K = float(np.random.uniform())\n{one_method('defense', body)}"
+    bench.method("mine", source)
+    bench.method("other", f"# another content\n{source}")
+    found = []
+    for number in range(2):
+        for module in [one for one in sys.modules if one.startswith("uebench_plugin_mine_")]:
+            del sys.modules[module]
+        draws()  # what ran before must not matter
+        store = Store(bench.work / str(number))
+        first = ["other"] * number  # nor which file a worker imports first
+        outcome = bench.run(store, attacks=["none", "lsp[patch=4]"], defenses=[*first, "mine"])
+        assert outcome.exit_code == 0, outcome.failures
+        records = [record for record in store.records() if record.defense == "mine"]
+        for record in records:
+            for facts in (record.facts["purify"], record.facts["train"]):
+                draw = (
+                    f'defense "mine" drew from {NUMPY} in the import of its file, '
+                    f"{PYTHON} in __post_init__"
+                )
+                assert facts["global_draws"] == draw
+        found.append({record.attack: (record.artifacts, numbers(record)) for record in records})
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+
+
+def test_the_import_of_a_victim_is_seeded(bench: Bench) -> None:
+    scaled = DROPOUT.replace("nn.Dropout(0.5)", "nn.Dropout(K)")
+    bench.method("drops", scaled.replace("def build", "K = 0.8 * random.random()\n\ndef build"))
+    bench.edit(
+        "drops", bench.plugins[-1].read_text().replace("from torch", "import random\nfrom torch")
+    )
+    found = []
+    for number in range(2):
+        for module in [one for one in sys.modules if one.startswith("uebench_plugin_drops_")]:
+            del sys.modules[module]
+        draws()
+        store = Store(bench.work / str(number))
+        outcome = bench.run(store, victims="drops", seeds=[number, 1 - number])
+        assert outcome.exit_code == 0, outcome.failures
+        found.append({record.seed: numbers(record) for record in store.records()})
+    assert found[0] == found[1]
 
 
 def test_draws_of_poison_and_purify_are_facts_of_their_images(bench: Bench) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.datasets._open import cached_facts
+from benchmark.planning.suite import check_sets
 from benchmark.running.scheduler.outcome import Outcome
 from benchmark.running.scheduler.run import run_plan
 from benchmark.running.stages import run_stage
@@ -50,6 +52,7 @@ ATTACKS = {
         "delta of image 0 is not finite; the attack diverged",
     ),
 }
+POISON = "    def poison(self, data, ctx):"
 LOSS = "def loss(self, model, x, y, ctx):\n        "
 DEFENSES = {
     "floats": (
@@ -76,6 +79,10 @@ DEFENSES = {
     "infinite": (
         LOSS + "return super().loss(model, x, y, ctx) + float('inf')",
         "the training loss is inf in epoch 1 of 2",
+    ),
+    "single": (
+        "def augment(self, x, y, ctx):\n        return x[:2]",
+        r"TypeError: augment returned a Tensor, expected \(x, y\)",
     ),
     "exits": (LOSS + "raise SystemExit(3)", "SystemExit: 3"),
 }
@@ -260,6 +267,35 @@ def test_a_crash_shows_the_line_of_the_plugin_and_where_the_traceback_is(
         f"        at {failure.where}",
         f"        full traceback: {failure.file}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("info.nope", "AttributeError: .*nope"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("raise ValueError('too small')", "ValueError: too small"),
+    ],
+)
+def test_a_crash_of_check_fails_the_cells_of_its_attack(
+    line: str, error: str, bench: Bench
+) -> None:
+    code = f"def check(self, info):\n        {line}\n\n    "
+    bench.method("shade", SHADE)
+    bench.method("mine", SHADE.replace("def poison", f"{code}def poison"))
+    chains = ["mine", "mine+shade", "shade+mine"]
+    plan = bench.plan(attacks=["none", "shade", *chains])
+    if "ValueError" not in error:  # the planner leaves these to the stage
+        facts = bench.plan().cells[0].dataset
+        cached = cached_facts(facts, bench.data_root, bench.registry)
+        assert cached is not None
+        pairs = [(cell.attack, cached.info) for cell in plan.cells]
+        check_sets("tiny", pairs, bench.registry)
+    outcome = bench.run_stages(plan.stages)
+    check_failures(bench, outcome, {f"{attack} + none": error for attack in chains})
+    assert {failure.where for failure in outcome.failures} == {
+        f"{bench.plugins[1]}:{SHADE.splitlines().index(POISON) + 2}: {line}"
+    }
 
 
 def test_what_the_harness_refuses_needs_no_line(bench: Bench) -> None:
