@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -17,6 +18,41 @@ Axis = str | Sequence[str] | None
 Seeds = SupportsIndex | str | Iterable[SupportsIndex] | None
 Settings = Mapping[str, object] | Sequence[str]
 Plugins = str | Path | Sequence[str | Path]
+
+# words of the command line, which messages of the lower floors use -> words of Python
+PYTHON_WORDS = {
+    "the options given": "the arguments given",
+    "--set ": "settings ",
+    "--plugin ": "plugins=",
+    "--device cpu": 'device="cpu"',
+    "--policy force": 'policy="force"',
+    "--data-root": "data_root=",
+    "--results": "results=",
+    "--download": "download=True",
+}
+
+
+@contextmanager
+def python_words() -> Iterator[None]:
+    """Name arguments in errors as Python users write them: ``device="cpu"``."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        from benchmark.planning.suite import SuiteError
+
+        match error.args:
+            case (str() as message,):
+                error.args = (_reworded(message),)
+        if isinstance(error, SuiteError):
+            error.where = _reworded(error.where)
+            error.problems = tuple(_reworded(problem) for problem in error.problems)
+        raise
+
+
+def _reworded(message: str) -> str:
+    for option, word in PYTHON_WORDS.items():
+        message = message.replace(option, word)
+    return message
 
 
 def whole(name: str, value: Any) -> int:

@@ -18,6 +18,7 @@ from benchmark.workspace.arguments import (
     Suite,
     check_table,
     given_suite,
+    python_words,
     read_axes,
     read_paths,
     read_seeds,
@@ -96,6 +97,7 @@ class Run:
         return leaderboard(self.table)
 
 
+@python_words()
 def run(
     suite: Suite = "quick",
     *,
@@ -141,6 +143,7 @@ def run(
     return Run(outcome, plan, workspace.folder(plan.suite.name), workspace)
 
 
+@python_words()
 def load(
     results: str | Path = "results", suite: Suite | None = None, *, plugins: Plugins = ()
 ) -> pd.DataFrame:
@@ -181,6 +184,7 @@ def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     return board(table)
 
 
+@python_words()
 def compare(
     ours: str,
     against: str,
@@ -226,6 +230,7 @@ def compare(
     return tuple(pair.comparisons(workspace.table(records)))
 
 
+@python_words()
 def poison(
     images: Images,
     labels: Any,
@@ -279,6 +284,7 @@ def poison(
     )
 
 
+@python_words()
 def purify(
     images: Images,
     labels: Any,

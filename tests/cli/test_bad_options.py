@@ -37,6 +37,11 @@ from support.made_up_nights import record
             "--dataset ../photos is a path, expected the name of a data set; "
             'for a folder of images write "folder[path=../photos]"',
         ),
+        (
+            "plan quick --set datasets=embedded,../photos",
+            "--set datasets=../photos is a path, expected the name of a data set; "
+            'for a folder of images write "folder[path=../photos]"',
+        ),
         ("plan quick --dataset here", 'write "folder[path=here]"'),
         ("poison em --dataset ../photos --out x", 'write "folder[path=../photos]"'),
         (

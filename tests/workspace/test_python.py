@@ -147,7 +147,7 @@ def test_two_defenses_are_compared(tiny: str) -> None:
 def test_wrong_arguments_are_named_as_they_were_given(tiny: str, tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r'attacks=: unknown attack "emm"; did you mean "em"'):
         benchmark.run(tiny, attacks="emm")
-    with pytest.raises(ValueError, match=r'datasets= \.\./x is a path.*"folder\[path=\.\./x\]"'):
+    with pytest.raises(ValueError, match=r'datasets=\.\./x is a path.*"folder\[path=\.\./x\]"'):
         benchmark.run(tiny, datasets="../x")
     with pytest.raises(ValueError, match='seeds=: the seeds "3-1" hold no seed'):
         benchmark.run(tiny, seeds="3-1")
@@ -159,12 +159,21 @@ def test_wrong_arguments_are_named_as_they_were_given(tiny: str, tmp_path: Path)
         benchmark.run(tiny, settings=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="unexpected argument slot"):
         benchmark.run(tiny, slot=1)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=r"^settings datasets=\.\./x is a path.*"):
+        benchmark.run(tiny, settings={"datasets": "../x"})
+    with pytest.raises(SuiteError, match="the arguments given: 1 problem") as caught:
+        benchmark.run(tiny, settings={"tap.eps": 0.1})
+    assert caught.value.problems[0].startswith("settings tap.eps=0.1: no tap in this suite")
+    with pytest.raises(FileNotFoundError, match=r"^plugins=nope\.py: no such file"):
+        benchmark.run(tiny, plugins="nope.py")
     with pytest.raises(ValueError, match="are one defense with the same parameters"):
         benchmark.compare("grayscale", " grayscale", tiny)
     with pytest.raises(ValueError, match=r"no records in nowhere/store \(there is no such folder"):
         benchmark.load("nowhere")
     with pytest.raises(ValueError, match=r"the suite tiny has no run in nowhere \(there is no"):
         benchmark.load("nowhere", tiny)
+    with pytest.raises(ValueError, match=r"or name the folder of a run with results=$"):
+        benchmark.load("nowhere")
     assert not Path("results").exists()
 
 
