@@ -99,6 +99,7 @@ def make_and_write(
     from benchmark.planning.resolve import resolve_spec
     from benchmark.planning.suite import ResolvedSuite, check_sets, check_values
     from benchmark.storage.export import check_new, export
+    from benchmark.workspace.arguments import check_purifies
     from benchmark.workspace.workspace import check_no_path
 
     out, registry, store = out.resolve(), workspace.registry, workspace.store
@@ -114,7 +115,7 @@ def make_and_write(
     )
     (spec,) = suite.attacks if kind == "attack" else suite.defenses
     if kind == "defense":
-        registry.check_purifies(spec.name)
+        check_purifies(spec.name, registry)
     check_values("parameters", [(kind, spec)], registry)
     plan = workspace.plan(suite)
     cached = cached_facts(plan.cells[0].dataset, workspace.data, registry)

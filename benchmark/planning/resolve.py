@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmark.catalogue.presets import preset_of
 from benchmark.catalogue.protocol import PROTOCOLS, Protocol, get_protocol
 from benchmark.catalogue.registry import Registry
-from benchmark.catalogue.spec import Spec, Value, did_you_mean, parse_spec, parse_value
+from benchmark.catalogue.spec import (
+    Spec,
+    Value,
+    did_you_mean,
+    format_spec,
+    format_value,
+    parse_spec,
+    parse_value,
+)
 
 SECTIONS = ("attacks", "defenses", "datasets", "victims")
 
@@ -141,6 +149,54 @@ def _unused_parameters(parameters: Any, used: set[str], registry: Registry) -> I
             for card in cards:
                 if card.name == name:
                     yield from (f"parameters.{name}: {text}" for text in card.unknown(given))
+
+
+def without_effect(
+    settings: Iterable[str],
+    parameters: Mapping[str, Any],
+    specs: Mapping[str, Iterable[Spec]],
+    registry: Registry,
+) -> Iterator[str]:
+    """Yield a problem for each setting of a method that no spec of the suite takes.
+
+    Args:
+        settings: ``key=value`` texts, which the user typed.
+        parameters: those of the suite, with the settings applied.
+        specs: the full specs of the suite, by section.
+        registry: knows the methods.
+    """
+    parts = [
+        (section.removesuffix("s"), part)
+        for section, chains in specs.items()
+        for chain in chains
+        for part in chain.parts()
+    ]
+    for setting in dict.fromkeys(settings):
+        key, _, text = setting.partition("=")
+        owner, _, name = key.rpartition(".")
+        if owner in ("", "protocol"):
+            continue
+        value = table(parameters, owner)[name]  # a later setting may have replaced the typed value
+        own = [(kind, part) for kind, part in parts if part.name == owner]
+        if not own:
+            yield f"--set {setting}: no {owner} in this suite; add it, or leave the setting out"
+        elif not any(_takes(registry, kind, part, name, value) for kind, part in own):
+            yield f"--set {setting}: changes nothing, since {_reason(own[0][1], name, text)}"
+
+
+def _takes(registry: Registry, kind: str, spec: Spec, name: str, value: Value) -> bool:
+    """Whether a parameter of a full spec has this value."""
+    default = registry.card(kind, spec.name).params[name].default
+    return spec.params.get(name, default) in (value, format_value(value))
+
+
+def _reason(spec: Spec, name: str, text: str) -> str:
+    """Why a full spec does not take the suite's value of a parameter."""
+    written = parse_spec(str(spec)).params
+    if name in written:
+        return f"{spec} sets {name} itself; change it there"
+    better = format_spec(spec.name, {**written, name: text.strip()})
+    return f"{spec} has defaults of its own; write {better}"
 
 
 def table(owner: Any, name: str) -> Mapping[str, Value]:

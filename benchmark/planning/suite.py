@@ -30,7 +30,7 @@ from benchmark.catalogue.spec import (
     parse_value,
     split_list,
 )
-from benchmark.planning.resolve import as_list, numbers, resolve_axes
+from benchmark.planning.resolve import SECTIONS, as_list, numbers, resolve_axes, without_effect
 from benchmark.planning.yaml_text import load_yaml
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def load_suite(
         registry: knows the methods.
         axes: axes that replace those of the file, for example ``{"attacks": ["em"]}``.
         settings: ``key=value`` texts: ``em.max_rounds=20`` for a method, ``protocol.epochs=3``,
-            or an axis such as ``seeds=0``.
+            or an axis such as ``seeds=0``. A setting of a method must reach a spec of the suite.
 
     Raises:
         SuiteError: with every problem found, each with its path.
@@ -207,7 +207,11 @@ def load_suite(
     raw, where = read_suite(name)
     raw.update(axes or {})
     problems = [problem for problem in (_apply(raw, setting) for setting in settings) if problem]
-    return _resolved(raw, where, registry, problems)
+    suite = _resolved(raw, where, registry, problems)
+    specs = {section: getattr(suite, section) for section in SECTIONS if section != "victims"}
+    if idle := list(without_effect(settings, raw.get("parameters", {}), specs, registry)):
+        raise SuiteError(where, idle)
+    return suite
 
 
 def resolve_suite(suite: Suite, registry: Registry) -> ResolvedSuite:

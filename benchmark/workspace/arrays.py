@@ -6,7 +6,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, SupportsIndex, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from benchmark.running.deterministic import deterministic
 from benchmark.running.global_random import seeded_stage
 from benchmark.running.hardware import choose_device, native_precision
 from benchmark.running.scheduler.outcome import WARNING
+from benchmark.workspace.arguments import check_purifies, whole
 
 Images = TypeVar("Images", NDArray[np.uint8], Tensor)
 Layout = Literal["NCHW", "NHWC"]
@@ -34,7 +35,7 @@ def craft(
     labels: Any,
     spec: str,
     *,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     classes: int | None = None,
     layout: Layout | None = None,
     plugins: tuple[Path, ...] = (),
@@ -42,7 +43,8 @@ def craft(
     precision: str = "auto",
 ) -> Images:
     """Poison or purify images; see ``functions.poison`` and ``functions.purify``."""
-    layout = layout or layout_of(images)
+    craft_seed = whole("seed", seed)
+    layout = layout_of(images, layout)
     data = image_set(images, labels, classes, layout)
     registry, device = Registry(plugins), choose_device(device)
     methods = [replace(part, then=None) for part in parse_spec(spec).parts()]
@@ -59,7 +61,7 @@ def craft(
     made = data
     with deterministic():
         for method in full:
-            axes = (kind, data.fingerprint, method.name, seed)
+            axes = (kind, data.fingerprint, method.name, craft_seed)
             with TemporaryDirectory() as scratch:
                 ctx = Context(seed_axes=axes, scratch=Path(scratch), on_log=_warn, **settings)
                 apply = _poison if kind == "attack" else _purify
@@ -75,7 +77,7 @@ def _poison(clean: ImageSet, spec: Spec, registry: Registry, ctx: Context) -> Im
 
 
 def _purify(protected: ImageSet, spec: Spec, registry: Registry, ctx: Context) -> ImageSet:
-    registry.check_purifies(spec.name)
+    check_purifies(spec.name, registry)
     defense: Defense = registry.build("defense", spec)
     if defense.filters:
         raise ValueError(
@@ -91,19 +93,35 @@ def _warn(line: str) -> None:
         warnings.warn(line.removeprefix(WARNING), stacklevel=6)
 
 
-def layout_of(images: Any) -> Layout:
+def layout_of(images: Any, layout: Layout | None = None) -> Layout:
     """Find the layout of images: the axis of size 1 or 3 holds the channels.
 
+    Args:
+        images: what the caller gave.
+        layout: the layout that the caller names, if any.
+
     Raises:
-        ValueError: if both axes, or neither, could hold them.
+        TypeError: if the images are neither an array nor a tensor.
+        ValueError: if the layout is unknown, if the shape does not fit it, or if it is not named
+            and both axes, or neither, could hold the channels.
     """
+    if not isinstance(images, (np.ndarray, Tensor)):
+        raise TypeError(
+            f"images are of type {type(images).__name__}, expected a NumPy array or a torch tensor"
+        )
+    if layout not in (None, *get_args(Layout)):
+        raise ValueError(f'layout={layout!r} is unknown; expected "NCHW" or "NHWC"')
     shape = tuple(images.shape)
     first, last = (len(shape) == 4 and shape[axis] in CHANNELS for axis in (1, 3))
-    if first == last:
+    if layout is not None and (first if layout == "NCHW" else last):
+        return layout
+    if layout is not None or first == last:
         choice = '; say which with layout="NCHW" or layout="NHWC"' if first else ""
+        expected = {"NCHW": "(N, C, H, W)", "NHWC": "(N, H, W, C)"}
+        wanted = expected[layout] if layout else " or ".join(expected.values())
         raise ValueError(
-            f"images have shape {shape}, expected (N, C, H, W) or (N, H, W, C) with 1 or 3 "
-            f"channels{choice}"
+            f"images have shape {shape}, expected {wanted} with 1 or 3 "
+            f"channels{'' if layout else choice}"
         )
     return "NCHW" if first else "NHWC"
 
@@ -116,22 +134,41 @@ def image_set(images: Any, labels: Any, classes: int | None, layout: Layout) -> 
         ValueError: if shapes or labels do not fit.
     """
     x = images if isinstance(images, Tensor) else torch.from_numpy(np.asarray(images).copy())
-    y = labels if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels))
     if x.dtype != torch.uint8:
         raise TypeError(f"images are {x.dtype}, expected uint8 0..255; multiply by 255 and round")
-    if y.is_floating_point() or y.dtype == torch.bool or y.ndim != 1 or len(y) != len(x):
-        raise TypeError(
-            f"labels are {y.dtype} {tuple(y.shape)}, expected {len(x)} whole numbers, one an image"
-        )
+    y = _labels(labels, len(x))
     if not len(x):
         raise ValueError("there are no images")
     x = (x if layout == "NCHW" else x.permute(0, 3, 1, 2)).detach().cpu().contiguous()
     y = y.detach().to("cpu", torch.int64)
-    count = int(y.max()) + 1 if classes is None else classes
+    if y.min() < 0:
+        raise ValueError(
+            f"labels run from {int(y.min())} to {int(y.max())}, expected whole numbers from 0 on"
+        )
+    count = int(y.max()) + 1 if classes is None else whole("classes", classes)
     names = tuple(str(label) for label in range(count))
     _, channels, height, width = x.shape
     info = DatasetInfo("arrays", count, names, channels, height, width, hflip=True)
     return ImageSet(x, y, info)
+
+
+def _labels(labels: Any, count: int) -> Tensor:
+    """The labels as a tensor of ``count`` whole numbers.
+
+    Raises:
+        TypeError: if they are anything else.
+    """
+    expected = f"expected {count} whole numbers, one an image"
+    try:
+        y = labels if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels))
+    except TypeError:  # texts and other objects
+        raise TypeError(f"labels are of type {np.array(labels).dtype}, {expected}") from None
+    except ValueError as error:  # lists of several lengths
+        raise TypeError(f"labels are no array ({error}), {expected}") from error
+    whole_numbers = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
+    if not whole_numbers or tuple(y.shape) != (count,):
+        raise TypeError(f"labels are {y.dtype} {tuple(y.shape)}, {expected}")
+    return y
 
 
 def _as_given(x: Tensor, images: Images, layout: Layout) -> Images:

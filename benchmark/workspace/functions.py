@@ -5,13 +5,25 @@ Importing this module loads neither torch nor pandas.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypedDict, Unpack
 
-from benchmark.catalogue.spec import parse_seeds, split_list
+from benchmark.workspace.arguments import (
+    Axis,
+    Plugins,
+    Seeds,
+    Settings,
+    Suite,
+    check_table,
+    given_suite,
+    python_words,
+    read_axes,
+    read_paths,
+    read_seeds,
+    read_settings,
+)
 from benchmark.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -22,11 +34,6 @@ if TYPE_CHECKING:
     from benchmark.running.scheduler.outcome import Outcome
     from benchmark.workspace.arrays import Images
 
-Suite = str | Path | Mapping[str, Any]
-Axis = str | Sequence[str] | None
-Seeds = int | str | Sequence[int] | None
-Settings = Mapping[str, object] | Sequence[str]
-Plugins = Sequence[str | Path]
 NAMED = {
     axis: f"{axis}="
     for axis in ("attacks", "defenses", "datasets", "victims", "protocols", "seeds")
@@ -90,6 +97,7 @@ class Run:
         return leaderboard(self.table)
 
 
+@python_words()
 def run(
     suite: Suite = "quick",
     *,
@@ -122,12 +130,12 @@ def run(
         KeyboardInterrupt: if the run was interrupted; what was finished is kept.
     """
     workspace = _workspace(where)
-    axes = _axes(
+    axes = read_axes(
         attacks=attacks, defenses=defenses, datasets=datasets, victims=victims, protocols=protocols
     )
-    plan = workspace.plan(
-        workspace.suite(_suite(suite), axes | _seeds(seeds), _texts(settings), NAMED)
-    )
+    axes |= read_seeds(seeds)
+    texts = read_settings(settings)
+    plan = workspace.plan(workspace.suite(given_suite(suite), axes, texts, NAMED))
     workspace.check(plan)
     outcome = workspace.run_suite(plan)
     if outcome.interrupted:
@@ -135,6 +143,7 @@ def run(
     return Run(outcome, plan, workspace.folder(plan.suite.name), workspace)
 
 
+@python_words()
 def load(
     results: str | Path = "results", suite: Suite | None = None, *, plugins: Plugins = ()
 ) -> pd.DataFrame:
@@ -151,8 +160,8 @@ def load(
     Raises:
         ValueError: if there are no records, or one is damaged.
     """
-    workspace = Workspace(plugins=_paths(plugins), results=Path(results))
-    records = workspace.records(None if suite is None else _suite(suite))
+    workspace = Workspace(plugins=read_paths(plugins), results=Path(results))
+    records = workspace.records(None if suite is None else given_suite(suite))
     return workspace.table(records, mixed=suite is None)
 
 
@@ -165,12 +174,17 @@ def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         table: the long table, from ``load`` or ``Run.table``.
+
+    Raises:
+        TypeError, ValueError: if ``table`` is not such a table.
     """
     from benchmark.analysis.leaderboard import leaderboard as board
 
+    check_table(table)
     return board(table)
 
 
+@python_words()
 def compare(
     ours: str,
     against: str,
@@ -202,10 +216,10 @@ def compare(
     from benchmark.workspace.versus import versus
 
     workspace = _workspace(where)
-    axes = _axes(attacks=attacks, datasets=datasets, victims=victims, protocols=protocols)
-    pair = versus(
-        workspace, ours, against, _suite(suite), axes | _seeds(seeds), _texts(settings), NAMED
-    )
+    axes = read_axes(attacks=attacks, datasets=datasets, victims=victims, protocols=protocols)
+    axes |= read_seeds(seeds)
+    texts = read_settings(settings)
+    pair = versus(workspace, ours, against, given_suite(suite), axes, texts, NAMED)
     workspace.check(pair.plan)
     outcome = workspace.run(pair.plan.stages, pair.folder / "events.jsonl")
     if outcome.interrupted:
@@ -216,12 +230,13 @@ def compare(
     return tuple(pair.comparisons(workspace.table(records)))
 
 
+@python_words()
 def poison(
     images: Images,
     labels: Any,
     spec: str,
     *,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     classes: int | None = None,
     layout: Literal["NCHW", "NHWC"] | None = None,
     plugins: Plugins = (),
@@ -236,7 +251,7 @@ def poison(
         labels: N whole numbers from 0.
         spec: an attack, such as ``em[granularity=class]``, or a chain of several joined by ``+``;
             budgets are in [0, 1] units (``eps=8/255``).
-        seed: the same seed gives the same images.
+        seed: a whole number from 0 on; the same seed gives the same images.
         classes: number of classes; by default the highest label + 1.
         layout: the layout of ``images``, needed only if their shape is ambiguous.
         plugins: Python files with methods of your own.
@@ -248,9 +263,10 @@ def poison(
         attack's budget after rounding.
 
     Raises:
-        ValueError: for an unknown method or parameter, shapes or labels that do not fit, or an
-            attack that cannot protect such images.
-        TypeError: if images are not uint8 or labels not whole numbers.
+        ValueError: for an unknown method, parameter or layout, shapes or labels that do not fit, a
+            negative seed, or an attack that cannot protect such images.
+        TypeError: if images are not an array or a tensor of uint8, or if labels or seed are not
+            whole numbers.
     """
     from benchmark.workspace.arrays import craft
 
@@ -262,18 +278,19 @@ def poison(
         seed=seed,
         classes=classes,
         layout=layout,
-        plugins=_paths(plugins),
+        plugins=read_paths(plugins),
         device=device,
         precision=precision,
     )
 
 
+@python_words()
 def purify(
     images: Images,
     labels: Any,
     spec: str,
     *,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     classes: int | None = None,
     layout: Literal["NCHW", "NHWC"] | None = None,
     plugins: Plugins = (),
@@ -290,7 +307,8 @@ def purify(
         The cleaned images, with the type, layout, order and device of ``images``.
 
     Raises:
-        ValueError: as ``poison`` does, or for a defense that acts during training or drops images.
+        ValueError: as ``poison`` does, or for a defense that changes nothing, acts during training
+            or drops images.
         TypeError: as ``poison`` does.
     """
     from benchmark.workspace.arrays import craft
@@ -303,7 +321,7 @@ def purify(
         seed=seed,
         classes=classes,
         layout=layout,
-        plugins=_paths(plugins),
+        plugins=read_paths(plugins),
         device=device,
         precision=precision,
     )
@@ -316,7 +334,7 @@ def _workspace(where: Where) -> Workspace:
         raise TypeError(f"unexpected argument {', '.join(sorted(unknown))}")
     data_root = where.get("data_root")
     return Workspace(
-        plugins=_paths(where.get("plugins", ())),
+        plugins=read_paths(where.get("plugins", ())),
         results=Path(where.get("results", "results")),
         data_root=None if data_root is None else Path(data_root),
         download=where.get("download", False),
@@ -327,36 +345,3 @@ def _workspace(where: Where) -> Workspace:
         policy=where.get("policy", "missing"),
         console=Console(stderr=True) if where.get("progress") else None,
     )
-
-
-def _paths(files: Plugins) -> tuple[Path, ...]:
-    return (Path(files),) if isinstance(files, str) else tuple(Path(file) for file in files)
-
-
-def _suite(suite: Suite) -> str | Mapping[str, Any]:
-    return str(suite) if isinstance(suite, Path) else suite
-
-
-def _axes(**axes: Axis) -> dict[str, Any]:
-    return {
-        name: split_list(value) if isinstance(value, str) else list(value)
-        for name, value in axes.items()
-        if value is not None
-    }
-
-
-def _seeds(seeds: Seeds) -> dict[str, Any]:
-    if seeds is None:
-        return {}
-    if isinstance(seeds, str):
-        return {"seeds": parse_seeds(seeds)}
-    return {"seeds": [seeds] if isinstance(seeds, int) else list(seeds)}
-
-
-def _texts(settings: Settings) -> list[str]:
-    if not isinstance(settings, Mapping):
-        return list(settings)
-    return [
-        f"{name}={','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
-        for name, value in settings.items()
-    ]

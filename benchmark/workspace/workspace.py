@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from benchmark.catalogue.spec import format_value, parse_value
+from benchmark.catalogue.spec import format_value, parse_value, split_list
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,6 +142,10 @@ class Workspace:
         try:
             known = self.registry.cards("dataset")
             check_no_path(axes.get("datasets", ()), shown.get("datasets", "datasets"), known)
+            for setting in settings:
+                axis, _, text = setting.partition("=")
+                if axis == "datasets":
+                    check_no_path(split_list(text), "--set datasets=", known)
             return load_suite(suite, self.registry, axes, settings)
         except SuiteError as error:
             raise blamed(error, shown, settings) from error
@@ -322,17 +326,18 @@ def check_no_path(texts: Sequence[str] | str, named: str, known: Collection[str]
 
     Args:
         texts: specs of data sets.
-        named: the user's name of the option, for the message.
+        named: the user's name of the option, such as ``--dataset`` or ``datasets=``.
         known: names of all data sets.
 
     Raises:
         ValueError: with the spec that would read the folder.
     """
+    place = named if named.endswith("=") else f"{named} "
     for text in [texts] if isinstance(texts, str) else texts:
         looks = re.search(r"[/\\]|^[.~]", text) or Path(text).is_dir()
         if looks and "[" not in text and text not in known:
             raise ValueError(
-                f"{named} {text} is a path, expected the name of a data set; for a folder of "
+                f"{place}{text} is a path, expected the name of a data set; for a folder of "
                 f'images write "folder[path={text}]"'
             )
 

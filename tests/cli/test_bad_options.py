@@ -37,6 +37,11 @@ from support.made_up_nights import record
             "--dataset ../photos is a path, expected the name of a data set; "
             'for a folder of images write "folder[path=../photos]"',
         ),
+        (
+            "plan quick --set datasets=embedded,../photos",
+            "--set datasets=../photos is a path, expected the name of a data set; "
+            'for a folder of images write "folder[path=../photos]"',
+        ),
         ("plan quick --dataset here", 'write "folder[path=here]"'),
         ("poison em --dataset ../photos --out x", 'write "folder[path=../photos]"'),
         (
@@ -54,6 +59,43 @@ def test_an_option_at_fault_is_named_and_the_suite_is_not(
     assert message in result.err
     assert "quick.yaml" not in result.err
     assert [file.name for file in tmp_path.iterdir()] == ["here"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            "--defenses none,at[norm=l2] --set at.eps=64/255",
+            "at.eps=64/255: changes nothing, since at[norm=l2] has defaults of its own; "
+            "write at[norm=l2,eps=64/255]",
+        ),
+        ("--defenses at[norm=l2] --set at.steps=3", "at.steps=3: changes nothing, since at[norm="),
+        (
+            "--attacks none+em[eps=4/255] --set em.eps=2/255",
+            "em.eps=2/255: changes nothing, since em[eps=4/255] sets eps itself; change it there",
+        ),
+        ("--attacks none --set lsp.patch=4", "lsp.patch=4: no lsp in this suite; add it, or"),
+    ],
+)
+def test_a_setting_that_reaches_no_method_is_refused(args: str, message: str, call: Call) -> None:
+    result = call("plan", "quick", *args.split())
+    assert result.code == 2
+    assert f"the options given: 1 problem\n  --set {message}" in result.err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        "--defenses at,at[norm=l2] --set at.eps=4/255",
+        "--defenses at[norm=l2] --set at.norm=l2 --set at.eps=0.25",
+        "--attacks none+lsp,lsp[patch=4] --set lsp.patch=2",
+        "--attacks lsp --set lsp.patch=2 --set lsp.patch=4",
+        "--attacks em --set em.noise_steps=10",
+        "--attacks lsp --defenses none",  # the suite's own values of em and at reach nothing
+    ],
+)
+def test_a_setting_that_reaches_some_method_is_taken(args: str, call: Call) -> None:
+    assert call("plan", "quick", "--dataset", "embedded", *args.split()).code == 0
 
 
 def test_problems_of_the_suite_and_of_options_stand_together(call: Call, tmp_path: Path) -> None:

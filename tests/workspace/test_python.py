@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -146,19 +147,77 @@ def test_two_defenses_are_compared(tiny: str) -> None:
 def test_wrong_arguments_are_named_as_they_were_given(tiny: str, tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r'attacks=: unknown attack "emm"; did you mean "em"'):
         benchmark.run(tiny, attacks="emm")
-    with pytest.raises(ValueError, match=r'datasets= \.\./x is a path.*"folder\[path=\.\./x\]"'):
+    with pytest.raises(ValueError, match=r'datasets=\.\./x is a path.*"folder\[path=\.\./x\]"'):
         benchmark.run(tiny, datasets="../x")
-    with pytest.raises(ValueError, match='"3-1" hold no seed'):
+    with pytest.raises(ValueError, match='seeds=: the seeds "3-1" hold no seed'):
         benchmark.run(tiny, seeds="3-1")
+    with pytest.raises(TypeError, match=r"attacks=3 is of type int; expected a text or a list"):
+        benchmark.run(tiny, attacks=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"plugins=3 is of type int; expected paths"):
+        benchmark.run(tiny, plugins=3)  # type: ignore[typeddict-item]
+    with pytest.raises(TypeError, match=r"settings=3 is of type int; expected a dictionary"):
+        benchmark.run(tiny, settings=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="unexpected argument slot"):
         benchmark.run(tiny, slot=1)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=r"^settings datasets=\.\./x is a path.*"):
+        benchmark.run(tiny, settings={"datasets": "../x"})
+    with pytest.raises(SuiteError, match="the arguments given: 1 problem") as caught:
+        benchmark.run(tiny, settings={"tap.eps": 0.1})
+    assert caught.value.problems[0].startswith("settings tap.eps=0.1: no tap in this suite")
+    with pytest.raises(FileNotFoundError, match=r"^plugins=nope\.py: no such file"):
+        benchmark.run(tiny, plugins="nope.py")
     with pytest.raises(ValueError, match="are one defense with the same parameters"):
         benchmark.compare("grayscale", " grayscale", tiny)
     with pytest.raises(ValueError, match=r"no records in nowhere/store \(there is no such folder"):
         benchmark.load("nowhere")
     with pytest.raises(ValueError, match=r"the suite tiny has no run in nowhere \(there is no"):
         benchmark.load("nowhere", tiny)
+    with pytest.raises(ValueError, match=r"or name the folder of a run with results=$"):
+        benchmark.load("nowhere")
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    "seeds", [np.arange(2), [np.int64(0), 1], (0, 1), range(2), "0-1", torch.arange(2)]
+)
+def test_seeds_may_be_any_whole_numbers(seeds: Any, tiny: str) -> None:
+    done = benchmark.run(tiny, seeds=seeds, policy="collect")
+    assert sorted({cell.seed for cell in done.plan.cells}) == [0, 1]
+    for one in (np.int64(3), np.array(3)):
+        plan = benchmark.run(tiny, seeds=one, policy="collect").plan
+        assert {cell.seed for cell in plan.cells} == {3}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "error", "message"),
+    [
+        (1.5, TypeError, "seeds=1.5 is of type float; expected a whole number from 0 on"),
+        ([0, "1"], TypeError, "seeds='1' is of type str"),
+        (True, TypeError, "seeds=True is of type bool"),
+        ([0, -1], ValueError, "seeds=-1: expected a whole number from 0 on"),
+    ],
+)
+def test_other_seeds_are_refused(
+    seeds: Any, error: type[Exception], message: str, tiny: str, arrays: Randoms
+) -> None:
+    with pytest.raises(error, match=message):
+        benchmark.run(tiny, seeds=seeds)
+    last = seeds[-1] if isinstance(seeds, list) else seeds
+    for make in (benchmark.poison, benchmark.purify):
+        with pytest.raises(error, match=message.replace("seeds", "seed")):
+            make(*arrays, "none", seed=last)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pd.DataFrame(), "table has no column dataset, .*; expected the long table, from load"),
+        ("results", "table='results' is of type str"),
+    ],
+)
+def test_a_leaderboard_needs_the_long_table(table: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        benchmark.leaderboard(table)
 
 
 def test_messages_are_warnings_and_nothing_is_printed(
@@ -204,6 +263,20 @@ def test_what_is_made_is_what_the_method_makes(arrays: Randoms) -> None:
     assert 1 <= pixels.min() <= pixels.max() <= 3
 
 
+def test_a_seed_of_numpy_is_the_seed_itself(arrays: Randoms) -> None:
+    images, labels = arrays
+    one = benchmark.poison(images, labels, "lsp[patch=4]", seed=np.int64(1))
+    assert (one == benchmark.poison(images, labels, "lsp[patch=4]", seed=1)).all()
+
+
+def test_an_ambiguous_shape_takes_the_layout_that_is_named(arrays: Randoms) -> None:
+    images, labels = np.zeros((40, 3, 16, 3), np.uint8), arrays[1]
+    images[:, 0] = 255  # a red channel, or a white row
+    red = benchmark.purify(images, labels, "grayscale", layout="NCHW")
+    assert np.unique(red).tolist() == [76]
+    assert (benchmark.purify(images, labels, "grayscale", layout="NHWC") == images).all()
+
+
 def test_seeds_decide_and_settings_of_torch_are_put_back(arrays: Randoms) -> None:
     images, labels = arrays
     torch.use_deterministic_algorithms(False)
@@ -233,11 +306,20 @@ def test_plugins_may_purify(arrays: Randoms, tmp_path: Path) -> None:
         ({"labels": np.zeros(40)}, "labels are torch.float64"),
         ({"labels": np.arange(39)}, "expected 40 whole numbers, one an image"),
         ({"labels": np.arange(40) - 1}, "labels run from -1 to 38"),
+        ({"labels": np.arange(40) % 2 - 1}, "labels run from -1 to 0, expected whole numbers from"),
+        ({"labels": ["cat", "dog"] * 20}, "labels are of type <U3, expected 40 whole numbers"),
+        ({"labels": np.array([{}] * 40)}, "labels are of type object, expected 40 whole numbers"),
+        ({"labels": [[0], [0, 1]]}, "labels are no array"),
         ({"labels": np.zeros(40, int)}, "needs at least 2"),
+        ({"images": [[[[0] * 3] * 16] * 16] * 40}, "images are of type list, expected a NumPy"),
+        ({"layout": "nhwc"}, 'layout=\'nhwc\' is unknown; expected "NCHW" or "NHWC"'),
+        ({"layout": "NCHW"}, r"shape \(40, 16, 16, 3\), expected \(N, C, H, W\) with 1 or 3"),
+        ({"classes": 4.0}, r"classes=4\.0 is of type float"),
         ({"classes": 3}, r"labels run from 0 to 3, expected 0\.\.2"),
         ({"spec": "jpg"}, 'unknown defense "jpg"; did you mean "jpeg"'),
         ({"spec": "jpeg[quality=0]"}, "quality"),
         ({"spec": "at"}, 'defense "at" changes training, not images'),
+        ({"spec": "none"}, 'defense "none" changes nothing; name one that changes images'),
         ({"spec": "jpeg+bdr"}, "joins two defenses"),
         ({"precision": "fp8"}, 'precision "fp8" is unknown'),
         ({"device": "gpu"}, 'unknown device "gpu"'),
