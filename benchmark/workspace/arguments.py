@@ -110,13 +110,13 @@ def given_suite(suite: Suite) -> str | Mapping[str, Any]:
 
 def read_axes(**axes: Axis) -> dict[str, Any]:
     """The axes that the caller gave, each as a list."""
-    return {
-        name: split_list(value)
-        if isinstance(value, str)
-        else items(name, value, "a text or a list of texts")
-        for name, value in axes.items()
-        if value is not None
-    }
+    return {name: _specs(name, value) for name, value in axes.items() if value is not None}
+
+
+def _specs(name: str, value: str | Sequence[str]) -> list[str]:
+    if isinstance(value, str):
+        return split_list(value)
+    return items(name, value, "a text or a list of texts")
 
 
 def read_seeds(seeds: Seeds) -> dict[str, Any]:
