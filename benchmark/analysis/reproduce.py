@@ -19,9 +19,10 @@ from benchmark.storage.record import Record
 SUITE = "quick"
 # A folder of its own: results that are there already would be shown and not computed.
 FOLDER = "reproduced"
+PROGRAM = "python run_benchmark.py"  # starts uebench in a clone
 
 
-def command(record: Record) -> str:
+def command(record: Record, program: str = PROGRAM) -> str:
     """The shell command that leads to the record's key, without ``--seeds``.
 
     The caller adds the seeds, since a cell may have several. All parameters of data set, attack and
@@ -29,13 +30,17 @@ def command(record: Record) -> str:
     that differ from the named one are written. ``--plugin`` names the file of a method that is not
     part of this project.
 
+    Args:
+        record: the record of the cell.
+        program: the words that start uebench where the command is read.
+
     Returns:
         The command, or an empty text if the record does not hold every setting or one of them
         cannot be written on a command line. A protocol whose crafting has a precision of its own is
         not noticed, since records hold the victim's precision only.
     """
     try:
-        return shlex.join(_arguments(record))
+        return f"{program} {shlex.join(_arguments(record))}"
     except (KeyError, ValueError, TypeError, AttributeError):
         return ""
 
@@ -47,7 +52,7 @@ def _arguments(record: Record) -> list[str]:
         "--defenses": [record.defense_spec],
     }
     names = Counter(spec["name"] for specs in axes.values() for spec in specs)
-    arguments = ["python", "run_benchmark.py", "run", SUITE]
+    arguments = ["run", SUITE]
     settings = [f"precision={record.precision}"]
     for option, specs in axes.items():
         texts = []

@@ -14,7 +14,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from benchmark.analysis.naming import as_json, methods_of, one_label, parts_of, told_apart
-from benchmark.analysis.reproduce import command
+from benchmark.analysis.reproduce import PROGRAM, command
 from benchmark.catalogue.presets import CLEAN, OFFICIAL, preset_of
 from benchmark.catalogue.spec import ANCHOR
 from benchmark.storage.record import Record
@@ -76,7 +76,11 @@ _JSON_COLUMNS = (
 
 
 def to_table(
-    records: Iterable[Record], *, without_presets: Collection[str] = (), mixed: bool = False
+    records: Iterable[Record],
+    *,
+    without_presets: Collection[str] = (),
+    mixed: bool = False,
+    program: str = PROGRAM,
 ) -> pd.DataFrame:
     """Build the long table: one row a record, ordered by cell and seed.
 
@@ -107,6 +111,7 @@ def to_table(
         mixed: whether the records are of several runs, each of which wrote labels such as ``dvae``
             under the parameters of its own suite. Then the settings in which records of one method
             differ are added to labels that do not name them: ``dvae (kd=5.0)``, ``dvae[kd=3.0]``.
+        program: the words that start uebench, as in ``reproduce.command``.
 
     Raises:
         ValueError: if an accuracy is outside [0, 1].
@@ -115,7 +120,7 @@ def to_table(
 
     unique = {record.key: record for record in records}
     commands: dict[str, str] = {}
-    rows = [_row(record, commands, without_presets) for record in unique.values()]
+    rows = [_row(record, commands, without_presets, program) for record in unique.values()]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict(COLUMNS))
     for column in ("dataset", "attack", "defense"):
         table[column] = one_label(table[column], table[f"{column}_spec"])
@@ -222,7 +227,7 @@ def _repeated(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str]) -> p
 
 
 def _row(
-    record: Record, commands: dict[str, str], without_presets: Collection[str]
+    record: Record, commands: dict[str, str], without_presets: Collection[str], program: str
 ) -> dict[str, Any]:
     """The row of one record.
 
@@ -267,7 +272,7 @@ def _row(
     deciding = [str(row[name]) for name in (*GROUP, "craft_seed", *specs)]
     settings = "\n".join([*deciding, texts["dataset_params"], *record.sources])
     if settings not in commands:
-        commands[settings] = command(record)
+        commands[settings] = command(record, program)
     return row | {"command": commands[settings]}
 
 

@@ -187,6 +187,16 @@ def workspace_of(place: Place, work: Work | None = None) -> Workspace:
     )
 
 
+def program_of(command: str) -> str:
+    """The words that start uebench, from the command line that the user typed.
+
+    Args:
+        command: such as ``uebench run quick``, or ``run_benchmark.py run quick`` in a clone.
+    """
+    first = command.partition(" ")[0]
+    return f"python {first}" if first.endswith(".py") else first
+
+
 def with_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option for each field of the dataclasses among its parameters.
 

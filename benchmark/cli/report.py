@@ -9,7 +9,15 @@ import typer
 from rich.markup import escape
 
 from benchmark.cli.console import console, errors
-from benchmark.cli.options import OPTIONS, Axes, Place, SuiteName, with_options, workspace_of
+from benchmark.cli.options import (
+    OPTIONS,
+    Axes,
+    Place,
+    SuiteName,
+    program_of,
+    with_options,
+    workspace_of,
+)
 
 if TYPE_CHECKING:
     from benchmark.analysis.counterparts import Counterparts
@@ -147,7 +155,7 @@ def _show(
         )
         return False
     folder, registry = workspace.folder(name), workspace.registry
-    summary = Summary(workspace.table(records, mixed))
+    summary = Summary(workspace.table(records, mixed, program_of(command)))
     before, drawn_before = remembered(folder)
     if published is None:
         sources = list(before)

@@ -10,11 +10,12 @@ import typer
 from rich.markup import escape
 
 from benchmark.cli.console import console, errors
-from benchmark.cli.options import Place, Plugins, Results, with_options, workspace_of
+from benchmark.cli.options import Place, Plugins, Results, program_of, with_options, workspace_of
 
 
 @with_options()
 def table(
+    context: typer.Context,
     suite: Annotated[
         str | None,
         typer.Argument(
@@ -40,7 +41,8 @@ def table(
     workspace = workspace_of(Place(plugin=plugin, results=results))
     name = "all" if suite is None else str(read_suite(suite)[0]["name"])
     folder = workspace.folder(name)
-    long = workspace.table(workspace.records(suite), mixed=suite is None)
+    records = workspace.records(suite)
+    long = workspace.table(records, mixed=suite is None, program=program_of(context.obj))
     files = {"records.csv": long_csv(long).encode()}
     try:
         files["records.parquet"] = long_parquet(long)

@@ -70,9 +70,9 @@ def whole(name: str, value: Any) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise _wrong_type(name, value, expected) from None
+        raise wrong_type(name, value, expected) from None
     if isinstance(value, bool):
-        raise _wrong_type(name, value, expected)
+        raise wrong_type(name, value, expected)
     if number < 0:
         raise ValueError(f"{name}={number}: {expected}")
     return number
@@ -90,7 +90,7 @@ def items(name: str, value: Any, expected: str) -> list[Any]:
         TypeError: if the value cannot be iterated.
     """
     if not isinstance(value, Iterable):
-        raise _wrong_type(name, value, f"expected {expected}")
+        raise wrong_type(name, value, f"expected {expected}")
     return list(value)
 
 
@@ -103,18 +103,20 @@ def read_paths(files: Plugins) -> tuple[Path, ...]:
 
 def given_suite(suite: Suite) -> str | Mapping[str, Any]:
     """The suite in a form of ``Workspace.suite``."""
+    if not isinstance(suite, (str, Path, Mapping)):
+        raise wrong_type("suite", suite, "expected a name, the path of a YAML file, or a mapping")
     return str(suite) if isinstance(suite, Path) else suite
 
 
 def read_axes(**axes: Axis) -> dict[str, Any]:
     """The axes that the caller gave, each as a list."""
-    return {
-        name: split_list(value)
-        if isinstance(value, str)
-        else items(name, value, "a text or a list of texts")
-        for name, value in axes.items()
-        if value is not None
-    }
+    return {name: _specs(name, value) for name, value in axes.items() if value is not None}
+
+
+def _specs(name: str, value: str | Sequence[str]) -> list[str]:
+    if isinstance(value, str):
+        return split_list(value)
+    return items(name, value, "a text or a list of texts")
 
 
 def read_seeds(seeds: Seeds) -> dict[str, Any]:
@@ -156,7 +158,7 @@ def check_table(table: Any) -> None:
 
     expected = "expected the long table, from load(...) or Run.table"
     if not hasattr(table, "columns"):
-        raise _wrong_type("table", table, expected)
+        raise wrong_type("table", table, expected)
     needed = (*CELL, *RUN, "status", "test_acc", "superseded")
     if absent := [column for column in needed if column not in table.columns]:
         raise ValueError(f"table has no column {', '.join(absent)}; {expected}")
@@ -177,5 +179,6 @@ def _text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _wrong_type(name: str, value: object, expected: str) -> TypeError:
+def wrong_type(name: str, value: object, expected: str) -> TypeError:
+    """The error for an argument of a type that does not fit."""
     return TypeError(f"{name}={value!r} is of type {type(value).__name__}; {expected}")

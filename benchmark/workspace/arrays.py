@@ -22,7 +22,7 @@ from benchmark.running.deterministic import deterministic
 from benchmark.running.global_random import seeded_stage
 from benchmark.running.hardware import choose_device, native_precision
 from benchmark.running.scheduler.outcome import WARNING
-from benchmark.workspace.arguments import check_purifies, whole
+from benchmark.workspace.arguments import check_purifies, whole, wrong_type
 
 Images = TypeVar("Images", NDArray[np.uint8], Tensor)
 Layout = Literal["NCHW", "NHWC"]
@@ -46,6 +46,8 @@ def craft(
     craft_seed = whole("seed", seed)
     layout = layout_of(images, layout)
     data = image_set(images, labels, classes, layout)
+    if not isinstance(spec, str):
+        raise wrong_type("spec", spec, f"expected the spec of one {kind}")
     registry, device = Registry(plugins), choose_device(device)
     methods = [replace(part, then=None) for part in parse_spec(spec).parts()]
     if kind == "defense" and len(methods) > 1:
@@ -133,10 +135,14 @@ def image_set(images: Any, labels: Any, classes: int | None, layout: Layout) -> 
         TypeError: if the images are not uint8, or the labels not whole numbers.
         ValueError: if shapes or labels do not fit.
     """
-    x = images if isinstance(images, Tensor) else torch.from_numpy(np.asarray(images).copy())
+    x = _tensor("images", images, "expected uint8 0..255")
     if x.dtype != torch.uint8:
         raise TypeError(f"images are {x.dtype}, expected uint8 0..255; multiply by 255 and round")
-    y = _labels(labels, len(x))
+    expected = f"expected {len(x)} whole numbers, one an image"
+    y = _tensor("labels", labels, expected)
+    whole_numbers = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
+    if not whole_numbers or tuple(y.shape) != (len(x),):
+        raise TypeError(f"labels are {y.dtype} {tuple(y.shape)}, {expected}")
     if not len(x):
         raise ValueError("there are no images")
     x = (x if layout == "NCHW" else x.permute(0, 3, 1, 2)).detach().cpu().contiguous()
@@ -152,23 +158,27 @@ def image_set(images: Any, labels: Any, classes: int | None, layout: Layout) -> 
     return ImageSet(x, y, info)
 
 
-def _labels(labels: Any, count: int) -> Tensor:
-    """The labels as a tensor of ``count`` whole numbers.
+def _tensor(name: str, values: Any, expected: str) -> Tensor:
+    """A tensor as it is, and anything else as a new tensor.
+
+    Args:
+        name: the argument, for the message.
+        values: what the caller gave.
+        expected: the words of the message that say what would fit.
 
     Raises:
-        TypeError: if they are anything else.
+        TypeError: for texts and other objects, and for lists of several lengths.
     """
-    expected = f"expected {count} whole numbers, one an image"
+    if isinstance(values, Tensor):
+        return values
     try:
-        y = labels if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels))
-    except TypeError:  # texts and other objects
-        raise TypeError(f"labels are of type {np.array(labels).dtype}, {expected}") from None
-    except ValueError as error:  # lists of several lengths
-        raise TypeError(f"labels are no array ({error}), {expected}") from error
-    whole_numbers = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
-    if not whole_numbers or tuple(y.shape) != (count,):
-        raise TypeError(f"labels are {y.dtype} {tuple(y.shape)}, {expected}")
-    return y
+        array = np.array(values)
+    except ValueError as error:
+        raise TypeError(f"{name} are no array ({error}), {expected}") from error
+    try:
+        return torch.from_numpy(array)
+    except TypeError:
+        raise TypeError(f"{name} are of type {array.dtype}, {expected}") from None
 
 
 def _as_given(x: Tensor, images: Images, layout: Layout) -> Images:

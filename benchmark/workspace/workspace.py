@@ -260,12 +260,20 @@ class Workspace:
         """The words `` (there is no such folder)`` if the results folder is missing; else empty."""
         return "" if self.results.is_dir() else " (there is no such folder)"
 
-    def table(self, records: Sequence[Record], mixed: bool = False) -> pd.DataFrame:
-        """The long table of these records; ``mixed`` as in ``to_table``."""
+    def table(
+        self, records: Sequence[Record], mixed: bool = False, program: str = ""
+    ) -> pd.DataFrame:
+        """The long table of these records; ``mixed`` and ``program`` as in ``to_table``."""
+        from benchmark.analysis.reproduce import PROGRAM
         from benchmark.analysis.table import to_table
         from benchmark.planning.suite import without_presets
 
-        return to_table(records, without_presets=without_presets(self.registry), mixed=mixed)
+        return to_table(
+            records,
+            without_presets=without_presets(self.registry),
+            mixed=mixed,
+            program=program or PROGRAM,
+        )
 
     def _content(self, dataset: Spec) -> str:
         """The fingerprint of a data set, which is read and cached on its first use.

@@ -166,6 +166,13 @@ def test_records_that_come_with_the_repository(registry: Registry) -> None:
             assert made["key"] == record.key
 
 
+def test_the_program_is_that_of_the_reader(registry: Registry) -> None:
+    record = planned(registry)
+    installed = command(record, "uebench")
+    assert installed.startswith("uebench run quick --dataset ")
+    assert command(record) == f"python run_benchmark.py {installed.removeprefix('uebench ')}"
+
+
 def test_a_plugin_is_named(methods: Registry) -> None:
     text = command(planned(methods, attacks="words", defenses="jpeg"))
     assert " --plugin words.py " in text

@@ -299,3 +299,15 @@ def test_plan_says_what_is_left(call: Call, tiny: str, images: Path) -> None:
     assert "min on" in then  # the cost model uses the times of earlier runs
     assert "skipped folder[path=" in then
     assert 'ratio 0 is clean data; the attack "none" covers it' in then
+
+
+def test_reports_of_the_installed_program_show_commands_that_exist(
+    call: Call, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.cli.main.program_name", lambda started: "uebench")
+    run_tiny(call, tiny, "--attacks", "none", "--defenses", "none")
+    assert call("table").code == 0
+    for file in ("tiny/leaderboard.html", "all/records.csv"):
+        text = (tmp_path / "results" / file).read_text(encoding="utf-8")
+        assert "uebench run quick --dataset" in text
+        assert "run_benchmark.py" not in text

@@ -10,7 +10,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from benchmark.cli.main import app
-from benchmark.cli.options import OPTIONS, Axes, Place, Work, with_options, workspace_of
+from benchmark.cli.options import OPTIONS, Axes, Place, Work, program_of, with_options, workspace_of
 
 AXES = {"--attacks", "--defenses", "--dataset", "--victim", "--protocol", "--seeds", "--set"}
 PLACE = {"--plugin", "--results", "--data-root", "--download", "--device"}
@@ -97,3 +97,14 @@ def test_a_workspace_loads_what_is_asked_for_and_no_more() -> None:
     assert workspace.policy == "missing"
     with pytest.raises(ValueError, match='unknown device "gpu"'):
         workspace.machine  # noqa: B018  it raises
+
+
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        ("run_benchmark.py run quick", "python run_benchmark.py"),
+        ("uebench report quick", "uebench"),
+    ],
+)
+def test_the_program_is_started_as_the_user_did(command: str, program: str) -> None:
+    assert program_of(command) == program

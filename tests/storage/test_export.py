@@ -184,7 +184,7 @@ def test_purify_reads_what_poison_wrote(call: Call, images: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (("purify", "none"), 'defense "none" changes training, not images'),
+        (("purify", "none"), 'defense "none" changes nothing; name one that changes images'),
         (("purify", "at"), 'defense "at" changes training, not images'),
         (("poison", "lsq"), 'unknown attack "lsq"; did you mean "lsp"'),
         (("poison", "lsp[patch=0]"), "patch=0"),

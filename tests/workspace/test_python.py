@@ -153,6 +153,8 @@ def test_wrong_arguments_are_named_as_they_were_given(tiny: str, tmp_path: Path)
         benchmark.run(tiny, seeds="3-1")
     with pytest.raises(TypeError, match=r"attacks=3 is of type int; expected a text or a list"):
         benchmark.run(tiny, attacks=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"suite=3 is of type int; expected a name, the path"):
+        benchmark.run(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"plugins=3 is of type int; expected paths"):
         benchmark.run(tiny, plugins=3)  # type: ignore[typeddict-item]
     with pytest.raises(TypeError, match=r"settings=3 is of type int; expected a dictionary"):
@@ -312,6 +314,11 @@ def test_plugins_may_purify(arrays: Randoms, tmp_path: Path) -> None:
         ({"labels": [[0], [0, 1]]}, "labels are no array"),
         ({"labels": np.zeros(40, int)}, "needs at least 2"),
         ({"images": [[[[0] * 3] * 16] * 16] * 40}, "images are of type list, expected a NumPy"),
+        (
+            {"images": np.zeros((40, 16, 16, 3), object)},
+            "images are of type object, expected uint8",
+        ),
+        ({"spec": 3}, "spec=3 is of type int; expected the spec of one defense"),
         ({"layout": "nhwc"}, 'layout=\'nhwc\' is unknown; expected "NCHW" or "NHWC"'),
         ({"layout": "NCHW"}, r"shape \(40, 16, 16, 3\), expected \(N, C, H, W\) with 1 or 3"),
         ({"classes": 4.0}, r"classes=4\.0 is of type float"),
