@@ -334,8 +334,9 @@ def _is_method(cls: type, kind: str) -> bool:
 
 
 def _import_file(card: Card) -> Any:
-    """Import a plugin, once for each content: an edited one is imported anew."""
-    name = f"uebench_plugin_{card.file.stem}_{card.content[:12]}"
+    """Import a plugin, once for each place and content: an edited one is imported anew."""
+    digest = hashlib.sha256(f"{card.file} {card.content}".encode()).hexdigest()
+    name = f"uebench_plugin_{card.file.stem}_{digest[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, card.file)

@@ -100,7 +100,7 @@ def make_and_write(
     from benchmark.planning.suite import ResolvedSuite, check_sets, check_values
     from benchmark.storage.export import check_new, export
     from benchmark.workspace.arguments import check_purifies
-    from benchmark.workspace.workspace import check_no_path
+    from benchmark.workspace.blame import check_no_path
 
     out, registry, store = out.resolve(), workspace.registry, workspace.store
     check_new(out)

@@ -81,7 +81,9 @@ def report(
         raise typer.Exit(0 if shown else 1)
     given, name = axes.given(), str(read_suite(suite)[0]["name"])
     selection = None if given or axes.settings else last_selection(workspace.folder(name))
-    if selection is None:
+    if selection is None and not workspace.results.is_dir():
+        selection = {}  # no need to plan, which may ask for a data set
+    elif selection is None:
         checked = workspace.suite(suite, given, axes.settings or (), OPTIONS)
         selection = selection_of(workspace.plan(checked))
     shown = show_selection(workspace, selection, name, context.obj, published, figures)

@@ -19,7 +19,7 @@ from benchmark.catalogue.spec import Spec, parse_spec
 from benchmark.data import DatasetInfo, ImageSet
 from benchmark.running import craft as running
 from benchmark.running.deterministic import deterministic
-from benchmark.running.global_random import seeded_stage
+from benchmark.running.global_random import build_watched, seeded_stage
 from benchmark.running.hardware import choose_device, native_precision
 from benchmark.running.scheduler.outcome import WARNING
 from benchmark.workspace.arguments import check_purifies, whole, wrong_type
@@ -73,14 +73,14 @@ def craft(
 
 
 def _poison(clean: ImageSet, spec: Spec, registry: Registry, ctx: Context) -> ImageSet:
-    attack: Attack = registry.build("attack", spec)
+    attack: Attack = build_watched("attack", spec, registry, ctx)
     attack.check(clean.info)
     return running.poison(attack, clean, ctx).images
 
 
 def _purify(protected: ImageSet, spec: Spec, registry: Registry, ctx: Context) -> ImageSet:
     check_purifies(spec.name, registry)
-    defense: Defense = registry.build("defense", spec)
+    defense: Defense = build_watched("defense", spec, registry, ctx)
     if defense.filters:
         raise ValueError(
             f'defense "{spec.name}" drops images, so that labels no longer fit; use the command '

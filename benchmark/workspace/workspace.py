@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from benchmark.catalogue.spec import format_value, parse_value, split_list
+from benchmark.catalogue.spec import split_list
+from benchmark.workspace.blame import blamed, check_no_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,12 +24,10 @@ if TYPE_CHECKING:
     from benchmark.catalogue.spec import Spec
     from benchmark.planning.plan import Plan
     from benchmark.planning.stage import Stage
-    from benchmark.planning.suite import ResolvedSuite, SuiteError
+    from benchmark.planning.suite import ResolvedSuite
     from benchmark.running.scheduler.outcome import Machine, Outcome
     from benchmark.storage.record import Record
     from benchmark.storage.store import Store
-
-GIVEN = "the options given"  # the place of a problem that is not in a suite file
 
 
 @dataclass(frozen=True)
@@ -177,12 +176,22 @@ class Workspace:
         force = self.policy == "force"
         cells = [cell for cell in plan.cells if force or not self.store.has_record(cell.key)]
         methods = [(kind, getattr(cell, kind)) for cell in cells for kind in ("attack", "defense")]
+        if methods:  # torch is loaded only then
+            self._import(methods)
         check_values(plan.suite.name, methods, self.registry)
         sets = {str(cell.dataset): cell.dataset for cell in cells}
         facts = {name: cached_facts(spec, self.data, self.registry) for name, spec in sets.items()}
         pairs = ((cell.attack, facts[str(cell.dataset)]) for cell in cells)
         known = [(attack, cached.info) for attack, cached in pairs if cached is not None]
         check_sets(plan.suite.name, known, self.registry)
+
+    def _import(self, methods: Iterable[tuple[str, Spec]]) -> None:
+        """Import methods with seeded global generators, since inline stages use these imports."""
+        from benchmark.running.global_random import import_seeded
+
+        for kind, name in {(kind, part.name) for kind, spec in methods for part in spec.parts()}:
+            with suppress(Exception, SystemExit):  # the stage reports it
+                import_seeded(kind, name, self.registry)
 
     def run(self, stages: Sequence[Stage], events: Path | None = None) -> Outcome:
         """Run the stages whose results are missing, or those that the policy selects.
@@ -327,74 +336,3 @@ def _crashed(dataset: Spec, error: BaseException, plugins: Sequence[Path]) -> Va
         lines.append(f"at {where}")
     lines.append(f"full traceback: {saved_traceback(error, dataset.name)}")
     return ValueError("\n        ".join(lines))
-
-
-def check_no_path(texts: Sequence[str] | str, named: str, known: Collection[str]) -> None:
-    """Refuse a bare path in place of a data set.
-
-    Args:
-        texts: specs of data sets.
-        named: the user's name of the option, such as ``--dataset`` or ``datasets=``.
-        known: names of all data sets.
-
-    Raises:
-        ValueError: with the spec that would read the folder.
-    """
-    place = named if named.endswith("=") else f"{named} "
-    for text in [texts] if isinstance(texts, str) else texts:
-        looks = re.search(r"[/\\]|^[.~]", text) or Path(text).is_dir()
-        if looks and "[" not in text and text not in known:
-            raise ValueError(
-                f"{place}{text} is a path, expected the name of a data set; for a folder of "
-                f'images write "folder[path={text}]"'
-            )
-
-
-def blamed(error: SuiteError, shown: Mapping[str, str], settings: Sequence[str]) -> SuiteError:
-    """The same error, in which the problems of given options have the names that the user wrote.
-
-    Args:
-        error: an error of ``load_suite``.
-        shown: axis -> the user's name of it, such as ``--dataset``.
-        settings: ``key=value`` texts, as ``--set`` takes them.
-    """
-    from benchmark.planning.suite import SuiteError
-
-    named: dict[str, bool] = {}  # problem -> whether an option is at fault
-    for problem in error.problems:
-        place, _, reason = problem.partition(": ")
-        axis = place.partition("[")[0]
-        setting = next((text for text in settings if _is_at_fault(text, place, reason)), None)
-        if setting is not None:
-            named[f"--set {setting}: {reason}"] = True
-        elif axis in shown:
-            named[f"{shown[axis]}: {reason}"] = True
-        else:
-            named[problem] = problem.startswith("--set")
-    if all(named.values()):
-        where = GIVEN
-    else:
-        where = f"{error.where} with {GIVEN}" if any(named.values()) else error.where
-    return SuiteError(where, list(named))
-
-
-def _is_at_fault(setting: str, place: str, reason: str) -> bool:
-    """Whether a problem, at a place of the suite, is that of one ``--set``."""
-    key, _, text = setting.partition("=")
-    owner, dot, parameter = key.rpartition(".")
-    if not dot:
-        return place.partition("[")[0] == key
-    if owner == "protocol":
-        at_place = place.startswith(("protocols[", "protocol_values"))
-    else:
-        at_place = place.startswith(f"parameters.{owner}") or f' "{owner}' in f" {reason}"
-    if place.startswith("parameters."):
-        return at_place
-    try:
-        value = parse_value(text)
-    except ValueError:
-        return False
-    values = {format_value(value), repr(value)}
-    values |= {f"{value:g}"} if isinstance(value, float) else set()
-    words = [f'"{parameter}"', *(f"{parameter}={shown}" for shown in values)]
-    return at_place and any(word in reason for word in words)

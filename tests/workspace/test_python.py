@@ -385,3 +385,19 @@ def test_a_draw_from_a_global_generator_repeats_and_is_named(
         with pytest.warns(UserWarning, match="noise.* drew from NumPy's global generator"):
             made.append(benchmark.purify(*arrays, "noise", plugins=[mine]))
     assert np.array_equal(*made)
+
+
+def test_a_draw_at_import_repeats_and_is_named(arrays: Randoms, tmp_path: Path) -> None:
+    source = (
+        "import numpy as np\nfrom benchmark import Defense, defense\n\n"
+        'K = int(np.random.randint(256))\n\n@defense(version=1, cite="nobody")\n'
+        'class Tint(Defense):\n    """Tint."""\n\n'
+        "    def purify(self, data, ctx):\n        return data.map(lambda x: x ^ K)\n"
+    )
+    made = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        mine = plugin(tmp_path / folder, "tint", source)
+        with pytest.warns(UserWarning, match="tint.* in the import of its file"):
+            made.append(benchmark.purify(*arrays, "tint", plugins=[mine]))
+    assert np.array_equal(*made)
