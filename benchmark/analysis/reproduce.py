@@ -8,10 +8,19 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from benchmark.catalogue.protocol import PROTOCOLS
-from benchmark.catalogue.spec import format_spec, format_value, parse_spec, parse_value
+from benchmark.catalogue.registry import Registry
+from benchmark.catalogue.spec import (
+    Value,
+    defaults_by_choice,
+    format_spec,
+    format_value,
+    parse_spec,
+    parse_value,
+)
 from benchmark.storage.record import Record
 
 # The command starts from this suite, but gives every axis, parameter and setting that decides the
@@ -57,7 +66,8 @@ def _arguments(record: Record) -> list[str]:
     for option, specs in axes.items():
         texts = []
         for spec in specs:
-            text, outside = _written(spec)
+            full = {**spec, "params": {**_replaced_by_choice(spec), **spec["params"]}}
+            text, outside = _written(full)
             if outside and names[spec["name"]] > 1:
                 raise ValueError(
                     f"a setting of {spec['name']} would apply to each method of that name"
@@ -95,6 +105,26 @@ def _chain(attack: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield attack
     if "then" in attack:
         yield from _chain(attack["then"])
+
+
+def _replaced_by_choice(spec: Mapping[str, Any]) -> dict[str, Value]:
+    """The plain defaults of ``later`` parameters that a choice of the spec would replace.
+
+    Specs leave out a ``later`` parameter at its plain default.
+    """
+    cards = (_methods().cards(kind).get(spec["name"]) for kind in ("attack", "defense"))
+    card = next((card for card in cards if card is not None), None)
+    if card is None:  # a data set, or a plugin
+        return {}
+    full = {name: param.default for name, param in card.params.items()} | spec["params"]
+    brought = defaults_by_choice(card.by_choice, full)
+    return {name: card.params[name].default for name in card.later if name in brought}
+
+
+@cache
+def _methods() -> Registry:
+    """The project's own methods."""
+    return Registry()
 
 
 def _written(spec: Mapping[str, Any]) -> tuple[str, dict[str, str]]:

@@ -124,6 +124,8 @@ def plan_of_command(record: Record, registry: Registry) -> Plan:
         },
         {"attacks": "words[text=5,other=none]+words[text=6,other=a]"},
         {"attacks": "words", "parameters": {"words": {"text": "--set x", "other": "a+b é\n*"}}},
+        {"defenses": "at[norm=l2]"},
+        {"defenses": "at[norm=l2,start=normal]"},
         {"attacks": "file[path=a+b.npy]", "parameters": {"file": {"index": "x,y.npy"}}},
     ],
     ids=lambda axes: next(iter(axes), "defaults"),
