@@ -13,6 +13,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -366,9 +367,20 @@ def _refuse_edited(card: Card) -> None:
     if content_of(Source.read(card.file, package)) != card.content:
         raise ValueError(f"{card.file} changed since it was read; run again")
     for file in (*([card.file] if card.module else []), *card.helpers):
+        if file not in _IMPORTED:
+            _forget_compiled(file)
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         if _IMPORTED.setdefault(file, digest) != digest:
             raise ValueError(
                 f"{file} changed since this process imported it; start a new process, "
                 "or restart the notebook's kernel"
             )
+
+
+def _forget_compiled(file: Path) -> None:
+    """Remove the compiled form of a file that Python has cached.
+
+    Python takes it for that of an edited file of the same size and the same second of change.
+    """
+    with suppress(OSError, NotImplementedError):
+        Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)

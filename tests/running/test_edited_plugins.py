@@ -179,8 +179,11 @@ def test_a_file_beside_a_plugin_counts_with_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(bench.work)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # of the worker
     helper = bench.work / "mine_helper.py"
     helper.write_text("K = 1\n")
+    os.utime(helper, (1e9, 1e9))
     source = one_method("defense", PURIFY + "ctx.note(k=K)\n        return data")
     bench.method("mine", "from mine_helper import K\n" + source)
     assert noted(bench, "mine") == [1]
@@ -188,6 +191,7 @@ def test_a_file_beside_a_plugin_counts_with_it(
     assert {"mine.py", "mine/mine_helper.py"} <= set(record.sources)
     assert counts(bench, defenses="mine") == (0, 3, 0)
     helper.write_text("K = 2\n")
+    os.utime(helper, (1e9, 1e9))
     outcome = bench.run(defenses="mine")  # Python would give the module that it imported before
     assert "mine_helper.py changed since this process imported it" in outcome.failures[0].error
     outcome = bench.run(defenses="mine", executor="local")
