@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tempfile import NamedTemporaryFile
 from typing import Annotated
 
 import typer
@@ -24,6 +23,7 @@ def check(
 ) -> None:
     """Check that a method, built-in or third-party, honours the method contract."""
     from benchmark.contract import check_method
+    from benchmark.running.crash import saved_text
 
     workspace = workspace_of(Place(plugin=plugin))
     registry = workspace.registry
@@ -54,7 +54,8 @@ def check(
                 traces.append(f"{each} {name}, {result.name}\n{result.traceback}")
                 _plain(f"         at {result.where}")
     if traces:
-        _plain(f"full tracebacks: {_kept(name, traces)}")
+        path = saved_text("\n".join(traces), f"check-{name}")
+        _plain(f"full tracebacks: {path}")
     console.print(
         f"[red]{failed} checks failed[/red]" if failed else "[green]all checks passed[/green]"
     )
@@ -63,12 +64,3 @@ def check(
 
 def _plain(text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _kept(name: str, traces: list[str]) -> str:
-    """Write tracebacks to a new temporary file, and return its path."""
-    with NamedTemporaryFile(
-        "w", encoding="utf-8", prefix=f"uebench-check-{name}-", suffix=".txt", delete=False
-    ) as file:
-        file.write("\n".join(traces))
-    return file.name

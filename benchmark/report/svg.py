@@ -267,9 +267,9 @@ def _labels(
         free = [
             box
             for box in boxes
-            if _inside(box, right) and not any(_overlap(box, other) for other in taken)
+            if _inside(box, right) and not any(overlap(box, other) for other in taken)
         ]
-        free.sort(key=lambda box: any(_overlap(box, line) for line in lines))
+        free.sort(key=lambda box: any(overlap(box, line) for line in lines))
         if free:
             taken.append(free[0])
             kind = "name on-front" if row in front else "name"
@@ -287,5 +287,6 @@ def _inside(box: Sequence[float], right: float) -> bool:
     )
 
 
-def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+def overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether two boxes (left, top, right, bottom) share a part of the plane."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

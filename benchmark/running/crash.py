@@ -42,12 +42,12 @@ def own_crash_line(error: BaseException, plugins: Iterable[Path]) -> str:
     return own
 
 
-def saved_traceback(error: BaseException, name: str) -> Path:
-    """Write the full traceback of an error to a new temporary file, ``uebench-<name>-*.txt``."""
+def saved_text(text: str, name: str) -> Path:
+    """Write tracebacks to a new temporary file, ``uebench-<name>-*.txt``."""
     with NamedTemporaryFile(
         "w", encoding="utf-8", prefix=f"uebench-{name}-", suffix=".txt", delete=False
     ) as file:
-        file.write("".join(traceback.format_exception(error)))
+        file.write(text)
     return Path(file.name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -329,10 +330,11 @@ class Workspace:
 
 def _crashed(dataset: Spec, error: BaseException, plugins: Sequence[Path]) -> ValueError:
     """The error that reports a crash in the code of a data set, in a few lines."""
-    from benchmark.running.crash import crash_line, saved_traceback
+    from benchmark.running.crash import crash_line, saved_text
 
     lines = [f'data set "{dataset}" crashed: {type(error).__name__}: {error}'.removesuffix(": ")]
     if where := crash_line(error, plugins):
         lines.append(f"at {where}")
-    lines.append(f"full traceback: {saved_traceback(error, dataset.name)}")
+    text = "".join(traceback.format_exception(error))
+    lines.append(f"full traceback: {saved_text(text, dataset.name)}")
     return ValueError("\n        ".join(lines))

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 from benchmark.report.figures import style
 from benchmark.report.figures.style import INK, MUTED, PALETTE, RULE, short
 from benchmark.report.sections import Row, Section
-from benchmark.report.svg import pareto
+from benchmark.report.svg import overlap, pareto
 
 
 def draw_cost(section: Section) -> Figure | str:
@@ -104,7 +104,7 @@ def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -
             (left, middle - tall / 2, left + long, middle + tall / 2) for left, middle in places
         ]
         free = [
-            not any(_overlap(box, other) for other in taken) and box[0] > 0 and box[2] < width
+            not any(overlap(box, other) for other in taken) and box[0] > 0 and box[2] < width
             for box in boxes
         ]
         if True not in free:
@@ -121,7 +121,3 @@ def _name_points(axes: Axes, rows: Sequence[Row], width: float, height: float) -
             va="center",
         )
     return unnamed
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
