@@ -249,12 +249,20 @@ class Defense(Method):
 class Dataset(Method):
     """Load a data set.
 
-    Every data set takes the parameters below; 0 images of a class means all of them.
+    Every data set takes the parameters below.
+
+    Parameters:
+        train_per_class, test_per_class: images of each class; 0 means all of them.
+        subset_seed: chooses these images.
+        validation_per_class: training images of each class, the last ones, that leave the training
+            images and take the place of the test images, so that settings are chosen without
+            looking at these; 0 means none.
     """
 
     train_per_class: int = 0
     test_per_class: int = 0
     subset_seed: int = 0
+    validation_per_class: int = 0
 
     def source_id(self, root: Path) -> str:
         """Name the content of the source without decoding it.

@@ -13,6 +13,7 @@ from typing import Any
 from benchmark.catalogue.limits import Limits, parameter_docs, read_annotation
 from benchmark.catalogue.source import Source, literal, qualified
 from benchmark.catalogue.spec import (
+    LATER_SUBSET_PARAMS,
     Value,
     defaults_by_choice,
     did_you_mean,
@@ -222,7 +223,7 @@ def _class_card(
         effort=about.get("effort", {}),
         trained_surrogate=about.get("trained_surrogate", ()),
         files=about.get("files", ()),
-        later=about.get("later", ()),
+        later=(*about.get("later", ()), *(LATER_SUBSET_PARAMS if kind == "dataset" else ())),
         by_choice=about.get("by_choice", {}),
         content=content_of(source) if plugin else "",
         helpers=source.beside if plugin else (),

@@ -13,7 +13,9 @@ Value = bool | int | float | str | None
 ANCHOR = "none"  # the attack and the defense that change nothing: clean data, and no defense
 
 # The parameters that every data set has; they choose a subset of its images (see ``api.Dataset``).
-SUBSET_PARAMS = ("train_per_class", "test_per_class", "subset_seed")
+SUBSET_PARAMS = ("train_per_class", "test_per_class", "subset_seed", "validation_per_class")
+# Those of them that are left out of a resolved spec at their default, so that older keys stay.
+LATER_SUBSET_PARAMS = ("validation_per_class",)
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 

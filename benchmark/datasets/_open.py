@@ -84,9 +84,11 @@ def cached_facts(spec: Spec, root: Path, registry: Registry) -> _cache.CachedFac
     """
     full = registry.resolve("dataset", spec)
     found = _cache.read_facts(_entry(full, root, registry).shard)
-    for split, counts in found.class_counts.items() if found else ():
-        for label, count in counts.items():
-            _take(full, split, label, count)
+    if found is not None:
+        for label, there in found.class_counts["train"].items():
+            held_out = _held_out(full, label, there)
+            _take(full, "train", label, there - held_out)
+            _take(full, "test", label, held_out or found.class_counts["test"][label])
     return found
 
 
@@ -141,9 +143,29 @@ def _build(
 def _subset(spec: Spec, whole: Splits) -> Splits:
     from benchmark.data import Splits
 
-    train = _per_class(whole.train, "train", spec)
-    test = _per_class(whole.test, "test", spec)
-    return Splits(train, test, notes=whole.notes)
+    train, test = whole.train, whole.test
+    if spec.params.get("validation_per_class", 0):
+        train, test = _hold_out(whole.train, spec)
+    return Splits(
+        _per_class(train, "train", spec), _per_class(test, "test", spec), notes=whole.notes
+    )
+
+
+def _hold_out(data: ImageSet, spec: Spec) -> tuple[ImageSet, ImageSet]:
+    """Split the last ``validation_per_class`` images of each class from the others.
+
+    They are neighbours in the set's order, so that a series of similar images, such as the scenes
+    of one digit, is not in both parts. Both parts keep the order.
+    """
+    import torch
+
+    is_held_out = torch.zeros(len(data), dtype=torch.bool)
+    for label, name in enumerate(data.info.class_names):
+        members = (data.y == label).nonzero().flatten()
+        is_held_out[members[len(members) - _held_out(spec, name, len(members)) :]] = True
+    return data.select((~is_held_out).nonzero().flatten()), data.select(
+        is_held_out.nonzero().flatten()
+    )
 
 
 def _per_class(data: ImageSet, split: str, spec: Spec) -> ImageSet:
@@ -164,6 +186,20 @@ def _per_class(data: ImageSet, split: str, spec: Spec) -> ImageSet:
         order = np.random.default_rng(seed).permutation(len(members))
         chosen.append(members[torch.from_numpy(order[:count])])
     return data.select(torch.cat(chosen).sort().values)
+
+
+def _held_out(spec: Spec, label: str, there: int) -> int:
+    """Return how many of a class's ``there`` training images are held out for validation."""
+    count = spec.params.get("validation_per_class", 0)
+    assert isinstance(count, int)
+    if count < 0:
+        raise ValueError(f"validation_per_class={count}, expected 0 (none) or a positive number")
+    if count and there <= count:
+        raise ValueError(
+            f'validation_per_class={count}, but class "{label}" of {spec.name} has {there} '
+            f"training images, so that none would be left to train on; hold out at most {there - 1}"
+        )
+    return count
 
 
 def _take(spec: Spec, split: str, label: str, there: int) -> int:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 from numpy.typing import NDArray
 
 from benchmark import Context, Dataset, DatasetInfo, ImageSet, Splits, dataset
@@ -26,9 +26,8 @@ from benchmark.keys import axis_seed
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-SIDE = 32  # pixels of an image
 TRAIN_DIGITS = 1400  # of the 1,797; the other 397 are for testing
-DIGIT_SIDE = (20.0, 28.0)  # pixels of the enlarged 8x8 digit
+DIGIT_SIDE = (0.625, 0.875)  # of the enlarged 8x8 digit, as a share of the image's side
 MAX_ANGLE = 20.0  # degrees, either way
 ALPHA = (0.7, 0.95)  # opacity of full ink
 # Between the ink and the crop's mean; below 0.5, so that there is always room above or below.
@@ -39,18 +38,22 @@ CHUNK = 512  # images drawn at once: 50 MB of working memory
 
 
 @dataset(
-    version=1, cite="digits: Alpaydin and Kaynak 1998 (UCI); manner of MNIST-M: arXiv:1505.07818"
+    version=1,
+    cite="digits: Alpaydin and Kaynak 1998 (UCI); manner of MNIST-M: arXiv:1505.07818",
+    later=("size",),
 )
 class Embedded(Dataset):
-    """Handwritten digits over photograph crops, 32x32 RGB, 4,200 + 1,191 images; no download.
+    """Handwritten digits over photograph crops, RGB, 4,200 + 1,191 images; no download.
 
     Parameters:
         seed: of the split and of every scene.
         scenes: images drawn of each digit.
+        size: height and width of the images in pixels.
     """
 
     seed: int = 0
     scenes: Annotated[int, Ge(1)] = 3
+    size: Annotated[int, Interval(ge=16, le=64)] = 32
 
     def load(self, root: Path, ctx: Context, download: bool = False) -> Splits:
         from sklearn.datasets import load_digits, load_sample_images
@@ -58,7 +61,9 @@ class Embedded(Dataset):
         digits = load_digits()
         photos = load_sample_images().images  # two, uint8 (427, 640, 3)
         order = np.argsort(self._rng("split").random(len(digits.target)), kind="stable")
-        info = DatasetInfo("embedded", 10, tuple("0123456789"), 3, SIDE, SIDE, hflip=False)
+        info = DatasetInfo(
+            "embedded", 10, tuple("0123456789"), 3, self.size, self.size, hflip=False
+        )
         parts = []
         for split, members in (("train", order[:TRAIN_DIGITS]), ("test", order[TRAIN_DIGITS:])):
             which = np.repeat(members, self.scenes)
@@ -73,17 +78,18 @@ class Embedded(Dataset):
     def _draw(
         self, ink: Floats, photos: list[NDArray[np.uint8]], rng: np.random.Generator
     ) -> NDArray[np.uint8]:
-        """Draw one scene for each digit: ``ink`` (N, 8, 8) in [0, 1] -> uint8 (N, 3, 32, 32)."""
+        """Draw a scene for each digit, ``ink`` (N, 8, 8) in [0, 1]: uint8 (N, 3, size, size)."""
         draws = rng.random((len(ink), 13))  # a row for each image; each column has one use below
-        out = np.empty((len(ink), 3, SIDE, SIDE), np.uint8)
+        size = self.size
+        out = np.empty((len(ink), 3, size, size), np.uint8)
         for part in chunks(len(ink), CHUNK):
             u = draws[part]
-            crop = _crops(photos, u[:, 0], u[:, 1], u[:, 2])  # (n, 3, 32, 32)
+            crop = _crops(photos, u[:, 0], u[:, 1], u[:, 2], size)  # (n, 3, size, size)
             # The sum of integers is exact in any order; the division comes after it.
             total = crop.sum((2, 3), dtype=np.int64)[:, :, None, None]
-            mean = total / (SIDE * SIDE * 255.0)  # (n, 3, 1, 1)
+            mean = total / (size * size * 255.0)  # (n, 3, 1, 1)
             background = mean + CONTRAST * (crop / 255.0 - mean)
-            digits = _place(ink[part], u[:, 4], u[:, 5], u[:, 6], u[:, 7])  # (n, 32, 32)
+            digits = _place(ink[part], u[:, 4], u[:, 5], u[:, 6], u[:, 7], size)  # (n, size, size)
             cover = (_between(ALPHA, u[:, 3])[:, None, None] * digits)[:, None]
             inks = _colour(_luminance(mean[:, :, 0, 0]), u[:, 8], u[:, 9], u[:, 10:13])  # (n, 3)
             scene = background * (1 - cover) + inks[:, :, None, None] * cover
@@ -96,32 +102,34 @@ def _between(bounds: tuple[float, float], u: Floats) -> Floats:
 
 
 def _crops(
-    photos: list[NDArray[np.uint8]], which: Floats, down: Floats, along: Floats
+    photos: list[NDArray[np.uint8]], which: Floats, down: Floats, along: Floats, size: int
 ) -> NDArray[np.uint8]:
-    """Cut squares at random places of random photographs: uint8 (n, 3, 32, 32)."""
+    """Cut squares at random places of random photographs: uint8 (n, 3, size, size)."""
     stack = np.stack(photos)  # (2, H, W, 3)
     photo = (which * len(stack)).astype(np.int64)
-    top = (down * (stack.shape[1] - SIDE + 1)).astype(np.int64)
-    left = (along * (stack.shape[2] - SIDE + 1)).astype(np.int64)
-    step = np.arange(SIDE)
+    top = (down * (stack.shape[1] - size + 1)).astype(np.int64)
+    left = (along * (stack.shape[2] - size + 1)).astype(np.int64)
+    step = np.arange(size)
     rows, columns = top[:, None, None] + step[:, None], left[:, None, None] + step
-    picked: NDArray[np.uint8] = stack[photo[:, None, None], rows, columns]  # (n, 32, 32, 3)
+    picked: NDArray[np.uint8] = stack[photo[:, None, None], rows, columns]  # (n, size, size, 3)
     return picked.transpose(0, 3, 1, 2)
 
 
-def _place(ink: Floats, size: Floats, turn: Floats, down: Floats, along: Floats) -> Floats:
+def _place(
+    ink: Floats, enlarge: Floats, turn: Floats, down: Floats, along: Floats, size: int
+) -> Floats:
     """Enlarge digits (n, 8, 8) bilinearly, turn them, and move them to a random place.
 
     Returns:
-        The digits on empty images, (n, 32, 32) in [0, 1].
+        The digits on empty images, (n, size, size) in [0, 1].
     """
-    side = _between(DIGIT_SIDE, size)[:, None, None]
+    side = size * _between(DIGIT_SIDE, enlarge)[:, None, None]  # pixels
     angle = np.deg2rad(_between((-MAX_ANGLE, MAX_ANGLE), turn))[:, None, None]
     cos, sin = np.round(np.cos(angle), 9), np.round(np.sin(angle), 9)
-    grid = np.arange(SIDE) + 0.5
+    grid = np.arange(size) + 0.5
     # From the digit's centre, in pixels of the image.
-    y = grid[:, None] - ((SIDE - side) * down[:, None, None] + side / 2)
-    x = grid - ((SIDE - side) * along[:, None, None] + side / 2)
+    y = grid[:, None] - ((size - side) * down[:, None, None] + side / 2)
+    x = grid - ((size - side) * along[:, None, None] + side / 2)
     # In cells of the digit, where 0 is the centre of the first cell.
     cells = ink.shape[1]
     row = (cos * y + sin * x) * (cells / side) + (cells - 1) / 2

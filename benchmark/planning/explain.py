@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from benchmark.catalogue.spec import SUBSET_PARAMS, format_value, split_list
+from benchmark.catalogue.spec import LATER_SUBSET_PARAMS, SUBSET_PARAMS, format_value, split_list
 from benchmark.planning.jobs import Identity
 from benchmark.planning.plan import Cell, Plan
 from benchmark.planning.stage import Stage
@@ -129,7 +129,11 @@ def known_record(record: Record) -> Known:
     label = f"{record.attack} + {record.defense}, seed {record.seed}"
     data = {
         "fingerprint": record.dataset_spec.get("fingerprint"),
-        "subset": {name: record.dataset_spec.get(name) for name in SUBSET_PARAMS},
+        "subset": {
+            name: record.dataset_spec.get(name)
+            for name in SUBSET_PARAMS
+            if name in record.dataset_spec or name not in LATER_SUBSET_PARAMS
+        },
     }
     images = _poison(record.attack_spec, {"data": data, "seed": record.craft_seed})
     defense = dict(record.defense_spec)

@@ -33,7 +33,8 @@ class Data:
     @property
     def subset(self) -> dict[str, Value]:
         """The parameters that choose the subset."""
-        return {name: self.spec.params[name] for name in SUBSET_PARAMS}
+        params = self.spec.params
+        return {name: params[name] for name in SUBSET_PARAMS if name in params}
 
     def identity(self) -> dict[str, Any]:
         """Content and subset of the data set; its name and path are not part of it."""

@@ -14,12 +14,16 @@ from typing import Any
 import torch
 
 from benchmark.catalogue.registry import ROOT
+from benchmark.running.bf16 import is_rounded
 from benchmark.running.hardware import cpuinfo
 from benchmark.running.scheduler.outcome import Machine
 
 
-def environment(machine: Machine) -> dict[str, Any]:
-    """Describe packages, device, threads and code for a record; no key depends on this."""
+def environment(machine: Machine, precision: str) -> dict[str, Any]:
+    """Describe packages, device, threads and code for a record; no key depends on this.
+
+    Where bf16 is computed by rounding (``bf16.py``), ``bf16`` says so.
+    """
     packages = {
         name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "scikit-learn")
     }
@@ -31,6 +35,8 @@ def environment(machine: Machine) -> dict[str, Any]:
         "cpu": _cpu_kind(),
         "threads": torch.get_num_threads(),
     }
+    if is_rounded(precision, machine.device):
+        where["bf16"] = "fp32, rounded"
     return {"python": platform.python_version(), **packages, **where, "git": _git()}
 
 

@@ -31,6 +31,7 @@ from benchmark.planning.jobs import (
 )
 from benchmark.planning.stage import Stage
 from benchmark.running import craft
+from benchmark.running.bf16 import bf16_by_rounding, is_rounded
 from benchmark.running.deterministic import deterministic
 from benchmark.running.environment import _reset_peak_memory, environment, peak_memory_mb
 from benchmark.running.global_random import (
@@ -75,7 +76,8 @@ def run_stage(
     )
     run = _Run(stage, store, machine, registry, ctx)
     _reset_peak_memory()
-    with deterministic(), seeded_stage(ctx):
+    rounds = is_rounded(job.precision, machine.device)
+    with deterministic(), bf16_by_rounding(rounds), seeded_stage(ctx):
         for kind, method in _methods(job):
             import_seeded(kind, method.name, registry)
         if isinstance(job, SurrogateJob):
@@ -178,7 +180,7 @@ def _train(job: TrainJob, run: _Run) -> None:
             peak_memory_mb=peak_memory_mb(),
             facts={**facts, "train": dict(run.ctx.notes)},
             artifacts=artifacts,
-            environment=environment(run.machine),
+            environment=environment(run.machine, job.precision),
             sources=sources(job, run.registry),
             date=_now(),
         )

@@ -235,3 +235,61 @@ def test_negative_subset_is_refused(tmp_path: Path, toys: Registry) -> None:
         ValueError, match=r"test_per_class=-1, expected 0 \(all images\) or a positive number"
     ):
         pick(tmp_path, toys, test_per_class=-1)
+
+
+def test_validation_images_are_the_last_of_each_class(tmp_path: Path, toys: Registry) -> None:
+    """A toy image's level is its position in the whole set."""
+    whole = open_dataset(Spec("toy"), tmp_path, toys).train
+    splits = open_dataset(parse_spec("toy[validation_per_class=2]"), tmp_path, toys)
+    held_out = [
+        position
+        for label in range(6)
+        for position in (whole.y == label).nonzero().flatten().tolist()[-2:]
+    ]
+    assert splits.test.x[:, 0, 0, 0].tolist() == sorted(held_out)
+    assert splits.train.x[:, 0, 0, 0].tolist() == sorted(set(range(39)) - set(held_out))
+    assert splits.test.y.tolist() == [int(whole.y[position]) for position in sorted(held_out)]
+
+
+def test_subsets_are_taken_from_both_sides_of_the_validation_split(
+    tmp_path: Path, toys: Registry
+) -> None:
+    spec = "toy[validation_per_class=2,train_per_class=2,test_per_class=1]"
+    splits = open_dataset(parse_spec(spec), tmp_path, toys)
+    assert splits.train.y.bincount().tolist() == [2] * 6
+    assert splits.test.y.bincount().tolist() == [1] * 6
+    assert not set(splits.train.x[:, 0, 0, 0].tolist()) & set(splits.test.x[:, 0, 0, 0].tolist())
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            "toy[validation_per_class=4]",
+            'validation_per_class=4, but class "a" of toy has 4 training images, so that none '
+            "would be left to train on; hold out at most 3",
+        ),
+        ("toy[validation_per_class=-1]", r"validation_per_class=-1, expected 0 \(none\)"),
+        (
+            "toy[validation_per_class=2,train_per_class=3]",
+            'train_per_class=3, but class "a" of toy has 2 train images',
+        ),
+        (
+            "toy[validation_per_class=2,test_per_class=3]",
+            'test_per_class=3, but class "a" of toy has 2 test images',
+        ),
+    ],
+)
+def test_impossible_validation_splits_are_refused_when_planned_and_when_read(
+    spec: str, message: str, tmp_path: Path, toys: Registry
+) -> None:
+    open_dataset(Spec("toy"), tmp_path, toys)
+    with pytest.raises(ValueError, match=message):
+        cached_facts(parse_spec(spec), tmp_path, toys)
+    with pytest.raises(ValueError, match=message):
+        open_dataset(parse_spec(spec), tmp_path, toys)
+
+
+def test_no_validation_split_leaves_keys_as_they_were(tmp_path: Path, toys: Registry) -> None:
+    resolved = toys.resolve("dataset", parse_spec("toy[validation_per_class=0]"))
+    assert sorted(resolved.params) == ["shade", "subset_seed", "test_per_class", "train_per_class"]

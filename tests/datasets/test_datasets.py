@@ -158,3 +158,30 @@ def test_arrays_that_are_no_colour_images() -> None:
 
 def test_the_parameters_of_a_subset_are_those_that_every_data_set_has() -> None:
     assert tuple(field.name for field in fields(Dataset)) == SUBSET_PARAMS
+
+
+def test_embedded_validation_split_holds_out_whole_digits(tmp_path: Path) -> None:
+    """Three scenes of a digit are neighbours, so 60 images of a class are 20 digits."""
+    splits = open_dataset(parse_spec("embedded[validation_per_class=60]"), tmp_path, REGISTRY)
+    whole = open_dataset(parse_spec("embedded"), tmp_path, REGISTRY).train
+    assert (len(splits.train), len(splits.test)) == (3600, 600)
+    digit_of = {image.numpy().tobytes(): i // 3 for i, image in enumerate(whole.x)}
+    trained, held_out = (
+        {digit_of[image.numpy().tobytes()] for image in part.x}
+        for part in (splits.train, splits.test)
+    )
+    assert len(held_out) == 200
+    assert not trained & held_out
+
+
+def test_embedded_in_another_size_shows_the_same_scenes() -> None:
+    """The digit, its place and its colour scale with the image; the crop has fewer pixels."""
+    large, small = (
+        Embedded(scenes=1, size=size).load(Path("/nowhere"), Context()).train for size in (32, 16)
+    )
+    assert small.info.height == small.info.width == 16
+    assert tuple(small.x.shape) == (1400, 3, 16, 16)
+    assert torch.equal(small.y, large.y)
+    # The lightest and the darkest pixel are ink or ground in both.
+    extremes = [data.x.float().flatten(1).std(1) for data in (large, small)]
+    assert torch.corrcoef(torch.stack(extremes))[0, 1] > 0.7
