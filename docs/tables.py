@@ -12,18 +12,22 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmark.analysis.agreement import agreements, compared_records
 from benchmark.analysis.baseline import read_baseline
 from benchmark.analysis.columns import MEANINGS
-from benchmark.analysis.counterparts import find_counterparts
+from benchmark.analysis.counterparts import Counterparts, find_counterparts
 from benchmark.analysis.leaderboard import Summary, leaderboard
 from benchmark.analysis.published import load_published
+from benchmark.analysis.statistics.agreement import Cells, tau_cells, tau_within
 from benchmark.analysis.table import to_table
 from benchmark.catalogue.registry import ROOT, Registry
 from benchmark.report import markdown
+from benchmark.report.agreement import COLUMNS, agreement_row, discordant_lines
 from benchmark.report.published import published_tables
 from benchmark.report.sections import percent
 from benchmark.report.tables import paper_tables
@@ -59,6 +63,9 @@ PURIFIERS: Mapping[str, Mapping[str, object]] = {
     "dvae, width 32, 3 nats": {"name": "dvae", "width": 32, "kd": 3.0},
     "dvae, width 64, 3 nats": {"name": "dvae", "width": 64, "kd": 3.0},
 }
+AGREEING = ("cifar10-lite", "cifar10-fast")  # the suites that are compared with papers
+PAPERS = ("bridgepure2025", "apbench2023", "iss2023")
+FAR_OFF = ("em", "grayscale")  # the attack and the defense of the cell with the most opposite pairs
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
@@ -183,6 +190,74 @@ def report_published() -> str:
     return table_markdown(replace(one, blocks=blocks, notes=())).partition("\n\n")[2].strip()
 
 
+def _agreements(suite: str, left_out: tuple[str, str] | None = None) -> list[Counterparts]:
+    """Compare a suite with ``PAPERS``, without the cell of one attack and one defense."""
+    made = [
+        record
+        for record in compared_records(stored(suite), Store(BASELINES / "store").records())
+        if (record.attack_spec["name"], record.defense_spec["name"]) != left_out
+    ]
+    cards = {kind: Registry().cards(kind) for kind in ("attack", "defense")}
+    wanted = [f"{paper}[dataset=cifar10]" for paper in PAPERS]
+    return agreements(Summary(to_table(made)), load_published(), wanted, cards)
+
+
+def _measured() -> list[str]:
+    return [suite for suite in AGREEING if last_selection(BASELINES / suite) is not None]
+
+
+def agreement() -> str:
+    """Return how well the suites agree with papers on the order of attacks and defenses."""
+    rows = [
+        agreement_row(f"{suite}, {one.source}", one.cells, one.within)
+        for suite in _measured()
+        for one in _agreements(suite)
+    ]
+    absent = [
+        f"`{suite}` has no records here yet." for suite in AGREEING if suite not in _measured()
+    ]
+    return "\n\n".join([table(["suite, source", *COLUMNS[1:]], rows), *absent])
+
+
+def agreement_pairs() -> str:
+    """Return the pairs of defenses that a paper and a suite order otherwise on one attack."""
+    rows = [
+        [f"{suite}, {one.source}", markdown.escaped(line)]
+        for suite in _measured()
+        for one in _agreements(suite)
+        for line in discordant_lines(one, same_attack=True)
+    ]
+    return table(["suite, source", "attack and defenses, in %"], rows, texts=2)
+
+
+def agreement_yardsticks() -> str:
+    """Return the agreement of papers with each other, and that of a suite without one cell."""
+    papers: dict[str, dict[tuple[str, str], float]] = {paper: {} for paper in PAPERS}
+    for row in load_published():
+        if (row.source in papers and (row.dataset, row.victim) == ("cifar10", "resnet18")) and (
+            row.ratio == 1 and row.our_attack and row.our_defense and row.defense != "none"
+        ):
+            cell = str(row.our_attack), str(row.our_defense)
+            papers[row.source].setdefault(cell, row.mean)
+
+    def line(name: str, first: Cells, second: Cells) -> list[str]:
+        return agreement_row(name, tau_cells(first, second), tau_within(first, second))
+
+    rows = [
+        line(f"{one}, {other}", papers[one], papers[other])
+        for one, other in combinations(PAPERS, 2)
+        if papers[one].keys() & papers[other].keys()
+    ]
+    left_out = f"cifar10-lite without {FAR_OFF[1]} on {FAR_OFF[0]}"
+    whole, rest = _agreements("cifar10-lite"), _agreements("cifar10-lite", FAR_OFF)
+    rows += [
+        agreement_row(f"{left_out}, {one.source}", one.cells, one.within)
+        for one, other in zip(rest, whole, strict=True)
+        if one.cells.cells < other.cells.cells
+    ]
+    return table(["tables compared", *COLUMNS[1:]], rows)
+
+
 def _cifar10() -> list[Record]:
     return [replace(record, dataset="CIFAR-10") for record in stored("cifar10-lite")]
 
@@ -203,6 +278,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "report-attacks": report_attacks,
     "report-published": report_published,
     "report-columns": report_columns,
+    "agreement": agreement,
+    "agreement-pairs": agreement_pairs,
+    "agreement-yardsticks": agreement_yardsticks,
 }
 PLACE = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 

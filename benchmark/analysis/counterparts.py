@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 from benchmark.analysis.leaderboard import Summary
 from benchmark.analysis.naming import shown_value
 from benchmark.analysis.published import Published
-from benchmark.analysis.statistics.ranks import Tau, tau_over, tau_within
+from benchmark.analysis.statistics.agreement import (
+    Tau,
+    discordant,
+    tau_cells,
+    tau_over,
+    tau_within,
+)
 from benchmark.analysis.table import GROUP
 from benchmark.catalogue.registry import Card
 from benchmark.catalogue.spec import Spec, did_you_mean, parse_spec, parse_value
@@ -58,8 +64,11 @@ class Counterparts:
         pairs: clean data and the undefended victim first. A measured cell has as many pairs as the
             source prints numbers for it.
         differences: one sentence for each difference that ``Pair.differs`` names.
-        within, over: agreement of the defenses' order (``ranks.tau_within``, ``ranks.tau_over``),
-            without clean data and without the undefended victim.
+        cells, within, over: agreement of both orders (``tau_cells``, ``tau_within`` and
+            ``tau_over`` of ``statistics.agreement``), without clean data and without the
+            undefended victim.
+        discordant: the pairs of cells in opposite order, the widest first; the first cell of each
+            is ahead in ours and behind in the source.
     """
 
     source: str
@@ -70,8 +79,10 @@ class Counterparts:
     preset: str
     pairs: tuple[Pair, ...]
     differences: tuple[str, ...]
+    cells: Tau
     within: Tau
     over: Tau
+    discordant: tuple[tuple[Pair, Pair], ...]
 
 
 def find_counterparts(
@@ -131,18 +142,25 @@ def find_counterparts(
 
 def _counterparts_of(source: str, group: _Group, rows: Sequence[Published]) -> Counterparts:
     pairs = group.pairs(rows)
-    ours: dict[tuple[str, str], float] = {}
-    theirs: dict[tuple[str, str], float] = {}
+    shared: dict[tuple[str, str], Pair] = {}
     # the shortest labels come first, so that the plainest of several settings counts
     for pair in sorted(pairs, key=lambda pair: len(pair.attack) + len(pair.defense)):
         row = pair.published
         if row.attack != "none" and row.defense != "none":
-            ours.setdefault((row.attack, row.defense), pair.mean)
             # the first of the source's tables counts
-            theirs.setdefault((row.attack, row.defense), row.mean)
-    taus = tau_within(ours, theirs), tau_over(ours, theirs)
-    where = group.dataset, group.victim, group.protocol, group.ratio, group.preset
-    return Counterparts(source, *where, pairs, group.differences(pairs), *taus)
+            shared.setdefault((row.attack, row.defense), pair)
+    tables = (
+        {cell: pair.mean for cell, pair in shared.items()},
+        {cell: pair.published.mean for cell, pair in shared.items()},
+    )
+    return Counterparts(
+        source,
+        *(group.dataset, group.victim, group.protocol, group.ratio, group.preset),
+        pairs,
+        group.differences(pairs),
+        *(tau_cells(*tables), tau_within(*tables), tau_over(*tables)),
+        tuple((shared[ahead], shared[behind]) for ahead, behind in discordant(*tables)),
+    )
 
 
 class _Group:
@@ -288,12 +306,15 @@ def _other_settings(
 ) -> str:
     """The settings that are neither defaults nor ``wanted``, as ``epochs=6 (default 60)``.
 
-    Settings in ``omitted`` are left out.
+    A version that is not today's comes first, as ``version 1 (now 3)``. Settings in ``omitted``
+    are left out.
     """
     if wanted is None:
         return ""
     card, params = cards.get(spec["name"]), spec.get("params", {})
     defaults = card.defaults(params) if card else {}
+    now, then = card.version if card else None, spec.get("version")
+    older = [] if now is None or then in (None, now) else [f"version {then} (now {now})"]
     changed = [
         f"{name}={shown_value(value)} (default {shown_value(defaults[name])})"
         for name, value in params.items()
@@ -302,7 +323,7 @@ def _other_settings(
         and not _equal(value, defaults[name])
     ]
     after = _other_settings(spec["then"], wanted.then, cards, omitted) if wanted.then else ""
-    return ", ".join([*changed, *([after] if after else [])])
+    return ", ".join([*older, *changed, *([after] if after else [])])
 
 
 def _equal(a: object, b: object) -> bool:

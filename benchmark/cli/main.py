@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from benchmark.cli.agree import agree
 from benchmark.cli.check import check
 from benchmark.cli.compare import compare
 from benchmark.cli.console import console, errors
@@ -57,6 +58,7 @@ app.command()(check)
 app.command("poison", help=POISON)(make)
 app.command("purify", help=PURIFY)(make)
 app.command()(compare)
+app.command()(agree)
 app.command()(regress)
 app.command()(report)
 app.command()(table)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from benchmark.analysis.counterparts import Counterparts, Pair
-from benchmark.analysis.statistics.ranks import Tau
+from benchmark.analysis.statistics.agreement import Tau
 from benchmark.report.published_cells import difference, numbers, printed, remarks, titled
 from benchmark.report.typeset import Block, Entry, PaperTable, accuracy
 
@@ -78,13 +78,14 @@ def _entries(pair: Pair) -> tuple[Entry, ...]:
     )
 
 
-def agreement(counterparts: Counterparts) -> tuple[str, str]:
-    """Say how well both tables agree on the order of the defenses.
+def agreement(counterparts: Counterparts) -> tuple[str, str, str]:
+    """Say how well both tables agree on the order of all cells, and on that of the defenses.
 
-    The first sentence is about the order within an attack, the second about the order of the means
+    The second sentence is about the order within an attack, the third about the order of the means
     over attacks.
     """
     return (
+        _sentence("Order of all cells of attack and defense", counterparts.cells),
         _sentence("Order of the defenses within an attack", counterparts.within),
         _sentence("Order of the defenses by their mean over attacks", counterparts.over),
     )
@@ -97,6 +98,6 @@ def _sentence(what: str, tau: Tau) -> str:
     if tau.interval:
         interval = f", 95 % interval {tau.interval[0]:.2f} to {tau.interval[1]:.2f}"
     return (
-        f"{what}: Kendall's τ-b {tau.value:.2f}{interval}, over {tau.attacks} attacks and "
-        f"{tau.defenses} defenses."
+        f"{what}: Kendall's τ-b {tau.value:.2f}{interval}, over {tau.attacks} attacks, "
+        f"{tau.defenses} defenses and {tau.pairs} pairs."
     )

@@ -175,12 +175,33 @@ def test_agreement_of_orders() -> None:
     swapped = order(("jpeg10", "bdr2", "dvae"), 4, ours, {"jpeg10": 0.8, "bdr2": 0.9, "dvae": 0.7})
     assert swapped.within.value == pytest.approx(1 / 3)
     assert swapped.within.interval is None
-    assert agreement(swapped)[0] == (
+    assert agreement(swapped)[1] == (
         "Order of the defenses within an attack: Kendall's τ-b 0.33 without an interval "
-        "(fewer than 5 attacks give no interval), over 4 attacks and 3 defenses."
+        "(fewer than 5 attacks give no interval), over 4 attacks, 3 defenses and 12 pairs."
     )
+    # of 66 pairs of cells, the 18 of equal defenses are ties; jpeg and bdr make 16 in reverse
+    assert swapped.cells.value == pytest.approx((32 - 16) / 48)
+    assert {(ahead.defense, behind.defense) for ahead, behind in swapped.discordant} == {
+        ("jpeg", "bdr")
+    }
+    assert len(swapped.discordant) == 16
     few = order(("jpeg10", "bdr2"), 5, ours, ours)
+    assert few.within.value == 1
     assert (
-        "no rank agreement can be given, since no attack has 3 defenses in both"
-        in agreement(few)[0]
+        "no rank agreement can be given, since fewer than 3 defenses cover the same attacks"
+        in agreement(few)[2]
     )
+
+
+def test_an_older_version_is_told(registry: Registry) -> None:
+    cards = {kind: registry.cards(kind) for kind in ("attack", "defense")}
+    now = registry.card("attack", "sep").version
+    rows = [published("sep", "jpeg10", 0.8)]
+    for version, told in (
+        (now, ()),
+        (now - 1, (f"attack sep: ours has version {now - 1} (now {now})",)),
+    ):
+        spec = {"name": "sep", "version": version, "params": {}}
+        runs = measured("sep", "jpeg", 0.5, attack_spec=spec)
+        group = only(find_counterparts(summarized(runs), rows, "src2020", cards))
+        assert group.differences == told

@@ -36,6 +36,7 @@ def options(command: str) -> set[str]:
         ("report", AXES | PLACE - {"--download"} | {"--all", "--published", "--figures"}),
         ("poison", PLACE | {"--out", "--dataset", "--format", "--seed"}),
         ("purify", PLACE | {"--out", "--dataset", "--format", "--seed"}),
+        ("agree", {"--plugin", "--results", "--published"}),
         ("table", {"--plugin", "--results", "--license"}),
         ("merge", {"--results", "--artifacts"}),
         ("list", {"--plugin"}),

@@ -213,7 +213,7 @@ def check_invocation(arguments: list[str], plugin_files: dict[str, Path]) -> Non
     given = group.commands[arguments[0]].make_context(arguments[0], arguments[1:]).params
     files = given.get("plugin") or ()
     registry = Registry(plugins=tuple(plugin_files.get(file.name, file) for file in files))
-    if arguments[0] == "table":  # of a whole suite, or of everything
+    if arguments[0] in ("table", "agree"):  # of a whole suite, or of everything
         load_suite(given["suite"] or "quick", registry)
     elif "suite" in given:
         if "defenses" in given:

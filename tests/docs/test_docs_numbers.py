@@ -231,3 +231,18 @@ def test_the_text_below_quick_and_nightly() -> None:
     }
     dvae = apart.pop("dvae")
     assert f"by {max(apart.values()):.1f} points at most, D-VAE by {dvae:.0f}" in text
+
+
+def test_the_text_below_the_agreement_with_papers() -> None:
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    rows = {row[0]: row for row in shown("agreement")}
+    reached = [name for name, row in rows.items() if float(row[4]) >= 0.8]
+    assert reached == ["cifar10-lite, bridgepure2025"]  # "reaches the aim with ... alone"
+    assert all("grayscale" in row[1] for row in shown("agreement-pairs"))  # "in all of them"
+    assert "D-VAE on `tap` has 21.5 here" in text
+    assert shown("purified")[1][3] == "21.5"
+    yardsticks = {row[0]: row for row in shown("agreement-yardsticks")}
+    papers = yardsticks["bridgepure2025, apbench2023"]
+    assert papers[1:3] == ["7", "1"]  # "share one defense ... on seven attacks"
+    assert f"agree by {papers[4]}" in text
+    assert all(float(row[4]) < 0.8 for name, row in yardsticks.items() if "without" in name)

@@ -129,7 +129,7 @@ def test_the_page_and_the_texts_show_them_in_the_cells(
     assert page.count('<span class="published"') == len(only(counterparts).pairs)
     assert "Published by src2020: 20.00 ± 1.00 %, ours −9.0 points." in page
     assert "Published by src2020: 90.00 %." in page  # our cell failed: there is no difference
-    assert "src2020</b>, 5 numbers for toy. Order of the defenses within an attack" in page
+    assert "src2020</b>, 5 numbers for toy. Order of all cells of attack and defense" in page
     assert "### Published numbers beside ours" in (tmp_path / "leaderboard.md").read_text(
         encoding="utf-8"
     )

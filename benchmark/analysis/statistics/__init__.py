@@ -1,1 +1,1 @@
-"""Statistics that know nothing of records: paired tests, rank agreement, shifts."""
+"""Statistics that know nothing of records: paired tests, ranks, agreement, shifts."""
