@@ -113,6 +113,33 @@ def ranking(records: Sequence[Record]) -> str:
     return table(head, rows, texts=2)
 
 
+def three_seeds() -> list[Record]:
+    """Return the accepted records of ``quick`` that its table shows: craft seeds 0 to 2, fp32."""
+    return [r for r in accepted("quick") if r.precision == "fp32" and r.craft_seed < 3]
+
+
+def spread() -> str:
+    """Return how D-VAE and the undefended victim spread over craft seeds, in both precisions."""
+    cells: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for record in accepted("quick"):
+        if record.defense in ("none", "dvae"):
+            by_precision = cells.setdefault((record.defense, record.attack), {})
+            by_precision.setdefault(record.precision, []).append(100 * (record.test_acc or 0))
+    rows = []
+    for (defense, attack), by_precision in sorted(
+        cells.items(), key=lambda cell: (cell[0][0] != "dvae", cell[0][1] != "none", cell[0][1])
+    ):
+        row = ["clean data" if attack == "none" else attack]
+        row += ["undefended" if defense == "none" else defense]
+        for precision in ("fp32", "bf16"):
+            values = by_precision[precision]
+            row += [f"{mean(values):.1f} ± {stdev(values):.1f} ({len(values)})"]
+            row += [f"{min(values):.1f} to {max(values):.1f}"]
+        rows.append(row)
+    head = ["images", "defense", "fp32 (seeds)", "range", "bf16 (seeds)", "range"]
+    return table(head, rows, texts=2)
+
+
 def attacks_undefended() -> str:
     """Return every attack of the suite ``cifar10-attacks`` with what verification measured."""
     records = {record.attack: record for record in stored("cifar10-attacks")}
@@ -269,7 +296,8 @@ def report_columns() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "quick": lambda: ranking(accepted("quick")),
+    "quick": lambda: ranking(three_seeds()),
+    "quick-spread": spread,
     "nightly": lambda: ranking(accepted("nightly")),
     "cifar10-lite": lambda: ranking(stored("cifar10-lite")),
     "cifar10-attacks": attacks_undefended,
