@@ -112,6 +112,9 @@ class Live(Display):
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)
 
+    def filled(self) -> None:
+        self._live.refresh()
+
     def tick(self) -> None:
         now = time.monotonic()
         if now - self._last >= 0.2:

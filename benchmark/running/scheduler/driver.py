@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from benchmark.planning.jobs import TrainJob
 from benchmark.running.scheduler.grid import Grid
 from benchmark.running.scheduler.order import Ready
 from benchmark.running.scheduler.outcome import Failure, Machine, Outcome
+from benchmark.running.scheduler.signals import on_signals
 from benchmark.running.scheduler.status import Running, Status
 from benchmark.storage.atomic import FULL_DISK
 from benchmark.storage.record import Record
@@ -113,7 +112,7 @@ class Driver:
                 self._ready.push(key)
         executor = self._make_executor()
         # The handlers stay until the workers are gone, so that a second Ctrl-C changes nothing.
-        with _signals(lambda: self._on_signal(executor)):
+        with on_signals(lambda: self._on_signal(executor)):
             try:
                 while not self._interrupted:
                     self._fill(executor)
@@ -387,24 +386,3 @@ def _memory_hint(code: int) -> str:
         "; a system short of memory does that: run fewer slots at once, smaller batches or "
         "fewer images"
     )
-
-
-@contextmanager
-def _signals(action: Callable[[], None]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM call ``action``, and restore their handlers at the end.
-
-    Only the main thread may set handlers; in other threads nothing changes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        action()
-
-    old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, previous in old.items():
-            signal.signal(number, previous)
