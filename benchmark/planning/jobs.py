@@ -271,12 +271,17 @@ class TrainJob:
         """The values that seed the order in which images are poisoned, for ratios below 1."""
         return _mix_axes(self.data, self.craft_seed)
 
+    @property
+    def attack(self) -> str:
+        """The label of the attacks, as in tables: ``em+ops``."""
+        return "+".join(str(attack.spec) for attack in self.attacks)
+
     def record(self, key: str) -> Record:
         """The record of the job, as far as it is known before the training."""
         return Record(
             key=key,
             dataset=str(self.data.spec),
-            attack="+".join(str(attack.spec) for attack in self.attacks),
+            attack=self.attack,
             defense=str(self.defense.spec),
             victim=self.victim.name,
             protocol=self.protocol.name,

@@ -1,4 +1,4 @@
-"""Show the progress of a run: live bars on a terminal, plain lines elsewhere."""
+"""Show the progress of a run: live bars and table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ class Display:
     def started(self, text: str) -> None:
         """Show that a stage has started."""
 
+    def filled(self) -> None:
+        """Show that cells of the status's grid got a result or failed."""
+
     def tick(self) -> None:
         """Update; the driver calls this a few times a second and for each progress message."""
 
@@ -37,7 +40,11 @@ class Display:
 
 
 class Plain(Display):
-    """Print a line for each event, and the counts after half a minute without a line."""
+    """Print a line for each event, and the counts after half a minute without a line.
+
+    The table is printed each time another quarter of the cells is filled. Stored results count, so
+    that a continued run begins with its table. The last quarter is left to the report.
+    """
 
     def __init__(
         self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
@@ -45,10 +52,12 @@ class Plain(Display):
         self._stream, self._clock = stream, clock
         self._last = clock()
         self._status: Status | None = None
+        self._quarters = 0
 
     def open(self, status: Status, text: str) -> None:
         self._status = status
         self.say(text)
+        self.filled()
 
     def say(self, text: str) -> None:
         self._last = self._clock()
@@ -56,6 +65,15 @@ class Plain(Display):
 
     def started(self, text: str) -> None:
         self.say(text)
+
+    def filled(self) -> None:
+        if self._status is None or not self._status.grid.total:
+            return
+        grid = self._status.grid
+        quarters = 4 * grid.filled // grid.total
+        if self._quarters < quarters < 4:
+            self._quarters = quarters
+            self.say("\n".join(grid.whole()))
 
     def tick(self) -> None:
         if self._status is not None and self._clock() - self._last >= HEARTBEAT_SECONDS:
@@ -68,7 +86,11 @@ class Plain(Display):
 
 
 class Live(Display):
-    """Redraw a bar for each running stage, and the counts below; finished stages scroll away."""
+    """Redraw the table so far, a bar for each running stage, and the counts.
+
+    Finished stages scroll away above. The table takes the lines of the terminal that the bars and
+    the counts leave.
+    """
 
     def __init__(self, console: Any = None) -> None:
         from rich.console import Console
@@ -90,6 +112,9 @@ class Live(Display):
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)
 
+    def filled(self) -> None:
+        self._live.refresh()
+
     def tick(self) -> None:
         now = time.monotonic()
         if now - self._last >= 0.2:
@@ -108,12 +133,16 @@ class Live(Display):
 
         if self._status is None:
             return Text("")
+        size, running = self._console.size, self._status.running
+        keys = {item.stage.key for item in running.values()}
+        room = size.height - len(running) - 2  # the counts, and a line for the cursor
+        lines = self._status.grid.fitting(size.width, room, keys)
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True)
         table.add_column(width=20)
         table.add_column(justify="right")
         table.add_column(no_wrap=True, overflow="ellipsis")
-        for slot, item in sorted(self._status.running.items()):
+        for slot, item in sorted(running.items()):
             seconds = self._status.clock() - item.since
             bar = ProgressBar(total=1.0, completed=item.share, width=20, pulse=item.share == 0)
             table.add_row(
@@ -122,7 +151,8 @@ class Live(Display):
                 Text(duration(seconds)),
                 Text(item.note),
             )
-        return Group(table, Text(self._status.line(), style="bold"))
+        cells = [Text(line, no_wrap=True, overflow="crop") for line in lines]
+        return Group(*cells, table, Text(self._status.line(), style="bold"))
 
 
 def open_display(name: str | Display) -> Display:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import heapq
 import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from benchmark.planning.jobs import TrainJob
+from benchmark.running.scheduler.grid import Grid
+from benchmark.running.scheduler.order import Ready
 from benchmark.running.scheduler.outcome import Failure, Machine, Outcome
+from benchmark.running.scheduler.signals import on_signals
 from benchmark.running.scheduler.status import Running, Status
 from benchmark.storage.atomic import FULL_DISK
 from benchmark.storage.record import Record
@@ -57,7 +57,7 @@ class Driver:
             key: {other for other in stage.inputs if other in graph.needed}
             for key, stage in waiting.items()
         }
-        self._ready: list[tuple[float, int, str]] = []
+        self._ready = Ready(graph)
         self._deaths: Counter[str] = Counter()
         self._failures: list[Failure] = []
         self._warnings: dict[str, None] = {}  # each text once, in order
@@ -68,6 +68,8 @@ class Driver:
         """Run the needed stages; return when no other can run or the run was stopped."""
         status, setup = self._status, self._setup
         try:
+            if status.total and setup.policy != "collect":
+                self._make_grid()
             self._display.open(status, self._headline())
             self._event(
                 "start",
@@ -98,13 +100,19 @@ class Driver:
             self._display.close(outcome.summary)
         return outcome
 
+    def _make_grid(self) -> None:
+        """Fill the table with the results that are there."""
+        grid = self._status.grid = Grid(self._graph.stages.values())
+        for key in sorted(self._graph.cached, key=self._order.__getitem__):
+            grid.finish(key, self._accuracy(self._graph.stages[key]))
+
     def _work(self) -> None:
         for key, inputs in self._lacking.items():
             if not inputs:
-                self._push(key)
+                self._ready.push(key)
         executor = self._make_executor()
         # The handlers stay until the workers are gone, so that a second Ctrl-C changes nothing.
-        with _signals(lambda: self._on_signal(executor)):
+        with on_signals(lambda: self._on_signal(executor)):
             try:
                 while not self._interrupted:
                     self._fill(executor)
@@ -133,15 +141,12 @@ class Driver:
 
     # Hand out stages
 
-    def _push(self, key: str) -> None:
-        heapq.heappush(self._ready, (-self._graph.priority[key], self._order[key], key))
-
     def _fill(self, executor: Executor) -> None:
-        """Start the most urgent ready stages on the free slots."""
-        for slot, device in enumerate(self._setup.slots):
+        """Start ready stages on the free slots."""
+        for slot, device in reversed(list(enumerate(self._setup.slots))):
             if slot in self._status.running:
                 continue
-            stage = self._next()
+            stage = self._next(slot)
             if stage is None:
                 return
             self._status.running[slot] = Running(stage, device, self._status.clock())
@@ -149,15 +154,21 @@ class Driver:
             self._display.started(f"start   {stage.label} on {device}")
             executor.start(slot, stage)
 
-    def _next(self) -> Stage | None:
-        while self._ready and not self._stopped:
-            stage = self._status.waiting.pop(heapq.heappop(self._ready)[2])
+    def _next(self, slot: int) -> Stage | None:
+        status = self._status
+        while not self._stopped:
+            key = self._ready.pop(slot, status.slots, status.waiting, status.grid.found > 0)
+            if key is None:
+                return None
+            stage = status.waiting.pop(key)
             if self._setup.policy == "missing" and self._store.is_done(stage):
                 # Another run on this store has done it meanwhile.
-                self._status.cached += 1
-                self._status.total -= 1
+                status.cached += 1
+                status.total -= 1
                 self._stage_event("stage_cached", stage)
                 self._release(stage)
+                status.grid.finish(key, self._accuracy(stage))
+                self._display.filled()
                 continue
             return stage
         return None
@@ -169,7 +180,7 @@ class Driver:
             if stage.key in lacking:
                 lacking.discard(stage.key)
                 if not lacking and key in self._status.waiting:
-                    self._push(key)
+                    self._ready.push(key)
 
     # Book reports
 
@@ -197,9 +208,26 @@ class Driver:
         self._status.done += 1
         self._status.learn(item.stage, seconds)
         self._release(item.stage)
-        self._stage_event("stage_done", item.stage, slot=slot, seconds=round(seconds, 3))
-        self._display.say(f"done    {item.stage.label}  {seconds:.1f} s")
+        accuracy = self._accuracy(item.stage)
+        known = {} if accuracy is None else {"test_acc": accuracy}
+        self._stage_event("stage_done", item.stage, slot=slot, seconds=round(seconds, 3), **known)
+        shown = "" if accuracy is None else f"{100 * accuracy:.1f} %  "
+        self._display.say(f"done    {item.stage.label}  {shown}{seconds:.1f} s")
+        self._status.grid.finish(item.stage.key, accuracy)
+        self._display.filled()
         self._store.clear_failure(item.stage.key)
+
+    def _accuracy(self, stage: Stage) -> float | None:
+        """Read the accuracy of a finished cell; None for other stages and unreadable records.
+
+        The report, which follows the run, names such a record; the other cells need not wait.
+        """
+        if stage.kind != "train":
+            return None
+        try:
+            return self._store.record(stage.key).test_acc
+        except (OSError, ValueError):
+            return None
 
     def _on_failed(self, slot: int, item: Running, report: Mapping[str, Any]) -> None:
         self._fail(
@@ -223,7 +251,7 @@ class Driver:
                 f"retry   {stage.label}: its worker {how}; once more on a fresh worker"
             )
             self._status.waiting[stage.key] = stage
-            self._push(stage.key)
+            self._ready.push(stage.key)
             return
         times = f"{self._deaths[stage.key]} times" if self._deaths[stage.key] > 1 else "once"
         error = f"the worker {how}, {times}{_memory_hint(report['code'])}"
@@ -247,6 +275,7 @@ class Driver:
         full_disk: bool = False,
     ) -> None:
         self._status.failed += 1
+        self._status.grid.fail(stage.key)
         # A full disk is no fault of the stage: the store keeps no failure, and the stages that
         # depend on it wait for the next run.
         file = self._store.failure_file(stage.key) if traceback and not full_disk else None
@@ -267,12 +296,14 @@ class Driver:
             if self._status.waiting.pop(other.key, None) is None:
                 continue  # blocked by an earlier failure
             self._status.blocked += 1
+            self._status.grid.fail(other.key)
             reason = f"{stage.label} failed: {error}"
             self._stage_event("blocked", other, error=reason)
             if other.kind == "train":
                 self._store.publish_failure(
                     other.key, other.label, reason, "", _failed_record(other, reason)
                 )
+        self._display.filled()
 
     # Stop and report
 
@@ -355,24 +386,3 @@ def _memory_hint(code: int) -> str:
         "; a system short of memory does that: run fewer slots at once, smaller batches or "
         "fewer images"
     )
-
-
-@contextmanager
-def _signals(action: Callable[[], None]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM call ``action``, and restore their handlers at the end.
-
-    Only the main thread may set handlers; in other threads nothing changes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        action()
-
-    old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, previous in old.items():
-            signal.signal(number, previous)

@@ -18,7 +18,8 @@ class EventLog:
     Every line holds ``time`` (UTC, ISO 8601) and ``event``: ``start``, ``stage_cached``,
     ``stage_started``, ``stage_done``, ``stage_failed``, ``stage_retried``, ``blocked``, ``log``,
     ``stopped``, ``interrupted`` or ``end``. Events of a stage also hold ``key`` and ``label``, and
-    where they apply ``slot``, ``seconds`` and ``error``.
+    where they apply ``slot``, ``seconds``, ``error`` and ``test_acc``, the accuracy of a cell that
+    is done, in [0, 1].
     """
 
     def __init__(self, path: Path | None) -> None:

@@ -21,8 +21,9 @@ class Graph:
         cached: keys whose results are there.
         needed: keys of the stages to run. A stage without a result whose consumers all have theirs
             is neither cached nor needed.
-        priority: for each needed stage its cost plus the longest cost after it. The highest runs
-            first, so that the critical path starts early and slots finish together.
+        priority: for each needed stage its cost plus the longest cost after it.
+        nearest: for each needed stage its cost plus the cost of the stages that lead from it to the
+            nearest finished cell.
     """
 
     stages: Mapping[str, Stage]
@@ -30,6 +31,7 @@ class Graph:
     cached: frozenset[str]
     needed: frozenset[str]
     priority: Mapping[str, float]
+    nearest: Mapping[str, float]
 
     @classmethod
     def build(cls, stages: Sequence[Stage], store: Store, policy: str) -> Graph:
@@ -49,14 +51,24 @@ class Graph:
             cached = frozenset(key for key, stage in by_key.items() if store.is_done(stage))
         needed: set[str] = set()
         priority: dict[str, float] = {}
+        nearest: dict[str, float] = {}
         for key, stage in reversed(by_key.items()):  # consumers come before what they read
-            wanted = not consumers[key] or any(other in needed for other in consumers[key])
-            if wanted and key not in cached:
-                needed.add(key)
-                after = [priority.get(other, 0.0) for other in consumers[key]]
-                priority[key] = stage.cost + max(after, default=0.0)
-        readers = {key: tuple(value) for key, value in consumers.items()}
-        return cls(by_key, readers, cached, frozenset(needed), priority)
+            readers = {other for other in consumers[key] if other in needed}
+            if key in cached or (consumers[key] and not readers):
+                continue
+            needed.add(key)
+            priority[key] = stage.cost + max((priority[other] for other in readers), default=0.0)
+            # A victim of purified images reads the poison too, yet the purification is in between.
+            after = (other for other in readers if readers.isdisjoint(by_key[other].inputs))
+            nearest[key] = stage.cost + min((nearest[other] for other in after), default=0.0)
+        return cls(
+            by_key,
+            {key: tuple(value) for key, value in consumers.items()},
+            cached,
+            frozenset(needed),
+            priority,
+            nearest,
+        )
 
     def downstream(self, key: str) -> Iterator[Stage]:
         """Yield the needed stages that depend on ``key``, directly or not, in plan order."""

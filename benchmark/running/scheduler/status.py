@@ -1,4 +1,4 @@
-"""Keep the state of a run that displays show: counts, running stages, and the time left."""
+"""Keep the state of a run that displays show: counts, running stages, accuracies, time left."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmark.planning.stage import Stage
+from benchmark.running.scheduler.grid import Grid
 
 TELLING_SHARE = 0.05  # the share done from which a running stage shows how long it takes
 # Below this cost a stage spends its time on work that all stages have, so its time does not show
@@ -37,6 +38,7 @@ class Status:
         waiting: key -> stage, for stages that have not started and are not blocked.
         done, failed, blocked: the numbers of such stages.
         running: slot -> its stage.
+        grid: the accuracies so far.
         clock: tells the time in seconds; tests replace it.
     """
 
@@ -48,6 +50,7 @@ class Status:
     failed: int = 0
     blocked: int = 0
     running: dict[int, Running] = field(default_factory=dict)
+    grid: Grid = field(default_factory=Grid)
     clock: Callable[[], float] = time.monotonic
     _spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # seconds by kind
     _paid: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # cost by kind

@@ -25,7 +25,7 @@ from benchmark.running.scheduler.run import run_plan
 from benchmark.storage.store import Store
 root, executor = Path(sys.argv[1]), sys.argv[2]
 sleep, extra = float(sys.argv[3]), json.loads(sys.argv[4])
-stages = [make("poison", "p", cost=9), make("train", "t", ("p",), cost=9),
+stages = [make("poison", "p", cost=9), make("train", "t", ("p",)),
           make("purify", "u", ("p",), sleep=sleep, **extra), make("train", "v", ("u",))]
 outcome = run_plan(stages, Store(root), Machine(), executor=executor, display="plain",
                    slots=["cpu", "cpu"], runner=RUNNER, events=root.parent / "events.jsonl")

@@ -85,9 +85,9 @@ def test_an_event_log_on_a_full_disk_stops_the_run(
 def test_plain_lines(store: Store) -> None:
     out = io.StringIO()
     stages = [
-        make("poison", "p", cost=3),
-        make("train", "t", ("p",), raises=1, cost=2),
-        make("poison", "q"),
+        make("poison", "p"),
+        make("train", "t", ("p",), raises=1),
+        make("poison", "q", cost=3),
     ]
     go(stages, store, display=Plain(out), slots=("cpu",))
     lines = out.getvalue().splitlines()

@@ -11,7 +11,6 @@ import pytest
 
 from benchmark.planning.stage import Stage
 from benchmark.running.scheduler.display import Display
-from benchmark.running.scheduler.graph import Graph
 from benchmark.running.scheduler.outcome import Outcome, default_slots
 from benchmark.storage.record import Record
 from benchmark.storage.store import Store
@@ -33,19 +32,6 @@ def test_each_stage_runs_once_after_its_inputs(store: Store) -> None:
     assert sorted(runs(store)) == sorted(
         stage.key for stage in diamond()
     )  # the runner asserts that inputs were there
-
-
-def test_the_costly_path_goes_first(store: Store) -> None:
-    stages = [
-        make("poison", "cheap", cost=1),
-        make("train", "cheap-t", ("cheap",), cost=1),
-        make("poison", "long", cost=1),
-        make("purify", "long-u", ("long",), cost=20),
-        make("train", "long-t", ("long-u",), cost=5),
-        make("poison", "mid", cost=10),
-    ]
-    go(stages, store)
-    assert runs(store) == ["long", "long-u", "mid", "long-t", "cheap", "cheap-t"]
 
 
 def test_what_is_done_is_skipped(store: Store) -> None:
@@ -96,7 +82,7 @@ def test_a_stage_that_another_run_finished_meanwhile_is_not_repeated(store: Stor
         def started(self, text: str) -> None:
             go([make("poison", "b")], store)
 
-    stages = [make("poison", "a", cost=2), make("poison", "b")]
+    stages = [make("poison", "a"), make("poison", "b", cost=2)]
     assert counts(go(stages, store, slots=("cpu",), display=Neighbour())) == (1, 1, 0, 0, 0)
     assert runs(store).count("b") == 1
 
@@ -265,10 +251,10 @@ def test_a_worker_that_exits_says_its_code(store: Store) -> None:
 @pytest.mark.parametrize("executor", ["inline", "local"])
 def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(store: Store, executor: str) -> None:
     stages = [
-        make("poison", "first", cost=3),
-        make("poison", "p", cost=2, full=1),
+        make("poison", "first"),
+        make("poison", "p", full=1),
         make("train", "t", ("p",)),
-        make("poison", "q"),
+        make("poison", "q", cost=3),
     ]
     outcome = go(stages, store, executor, slots=("cpu",))
     assert counts(outcome) == (1, 0, 1, 0, 2)
@@ -285,7 +271,7 @@ def test_a_disk_too_full_for_the_failure_itself_stops_the_run(
         raise OSError(errno.ENOSPC, "cannot write to /the/store: the disk is full")
 
     monkeypatch.setattr(Store, "publish_failure", full)
-    outcome = go([make("poison", "p", cost=2, raises=1), make("poison", "q")], store)
+    outcome = go([make("poison", "p", raises=1), make("poison", "q", cost=2)], store)
     assert (outcome.failed, outcome.missing) == (1, 1)
     assert (
         outcome.stopped == "Nothing more is started: cannot write to /the/store: the disk is full"
@@ -305,18 +291,3 @@ def test_leftovers_of_killed_runs_are_swept(store: Store) -> None:
     os.utime(old, (0, 0))
     go([make("poison", "p")], store)
     assert not old.exists()
-
-
-def test_priorities_are_the_longest_cost_to_the_end(store: Store) -> None:
-    graph = Graph.build(diamond(), store, "missing")
-    assert graph.priority == {
-        "p1": 3,
-        "u1": 2,
-        "u2": 2,
-        "t1": 1,
-        "t2": 1,
-        "t3": 1,
-        "p2": 2,
-        "t4": 1,
-    }
-    assert [stage.key for stage in graph.downstream("p1")] == ["u1", "u2", "t1", "t2", "t3"]
