@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,9 +74,10 @@ def fingerprint(
 
 
 def cached_facts(spec: Spec, root: Path, registry: Registry) -> _cache.CachedFacts | None:
-    """Return the facts in the cache about the whole set; None if it was never built.
+    """Return the facts in the cache about a set; None if it was never built.
 
-    This builds nothing and needs no torch.
+    The counts are those of the subset that ``spec`` asks for. This builds nothing and needs no
+    torch.
 
     Raises:
         ValueError: if the set is there and has too few images for the subset that ``spec`` asks
@@ -84,12 +85,14 @@ def cached_facts(spec: Spec, root: Path, registry: Registry) -> _cache.CachedFac
     """
     full = registry.resolve("dataset", spec)
     found = _cache.read_facts(_entry(full, root, registry).shard)
-    if found is not None:
-        for label, there in found.class_counts["train"].items():
-            held_out = _held_out(full, label, there)
-            _take(full, "train", label, there - held_out)
-            _take(full, "test", label, held_out or found.class_counts["test"][label])
-    return found
+    if found is None:
+        return None
+    train, test = {}, {}
+    for label, there in found.class_counts["train"].items():
+        held_out = _held_out(full, label, there)
+        train[label] = _take(full, "train", label, there - held_out)
+        test[label] = _take(full, "test", label, held_out or found.class_counts["test"][label])
+    return replace(found, class_counts={"train": train, "test": test})
 
 
 def _entry(full: Spec, root: Path, registry: Registry) -> _Entry:

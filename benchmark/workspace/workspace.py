@@ -167,9 +167,10 @@ class Workspace:
 
         Raises:
             SuiteError: with every method that refuses its values; if all accept them, with every
-                attack that refuses a data set.
+                attack that refuses a data set; then with every set that is too small to train on.
         """
         from benchmark.datasets._open import cached_facts
+        from benchmark.planning.sizes import check_sizes
         from benchmark.planning.suite import check_sets, check_values
 
         if self.policy == "collect":
@@ -185,6 +186,8 @@ class Workspace:
         pairs = ((cell.attack, facts[str(cell.dataset)]) for cell in cells)
         known = [(attack, cached.info) for attack, cached in pairs if cached is not None]
         check_sets(plan.suite.name, known, self.registry)
+        counts = {name: cached.class_counts for name, cached in facts.items() if cached is not None}
+        check_sizes(plan, {cell.key for cell in cells}, counts)
 
     def _import(self, methods: Iterable[tuple[str, Spec]]) -> None:
         """Import methods with seeded global generators, since inline stages use these imports."""
