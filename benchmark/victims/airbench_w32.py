@@ -1,4 +1,4 @@
-"""The airbench network with 32-128-128 channels, for CPUs.
+"""The airbench network with 32-128-128 channels, for CPUs: 497,240 parameters at 10 classes.
 
 It learns CIFAR-10 in few epochs, with the protocol ``fast``.
 """
