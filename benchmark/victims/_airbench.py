@@ -38,6 +38,7 @@ SIDE = 2  # of the patches that are whitened, in pixels
 EPS = 5e-4  # added to the variance of each component, as a share of the mean variance
 LEAST = 1e-6  # bounds that term from below, so that sets of equal pixels have a whitening, too
 GAIN = 8  # a shift in its parameter's units; its square is the source's factor, 64
+MOMENTUM = 0.1  # share of a batch in BatchNorm's running statistics; torch's default
 SCALE = 1 / 9  # of the logits
 AT_ONCE = 100  # images whose patches are in memory at once
 
@@ -111,7 +112,7 @@ class Norm(nn.BatchNorm2d):
     """BatchNorm that shifts and does not scale, with an eighth of the shift as its parameter."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, affine=False)
+        super().__init__(channels, momentum=MOMENTUM, affine=False)
         self.eighth = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,7 +123,7 @@ class Norm(nn.BatchNorm2d):
             torch.ones_like(self.eighth),
             GAIN * self.eighth,
             self.training,
-            self.momentum or 0.0,
+            MOMENTUM,
             self.eps,
         )
 
