@@ -70,7 +70,7 @@ class MinMin:
         )
         self.own_noise = DiskTensor.zeros(None, self._own_shape, torch.float16)
         self._replaced: list[DiskTensor] = []  # noise of rounds that are kept no longer
-        model = build_victim(surrogate, data.info, ctx.seed("surrogate"), ctx.registry)
+        model = build_victim(surrogate, data.info, ctx.seed("surrogate"), ctx.registry, data)
         self.model = model.to(ctx.device)
         self.seen = nn.Sequential(view or nn.Identity(), self.model)
         self.optimizer = torch.optim.SGD(

@@ -104,7 +104,7 @@ class RobustMin(Attack, ABC):
                 f"{self.name} needs at least 2 images, since BatchNorm does; got {len(data)}"
             )
         seed = ctx.seed("surrogate")
-        model = build_victim(self.surrogate, data.info, seed, ctx.registry).to(ctx.device)
+        model = build_victim(self.surrogate, data.info, seed, ctx.registry, data).to(ctx.device)
         weights = model.parameters()
         optimizer = torch.optim.SGD(weights, self.lr, MOMENTUM, weight_decay=WEIGHT_DECAY)
         parts = self.final_parts(len(data), ctx)

@@ -125,6 +125,22 @@ PROTOCOLS: Mapping[str, Protocol] = {
             clip=1.0,
             label_smoothing=0.1,
         ),
+        # airbench94's values, converted to a mean loss and batches of 256
+        Protocol(
+            "fast",
+            "for airbench on all images: 8 epochs, one-cycle to 0.375, batch 256, crop 2 + flip, "
+            "smoothed labels",
+            epochs=8,
+            batch_size=256,
+            lr=0.375,
+            momentum=0.85,
+            weight_decay=1.3e-3,
+            nesterov=True,
+            schedule="onecycle",
+            crop=2,
+            clip=0.0,
+            label_smoothing=0.2,
+        ),
     )
 }
 

@@ -39,13 +39,21 @@ class Fit:
 
 
 def build_victim(
-    name: str, info: DatasetInfo, seed: int, registry: Registry | None = None
+    name: str,
+    info: DatasetInfo,
+    seed: int,
+    registry: Registry | None = None,
+    train: ImageSet | None = None,
 ) -> nn.Module:
     """Build an untrained victim in channels-last memory; ``seed`` alone decides its weights.
+
+    A network that has a method ``prepare(data)`` sees the images here that it will be trained on,
+    to set its buffers.
 
     Args:
         registry: ``ctx.registry``, which knows the victims of plugins too; None knows only those
             that uebench brings.
+        train: what ``prepare`` gets; None leaves it out, as for weights that are loaded.
 
     Raises:
         ValueError: for an unknown victim.
@@ -55,6 +63,9 @@ def build_victim(
         # This seeds the CPU's generator alone; ``fork_rng`` would not restore those of GPUs.
         torch.default_generator.manual_seed(seed)
         model: nn.Module = module.build(info)
+    prepare = getattr(model, "prepare", None)
+    if train is not None and prepare is not None:
+        prepare(train)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -125,7 +136,8 @@ def fit(
     defense = defense or Defense()
     outer = ctx.epoch, ctx.epochs
     ctx.info, ctx.epochs = train.info, protocol.epochs
-    model = build_victim(victim, train.info, ctx.seed("init"), ctx.registry).to(ctx.device)
+    seed = ctx.seed("init")
+    model = build_victim(victim, train.info, seed, ctx.registry, train).to(ctx.device)
     batches = Batches(
         train,
         protocol.batch_size,

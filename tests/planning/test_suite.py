@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,24 @@ def test_the_suites_of_the_first_issue_are_there(registry: Registry) -> None:
         assert suite.victims == (
             {"quick": "resnet10_w24_s4", "cifar10-lite": "resnet10_w16"}[name],
         )
+
+
+def test_cifar10_fast_has_the_cells_of_cifar10_lite_and_two_attacks_more(
+    registry: Registry,
+) -> None:
+    fast, lite = (load_suite(f"cifar10-{name}", registry) for name in ("fast", "lite"))
+    assert not any(fast.datasets[0].params.values())  # all of its images
+    assert (fast.victims, fast.protocols) == (("airbench_w32",), (get_protocol("fast"),))
+    assert [s.name for s in fast.defenses] == [s.name for s in lite.defenses]
+    attacks = [spec.name for spec in fast.attacks]
+    assert sorted(attacks) == sorted([*(spec.name for spec in lite.attacks), "sep", "tap"])
+    plan = make_plan(fast, registry, str, "fp32")
+    assert len(plan.cells) == 7 * 7
+    # 7 trainings and two surrogates; vae, dvae, jpeg, bdr and grayscale purify each poison
+    kinds = Counter(stage.kind for stage in plan.stages)
+    assert kinds == {"surrogate": 2, "poison": 7, "purify": 7 * 5, "train": 7 * 7}
+    for spec in fast.attacks:
+        assert spec.params.get("surrogate", "airbench_w32") == "airbench_w32"
 
 
 def test_one_value_stands_for_a_list_of_one_and_defaults_fill_in(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from benchmark.catalogue.protocol import Protocol
 from benchmark.catalogue.registry import Registry
-from benchmark.data import DatasetInfo
+from benchmark.data import DatasetInfo, ImageSet
 
 
 class CountingNet(nn.Module):
@@ -34,7 +34,11 @@ class CountingNet(nn.Module):
 
 
 def build_counting_net(
-    name: str, info: DatasetInfo, seed: int, registry: Registry | None = None
+    name: str,
+    info: DatasetInfo,
+    seed: int,
+    registry: Registry | None = None,
+    train: ImageSet | None = None,
 ) -> CountingNet:
     """Replace ``benchmark.training.train.build_victim``."""
     with torch.random.fork_rng(devices=[]):

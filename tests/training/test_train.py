@@ -69,7 +69,20 @@ def test_protocols_hold_the_papers_values() -> None:
         5.0,
         False,
     )
-    assert {"std60", "lite", "quick"} <= set(PROTOCOLS)
+    assert {"std60", "lite", "quick", "fast"} <= set(PROTOCOLS)
+
+
+def test_the_protocol_fast_has_the_values_of_airbench94() -> None:
+    """The release states rate and weight decay for steps as long as plain SGD's, and summed losses.
+
+    With Nesterov momentum m, steps are 1 + 1 / (1 - m) times as long.
+    """
+    fast = get_protocol("fast")
+    longer = 1 + 1 / (1 - fast.momentum)
+    assert fast.lr == pytest.approx(11.5 * fast.batch_size / 1024 / longer, rel=2e-3)
+    assert fast.weight_decay == pytest.approx(0.0153 / 11.5, rel=0.03)
+    assert (fast.epochs, fast.momentum, fast.nesterov) == (8, 0.85, True)
+    assert (fast.crop, fast.flip, fast.label_smoothing, fast.clip) == (2, True, 0.2, 0.0)
 
 
 def test_protocol_errors() -> None:
@@ -136,6 +149,8 @@ VICTIMS = [  # parameters at 10 classes, and the largest logit under weights mad
     ("resnet10_w16", 308_826, 11.8101),
     ("resnet8_w16_s2", 78_378, 6.96066),
     ("resnet10_w24_s4", 95_130, 12.5432),
+    ("airbench", 1_971_352, 7.20495),
+    ("airbench_w32", 497_240, 5.24727),
 ]
 
 
