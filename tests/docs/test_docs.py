@@ -19,7 +19,7 @@ import typer.main
 
 from benchmark.catalogue.protocol import PROTOCOLS, Protocol
 from benchmark.catalogue.registry import ROOT, Registry
-from benchmark.catalogue.spec import format_value, parse_seeds, split_list
+from benchmark.catalogue.spec import SUBSET_PARAMS, format_value, parse_seeds, split_list
 from benchmark.cli.main import app
 from benchmark.contract import check_method
 from benchmark.contract import toy_set as make_toy_set
@@ -305,7 +305,7 @@ def test_every_method_has_a_section_and_no_section_is_left_over() -> None:
 @pytest.mark.parametrize(("kind", "name"), [key for key in sections() if key[0] != "victim"])
 def test_a_section_states_the_facts_of_the_code(kind: str, name: str) -> None:
     card, text = Registry().card(kind, name), sections()[kind, name]
-    common = ("train_per_class", "test_per_class", "subset_seed") if kind == "dataset" else ()
+    common = SUBSET_PARAMS if kind == "dataset" else ()
     own = [param for param in card.params.values() if param.name not in common]
     expected = [(param.name, "(required)" if param.required else param.shown) for param in own]
     assert [(row[0], row[1]) for row in table_rows(text)] == expected

@@ -69,17 +69,27 @@ def test_shipped_suites_can_be_planned(name: str, registry: Registry) -> None:
     assert len(plan.cells) == len(suite.attacks) * len(suite.defenses) * len(suite.seeds)
 
 
-def test_the_suites_of_the_first_issue_are_there(registry: Registry) -> None:
-    assert {"quick", "cifar10-lite"} <= set(suite_names())
-    for name in ("quick", "cifar10-lite"):
-        suite = load_suite(name, registry)
-        attacks, defenses = set(texts(suite.attacks)), set(texts(suite.defenses))
-        assert {"none", "lsp", "em"} <= attacks
-        assert any(attack.startswith("em[granularity=class") for attack in attacks)
-        assert {"none", "grayscale", "jpeg", "bdr", "vae", "dvae", "at"} <= defenses
-        assert suite.victims == (
-            {"quick": "resnet10_w24_s4", "cifar10-lite": "resnet10_w16"}[name],
-        )
+def test_quick_and_cifar10_lite_cross_the_main_methods(registry: Registry) -> None:
+    shared = {"none", "grayscale", "jpeg", "vae", "dvae", "at"}
+    quick, lite = load_suite("quick", registry), load_suite("cifar10-lite", registry)
+    assert set(texts(quick.attacks)) == {"none", "em", "lsp"}
+    assert {"none", "em", "em[granularity=class,class_share=1.0]", "lsp"} <= set(
+        texts(lite.attacks)
+    )
+    assert set(texts(quick.defenses)) == shared
+    assert shared | {"bdr"} <= set(texts(lite.defenses))
+    assert (quick.victims, lite.victims) == (("resnet10_w24_s4",), ("resnet10_w16",))
+
+
+def test_nightly_has_the_settings_of_quick(registry: Registry) -> None:
+    """Each cell of quick that nightly has, with the same seed, has the same record."""
+    cells = {
+        name: {
+            cell.key for cell in make_plan(load_suite(name, registry), registry, str, "fp32").cells
+        }
+        for name in ("quick", "nightly")
+    }
+    assert len(cells["quick"] & cells["nightly"]) == 12  # 3 attacks x 4 defenses, seed 0
 
 
 def test_cifar10_fast_has_the_cells_of_cifar10_lite_and_two_attacks_more(
