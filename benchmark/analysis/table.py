@@ -17,7 +17,7 @@ from benchmark.analysis.naming import as_json, methods_of, one_label, parts_of, 
 from benchmark.analysis.reproduce import PROGRAM, command
 from benchmark.catalogue.presets import CLEAN, OFFICIAL, preset_of
 from benchmark.catalogue.spec import ANCHOR
-from benchmark.storage.record import CLOCKS, Record
+from benchmark.storage.record import CLOCKS, LATER, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -275,6 +275,11 @@ def _row(
     texts = {
         name: as_json(value) for name, value in vars(record).items() if isinstance(value, Mapping)
     }
+    whole = {
+        name: texts.get(name, value)
+        for name, value in vars(record).items()
+        if value or name not in LATER  # so that a new field changes no hash
+    }
     values = {name: getattr(record, name) for name in _AS_RECORDED}
     # the precision that was used, so that fp32 and bf16 never share a cell
     protocol = {**record.protocol_spec, "precision": record.precision}
@@ -298,7 +303,7 @@ def _row(
         "error": record.error if record.error or ok else "the record holds no accuracy",
         **{name: texts[name] for name in _JSON_COLUMNS},
         "protocol_spec": as_json(protocol),
-        "record": hashlib.sha256(as_json({**vars(record), **texts}).encode()).hexdigest(),
+        "record": hashlib.sha256(as_json(whole).encode()).hexdigest(),
     }
     specs = ("dataset_spec", "protocol_spec", "attack_spec", "defense_spec")
     deciding = [str(row[name]) for name in (*GROUP, "craft_seed", *specs)]

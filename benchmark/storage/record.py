@@ -17,6 +17,8 @@ SCHEMA = 1
 # The fields that hold seconds, those that depend least on a machine's other work first.
 CLOCKS = ("device_seconds", "cpu_seconds", "seconds")
 
+LATER = ("identity", "cpu_seconds", "device_seconds")  # fields that the first records lack
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -87,7 +89,7 @@ class Record:
 
         Empty fields that older records lack are left out, as in their files.
         """
-        return {name: value for name, value in asdict(self).items() if value or name not in _LATER}
+        return {name: value for name, value in asdict(self).items() if value or name not in LATER}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
@@ -108,7 +110,6 @@ class Record:
             raise ValueError(f"incomplete record: {error}") from error
 
 
-_LATER = ("identity", "cpu_seconds", "device_seconds")  # the first records have none of these
 _FIELDS = frozenset(item.name for item in fields(Record))
 
 
