@@ -49,6 +49,15 @@ MEANINGS: Mapping[str, str] = {
     "seconds_poison": "wall time of poisoning",
     "seconds_purify": "wall time of purifying",
     "seconds_train": "wall time of the victim's training",
+    "cpu_seconds_poison": "for which cores worked to poison; empty if on a GPU or in old records",
+    "cpu_seconds_purify": "the same of purifying",
+    "cpu_seconds_train": "the same of the victim's training",
+    "device_seconds_poison": (
+        "from the first to the last work of poisoning by the GPU's clock; empty if on a CPU or in "
+        "old records"
+    ),
+    "device_seconds_purify": "the same of purifying",
+    "device_seconds_train": "the same of the victim's training",
     "peak_memory_mb": "largest memory of the process that trained, in megabytes",
     "date": "when the record was written, UTC",
     "error": "why the cell failed",

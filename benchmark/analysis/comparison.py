@@ -15,7 +15,14 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from benchmark.analysis.statistics.paired import TINY, SignFlip, bca_interval, sign_flip
-from benchmark.analysis.table import GROUP, RUN, caveats, comparable
+from benchmark.analysis.table import (
+    GROUP,
+    RUN,
+    caveats,
+    comparable,
+    cost_clock,
+    purify_and_train,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,8 +99,9 @@ class Comparison:
         clean: the contrast on clean data.
         price_ours, price_reference: undefended minus defended on clean data, in points; NaN where
             it is not known.
-        seconds_ours, seconds_reference: wall seconds to purify and train, mean over the pairs; NaN
-            where not recorded.
+        seconds_ours, seconds_reference: to purify and train, mean over the pairs; NaN where not
+            recorded.
+        clock: whose seconds these are (``table.cost_clock``).
         by_pair: the sign-flip test of ``mean.difference`` that flips each pair by itself.
         by_seed: the test that flips all pairs of a victim seed together, since the attacks of one
             seed may share its luck.
@@ -115,6 +123,7 @@ class Comparison:
     price_reference: float
     seconds_ours: float
     seconds_reference: float
+    clock: str
     by_pair: SignFlip
     by_seed: SignFlip
     seeds: int
@@ -205,9 +214,9 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
     by_attack = pairs.groupby("attack")["points"]
     # the shares of all pairs add up to the mean over attacks
     shares = pairs["points"] / by_attack.transform("size") / max(by_attack.ngroups, 1)
-    seconds = part["seconds_purify"].fillna(0) + part["seconds_train"]
+    clock = cost_clock(part[both])
     cost = (
-        _side_by_side(part, seconds, ours, reference)
+        _side_by_side(part, purify_and_train(part, clock), ours, reference)
         .loc[pairs.index]
         .dropna(subset=["ours", "reference"])
         .mean()
@@ -229,6 +238,7 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
         price_reference=100 * float((on_clean["undefended"] - on_clean["reference"]).mean()),
         seconds_ours=float(cost["ours"]),
         seconds_reference=float(cost["reference"]),
+        clock=clock,
         by_pair=sign_flip(shares.tolist()),
         by_seed=sign_flip(shares.groupby("seed").sum().tolist()),
         seeds=_seeds(pairs),

@@ -6,7 +6,15 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from benchmark.analysis.table import CELL, GROUP, RUN, comparable, draws
+from benchmark.analysis.table import (
+    CELL,
+    GROUP,
+    RUN,
+    comparable,
+    cost_clock,
+    draws,
+    purify_and_train,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +54,8 @@ def grid(table: pd.DataFrame) -> pd.DataFrame:
     The first columns name the cell: ``dataset``, ``victim``, ``protocol``, ``ratio``, ``preset``,
     ``attack``, ``defense``. The others are ``is_clean``, ``is_undefended``, ``needs``; ``mean``,
     ``std`` (ddof=1; NaN for one seed), ``n`` (seeds that finished, see ``draws``), ``failed``
-    (seeds that did not), ``peak_oracle``, ``seconds_purify``, ``seconds_train`` (means).
+    (seeds that did not), ``peak_oracle``, ``seconds_purify``, ``seconds_train`` (means of wall
+    time).
 
     Clean data have no poison ratio and no preset. Their cells appear at each poison ratio and
     preset at which the same victim faces attacks.
@@ -79,8 +88,9 @@ def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     accuracy averaged over attacks, then over seeds; ``worst``, ``worst_attack``; ``clean``:
     accuracy on clean data; ``price_points``: undefended minus defended accuracy on clean data, in
     points; ``cost``: purify and train seconds, mean over attacks, as a multiple of undefended
-    training on the same attacks and seeds; ``covered``: how many of the ``attacks`` have a result;
-    ``missing``: the columns without a result, as ``em (failed), ops (absent)``; ``needs``.
+    training on the same attacks and seeds; ``clock``: whose seconds these are
+    (``table.cost_clock``); ``covered``: how many of the ``attacks`` have a result; ``missing``: the
+    columns without a result, as ``em (failed), ops (absent)``; ``needs``.
 
     A defense without a result for every attack, and for clean data where the group has them, gets
     no rank. A defense that lacks an attack has neither mean nor worst attack, since these could not
@@ -138,7 +148,8 @@ def over_attacks(runs: pd.DataFrame) -> pd.DataFrame:
 
 _BOARD = [
     *("with_needs", "rank", "defense", "is_undefended", "mean", "std", "n", "worst"),
-    *("worst_attack", "clean", "price_points", "cost", "covered", "attacks", "missing", "needs"),
+    *("worst_attack", "clean", "price_points", "cost", "clock", "covered", "attacks", "missing"),
+    "needs",
 ]
 
 
@@ -163,7 +174,8 @@ def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     board["n"] = board["n"].fillna(0).astype("int64")
     board["clean"] = clean.groupby("defense")["mean"].mean()
     board["price_points"] = 100 * _price(runs[runs["is_clean"]]).reindex(board.index)
-    board["cost"] = _cost(faced, runs)
+    board["clock"] = clock = cost_clock(runs)
+    board["cost"] = _cost(faced, runs, clock)
     board["covered"] = acc.notna().sum(axis=1).astype("int64")
     board["attacks"] = acc.shape[1]
     board["missing"] = _missing(cells, list(board.index))
@@ -197,15 +209,15 @@ def _price(clean: pd.DataFrame) -> pd.Series[float]:
     return differences.groupby(paired["defense"]).mean().fillna(rough)
 
 
-def _cost(faced: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[float]:
-    """Purify and train seconds of each defense, as a multiple of undefended training.
+def _cost(faced: pd.DataFrame, runs: pd.DataFrame, clock: str) -> pd.Series[float]:
+    """Purify and train seconds of each defense by ``clock``, as a multiple of undefended training.
 
     Both means over attacks use only the attacks and seeds for which both have seconds. So the
     undefended row is 1, and a defense that was not run on the slow attacks, or on the slow machine,
     does not look cheap. Where there is no such pair, the seconds of the defense are divided by the
     mean of all undefended trainings, clean data included: a rough unit is better than no cost.
     """
-    seconds = runs["seconds_purify"].fillna(0) + runs["seconds_train"]
+    seconds = purify_and_train(runs, clock)
     undefended = runs.assign(unit=seconds)[runs["is_undefended"]]
     units = undefended.groupby(["attack", *RUN])["unit"].mean()
     ours = faced.assign(seconds=seconds).join(units, on=["attack", *RUN])

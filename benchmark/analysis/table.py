@@ -1,7 +1,7 @@
 """Turn records into one long table.
 
-Accuracies are in [0, 1] and seconds are wall time, as in the records. The module is pure: it reads
-and writes no files.
+Accuracies are in [0, 1], and seconds are named after their clock, as in the records. The module is
+pure: it reads and writes no files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmark.analysis.naming import as_json, methods_of, one_label, parts_of, 
 from benchmark.analysis.reproduce import PROGRAM, command
 from benchmark.catalogue.presets import CLEAN, OFFICIAL, preset_of
 from benchmark.catalogue.spec import ANCHOR
-from benchmark.storage.record import Record
+from benchmark.storage.record import CLOCKS, LATER, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,12 @@ ANY_PRESET = "any"  # of attacks without presets, which are compared with attack
 CELL = [*GROUP, "attack", "defense"]
 
 RUN = ["seed", "craft_seed"]  # the columns that distinguish the repetitions of a cell
+
+SECONDS_IN_WORDS: Mapping[str, str] = {
+    "device_seconds": "device seconds",
+    "cpu_seconds": "CPU seconds",
+    "seconds": "wall seconds",
+}
 
 COLUMNS: Mapping[str, str] = {
     "key": "str",
@@ -54,6 +60,12 @@ COLUMNS: Mapping[str, str] = {
     "seconds_poison": "float64",
     "seconds_purify": "float64",
     "seconds_train": "float64",
+    "cpu_seconds_poison": "float64",
+    "cpu_seconds_purify": "float64",
+    "cpu_seconds_train": "float64",
+    "device_seconds_poison": "float64",
+    "device_seconds_purify": "float64",
+    "device_seconds_train": "float64",
     "peak_memory_mb": "float64",
     "date": "str",
     "error": "str",
@@ -89,11 +101,11 @@ def to_table(
     ``needs`` (comma-separated, empty for none); ``is_clean`` (the attack is the anchor),
     ``is_undefended`` (the defense is the anchor); ``test_acc`` after the last epoch, ``train_acc``,
     ``peak_oracle`` (best epoch on test data), each in [0, 1] and NaN where failed; ``curve``
-    (tuple, one test accuracy an epoch); ``seconds_poison``, ``seconds_purify``, ``seconds_train``;
-    ``peak_memory_mb``; ``date``; ``error``; ``*_spec``, ``facts``, ``artifacts`` and
-    ``environment`` as JSON text; ``command`` (see ``reproduce.command``, empty if unknown);
-    ``record`` (sha256 of the whole record); ``superseded`` (there is a newer record of the same
-    cell and seed).
+    (tuple, one test accuracy an epoch); ``seconds_poison``, ``seconds_purify``, ``seconds_train``,
+    and the same with ``cpu_`` and ``device_`` before them; ``peak_memory_mb``; ``date``;
+    ``error``; ``*_spec``, ``facts``, ``artifacts`` and ``environment`` as JSON text; ``command``
+    (see ``reproduce.command``, empty if unknown); ``record`` (sha256 of the whole record);
+    ``superseded`` (there is a newer record of the same cell and seed).
 
     Settings that were written in several ways (``lsp``, ``lsp[patch=8]``) get the shortest of their
     labels. If one label stands for several settings, those that differ are added to it, for example
@@ -158,6 +170,25 @@ def comparable(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(
         [attacked, _repeated(clean, attacked, ["ratio", "preset"])], ignore_index=True
     ).drop_duplicates([*CELL, *RUN], ignore_index=True)
+
+
+def cost_clock(rows: pd.DataFrame) -> str:
+    """The clock by which to compare the costs of ``rows``: one of ``record.CLOCKS``.
+
+    It is the first by which every row has all its stages that have wall seconds. Seconds of several
+    clocks are never compared. Without wall seconds in any row it is ``seconds``.
+    """
+    timed = rows[["seconds_purify", "seconds_train"]].notna().to_numpy()
+    for clock in CLOCKS:
+        known = rows[[f"{clock}_purify", f"{clock}_train"]].notna().to_numpy()
+        if timed.any() and (known | ~timed).all():
+            return clock
+    return "seconds"
+
+
+def purify_and_train(rows: pd.DataFrame, clock: str) -> pd.Series[float]:
+    """The seconds of each row to purify and to train, by a clock of ``record.CLOCKS``."""
+    return rows[f"{clock}_purify"].fillna(0) + rows[f"{clock}_train"]
 
 
 def draws(rows: pd.DataFrame) -> pd.DataFrame:
@@ -244,6 +275,11 @@ def _row(
     texts = {
         name: as_json(value) for name, value in vars(record).items() if isinstance(value, Mapping)
     }
+    whole = {
+        name: texts.get(name, value)
+        for name, value in vars(record).items()
+        if value or name not in LATER  # so that a new field changes no hash
+    }
     values = {name: getattr(record, name) for name in _AS_RECORDED}
     # the precision that was used, so that fp32 and bf16 never share a cell
     protocol = {**record.protocol_spec, "precision": record.precision}
@@ -260,13 +296,14 @@ def _row(
         "peak_oracle": max(record.curve, default=math.nan) if ok else math.nan,
         "curve": tuple(record.curve) if ok else (),
         **{
-            f"seconds_{stage}": float(record.seconds.get(stage, math.nan))
+            f"{clock}_{stage}": float(getattr(record, clock).get(stage, math.nan))
+            for clock in CLOCKS
             for stage in ("poison", "purify", "train")
         },
         "error": record.error if record.error or ok else "the record holds no accuracy",
         **{name: texts[name] for name in _JSON_COLUMNS},
         "protocol_spec": as_json(protocol),
-        "record": hashlib.sha256(as_json({**vars(record), **texts}).encode()).hexdigest(),
+        "record": hashlib.sha256(as_json(whole).encode()).hexdigest(),
     }
     specs = ("dataset_spec", "protocol_spec", "attack_spec", "defense_spec")
     deciding = [str(row[name]) for name in (*GROUP, "craft_seed", *specs)]

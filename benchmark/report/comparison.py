@@ -12,6 +12,7 @@ from rich.text import Text
 
 from benchmark.analysis.comparison import ALPHA, COVERAGE, MARGIN, Comparison, Contrast
 from benchmark.analysis.statistics.paired import FEWEST_FOR_TEST, SignFlip
+from benchmark.analysis.table import SECONDS_IN_WORDS
 from benchmark.report import typeset
 from benchmark.report.markdown import escaped
 from benchmark.report.numbers import ABSENT, number, p_value, percent, signed, times
@@ -167,6 +168,8 @@ def statements(c: Comparison) -> list[tuple[str, str]]:
     seconds = (
         f"{c.ours} {_known(c.seconds_ours, 's')}, {c.reference} {_known(c.seconds_reference, 's')}"
     )
+    clock = SECONDS_IN_WORDS[c.clock]
+    clock = clock[0].upper() + clock[1:] + " from the records"
     by_remark: dict[str, list[str]] = {}
     for column in columns:
         if column.remark:
@@ -189,8 +192,8 @@ def statements(c: Comparison) -> list[tuple[str, str]]:
         ("Price on clean data", f"{prices}."),
         (
             "Cost",
-            f"{seconds} to purify and train ({times(c.cost_ratio)}). Wall seconds from the "
-            "records, noisy.",
+            f"{seconds} to purify and train ({times(c.cost_ratio)}). {clock}"
+            f"{', noisy' * (c.clock == 'seconds')}.",
         ),
         *(("Note", note) for note in (*notes, *c.notes)),
     ]

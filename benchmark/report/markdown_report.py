@@ -36,7 +36,7 @@ def report_markdown(
             "",
             escaped(section.summary),
             "",
-            f"{section.seeds}.",
+            f"{section.seeds}. Cost by {section.clock}.",
             "",
         ]
         for board in section.boards:

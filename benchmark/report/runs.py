@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from benchmark.analysis.table import CELL
+from benchmark.analysis.table import CELL, SECONDS_IN_WORDS
 from benchmark.report.numbers import number, percent
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 STAGES = ("poison", "purify", "train")
 READ = [  # the columns of the long table that describe a run
     *("seed", "craft_seed", "status", "error", "test_acc", "train_acc"),
-    *(f"seconds_{stage}" for stage in STAGES),
+    *(f"{clock}_{stage}" for clock in SECONDS_IN_WORDS for stage in STAGES),
     *("peak_memory_mb", "facts", "environment", "protocol_spec", "command", "date", "key"),
 ]
 
@@ -71,11 +71,14 @@ def _commands(rows: Iterable[Mapping[Any, Any]]) -> tuple[str, ...]:
 def _run(row: Mapping[Any, Any]) -> Run:
     craft = f", craft seed {row['craft_seed']}" if row["craft_seed"] else ""
     facts, environment = json.loads(row["facts"]), _parsed(row["environment"])
-    seconds = ", ".join(
-        f"{stage} {number(row[f'seconds_{stage}'])}"
-        for stage in STAGES
-        if not math.isnan(row[f"seconds_{stage}"])
-    )
+    seconds = {
+        words: ", ".join(
+            f"{stage} {number(row[f'{clock}_{stage}'])}"
+            for stage in STAGES
+            if not math.isnan(row[f"{clock}_{stage}"])
+        )
+        for clock, words in SECONDS_IN_WORDS.items()
+    }
     test_acc, train_acc = f"{percent(row['test_acc'])} %", f"{percent(row['train_acc'])} %"
     made_with = {
         name: environment[name] for name in ("device", "torch", "git") if environment.get(name)
@@ -84,7 +87,7 @@ def _run(row: Mapping[Any, Any]) -> Run:
         "test accuracy": test_acc if row["status"] == "ok" else f"failed: {row['error']}",
         "training accuracy": "" if math.isnan(row["train_acc"]) else train_acc,
         **{stage: _listed(facts.get(stage, {})) for stage in STAGES},
-        "seconds": seconds,
+        **seconds,
         "precision": _parsed(row["protocol_spec"])["precision"],
         "peak memory": f"{row['peak_memory_mb']:.0f} MB" if row["peak_memory_mb"] else "",
         "made with": _listed(made_with),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmark.analysis.leaderboard import Summary
-from benchmark.analysis.table import GROUP, caveats, sharing
+from benchmark.analysis.table import GROUP, SECONDS_IN_WORDS, caveats, sharing
 from benchmark.report.numbers import ABSENT, number, percent, shade, times
 
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ class Section:
     Attributes:
         preset: of the attacks; empty for the default.
         curves: (defense, attack) -> one curve a seed, shares in [0, 1].
+        clock: whose seconds the cost counts, in words: "CPU seconds".
         shown: which part of the group this is, such as "12 of 25 defenses"; empty for the whole.
     """
 
@@ -154,6 +155,7 @@ class Section:
     notes: tuple[str, ...]
     failures: tuple[FailedRun, ...]
     curves: Mapping[tuple[str, str], list[tuple[float, ...]]]
+    clock: str
     shown: str = ""
 
     @property
@@ -223,9 +225,9 @@ def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Se
     )
     dataset, victim, protocol, ratio, preset = board[GROUP].iloc[0]
     texts = _seeds(rows, runs), _summary(boards, columns), _notes(rows, columns, runs)
-    return Section(
-        dataset, victim, protocol, ratio, preset, columns, tuple(boards), *texts, failures, curves
-    )
+    where = dataset, victim, protocol, ratio, preset
+    clock = SECONDS_IN_WORDS[board["clock"].iloc[0]]
+    return Section(*where, columns, tuple(boards), *texts, failures, curves, clock)
 
 
 def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
@@ -360,7 +362,9 @@ HOW_TO_READ: tuple[tuple[str, str], ...] = (
     (
         "cost",
         "Seconds to purify and train, averaged over attacks, divided by those of undefended "
-        "training on the same attacks; where it was run on none of them, on any data.",
+        "training on the same attacks; where it was run on none of them, on any data. They are "
+        "CPU seconds, for which cores worked, or device seconds, by a GPU's clock; where a record "
+        "of the group lacks these, wall seconds for all, which the machine's other work lengthens.",
     ),
     (
         "coverage",

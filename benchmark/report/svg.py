@@ -162,9 +162,9 @@ def scatter(section: Section, score: Score) -> Scatter | None:
             for cost in _ticks(low, high)
         ),
         Markup(
-            '<text class="tick middle" x="{}" y="{}">cost: purifying and training, in undefended '
+            '<text class="tick middle" x="{}" y="{}">cost: {} to purify and train, in undefended '
             "trainings</text>"
-        ).format((COST_LEFT + right) / 2, COST_H - 6),
+        ).format((COST_LEFT + right) / 2, COST_H - 6, section.clock),
         Markup('<path class="front" d="{}"/>').format(step),
         *(_point(row, x, y, row in front, score) for row, x, y in places),
         *_labels(places, front, right),

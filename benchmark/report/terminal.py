@@ -41,7 +41,11 @@ def print_leaderboard(summary: Summary, console: Console) -> None:
     for section in sections(summary):
         console.print()
         say(console, section.title, "bold")
-        say(console, f"{section.seeds}; accuracies in %, price in points", "dim")
+        say(
+            console,
+            f"{section.seeds}; accuracies in %, price in points, cost by {section.clock}",
+            "dim",
+        )
         for board in section.boards:
             if len(section.boards) > 1:
                 say(console, f"\n{board.title}")

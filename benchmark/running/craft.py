@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from benchmark.api import Attack, Context, Defense
 from benchmark.data import ImageSet
+from benchmark.running.clock import Clock
 from benchmark.running.global_random import watch_hooks
 from benchmark.running.verify import unchanged, verify_poison, verify_purified
 
 
 @dataclass(frozen=True)
 class Crafted:
-    """A poisoned or purified set, the seconds that the method took, and facts to record."""
+    """A poisoned or purified set, the seconds by each clock that it took, and facts to record."""
 
     images: ImageSet
-    seconds: float
+    seconds: Mapping[str, float]
     facts: dict[str, Any]
 
 
@@ -31,9 +32,9 @@ def poison(attack: Attack, clean: ImageSet, ctx: Context) -> Crafted:
     watch_hooks(attack, ctx)
     ctx.info = clean.info
     with unchanged(clean, f'attack "{attack.name}"'):
-        started = time.perf_counter()
+        clock = Clock(ctx.device)
         poisoned = attack.poison(clean, ctx)
-        seconds = time.perf_counter() - started
+        seconds = clock.seconds()
     return Crafted(poisoned, seconds, {**verify_poison(clean, poisoned, attack), **ctx.notes})
 
 
@@ -47,8 +48,8 @@ def purify(defense: Defense, protected: ImageSet, ctx: Context) -> Crafted:
     watch_hooks(defense, ctx)
     ctx.info = protected.info
     with unchanged(protected, f'defense "{defense.name}"'):
-        started = time.perf_counter()
+        clock = Clock(ctx.device)
         purified = defense.purify(protected, ctx)
-        seconds = time.perf_counter() - started
+        seconds = clock.seconds()
     facts = {**verify_purified(protected, purified, defense), **ctx.notes}
     return Crafted(purified, seconds, facts)

@@ -5,7 +5,6 @@ The steps from data and store to a record are all in this file.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from benchmark.planning.jobs import (
 from benchmark.planning.stage import Stage
 from benchmark.running import craft
 from benchmark.running.bf16 import bf16_by_rounding, is_rounded
+from benchmark.running.clock import Clock
 from benchmark.running.deterministic import deterministic
 from benchmark.running.environment import _reset_peak_memory, environment, peak_memory_mb
 from benchmark.running.global_random import (
@@ -106,9 +106,9 @@ def _surrogate(job: SurrogateJob, run: _Run) -> None:
     attack: Attack = watch_hooks(_build("attack", job.attack, run), run.ctx)
     clean = _dataset(job.data, run).train
     attack.check(clean.info)
-    started = time.perf_counter()
+    clock = Clock(run.ctx.device)
     states = train_surrogate(attack, clean, run.ctx)
-    seconds = time.perf_counter() - started
+    seconds = clock.seconds()
     tensors = {f"checkpoint{number}": state for number, state in enumerate(states)}
     facts = {**run.ctx.notes, "checkpoints": len(states)}
     run.store.publish(run.stage.key, tensors, _manifest(run, "attack", job.attack, seconds, facts))
@@ -157,13 +157,13 @@ def _train(job: TrainJob, run: _Run) -> None:
     defense: Defense = watch_hooks(_build("defense", job.defense, run), run.ctx)
     images = store.load_images(job.purify or job.poison)
     train = images if job.purify is not None else _mixed(job, images, run, splits)
-    started = time.perf_counter()
+    clock = Clock(run.ctx.device)
     result = fit(job.victim.name, job.protocol, train, run.ctx, defense, splits.test)
-    seconds = {"train": round(time.perf_counter() - started, 3)}
+    spent: dict[str, Mapping[str, Any]] = {"train": clock.seconds()}
     manifests = {"poison": store.manifest(job.poison)}
     if job.purify is not None:
         manifests["purify"] = store.manifest(job.purify)
-    seconds.update({name: manifest["seconds"] for name, manifest in manifests.items()})
+    spent.update(manifests)
     facts = {name: manifest["facts"] for name, manifest in manifests.items()}
     artifacts = {
         name: manifest["files"]["images.safetensors"]["sha256"]
@@ -176,7 +176,9 @@ def _train(job: TrainJob, run: _Run) -> None:
             train_acc=result.train_acc[-1],
             curve=tuple(result.test_acc),
             loss_curve=tuple(result.train_loss),
-            seconds=seconds,
+            seconds=_by_stage(spent, "seconds"),
+            cpu_seconds=_by_stage(spent, "cpu_seconds"),
+            device_seconds=_by_stage(spent, "device_seconds"),
             peak_memory_mb=peak_memory_mb(),
             facts={**facts, "train": dict(run.ctx.notes)},
             artifacts=artifacts,
@@ -185,6 +187,11 @@ def _train(job: TrainJob, run: _Run) -> None:
             date=_now(),
         )
     )
+
+
+def _by_stage(spent: Mapping[str, Mapping[str, Any]], clock: str) -> dict[str, float]:
+    """Return the seconds of each stage that this clock counted."""
+    return {stage: counted[clock] for stage, counted in spent.items() if clock in counted}
 
 
 def _methods(job: Job) -> list[tuple[str, Method | Victim]]:
@@ -245,7 +252,11 @@ def mix(clean: ImageSet, poisoned: ImageSet, ratio: float, seed: int) -> ImageSe
 
 
 def _manifest(
-    run: _Run, kind: str, method: Method, seconds: float, facts: Mapping[str, Any]
+    run: _Run,
+    kind: str,
+    method: Method,
+    seconds: Mapping[str, float],
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     stage = run.stage
     return {
@@ -259,7 +270,7 @@ def _manifest(
             "version": method.version,
         },
         "inputs": list(stage.inputs),
-        "seconds": round(seconds, 3),
+        **seconds,
         "facts": dict(facts),
         "peak_memory_mb": peak_memory_mb(),
         "source": sources(stage.job, run.registry),

@@ -14,6 +14,11 @@ from benchmark.storage.atomic import check_schema, read_object
 
 SCHEMA = 1
 
+# The fields that hold seconds, those that depend least on a machine's other work first.
+CLOCKS = ("device_seconds", "cpu_seconds", "seconds")
+
+LATER = ("identity", "cpu_seconds", "device_seconds")  # fields that the first records lack
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -32,6 +37,10 @@ class Record:
         test_acc, train_acc: accuracies after the last epoch, in [0, 1].
         curve, loss_curve: test accuracy and training loss of each epoch.
         seconds: wall time of the stages ``poison``, ``purify`` and ``train``.
+        cpu_seconds: for which cores worked for each stage that ran on a CPU; older records have
+            none.
+        device_seconds: by a GPU's own clock, from the first to the last work of each stage that
+            ran on one; older records have none.
         peak_memory_mb: of the process that trained.
         facts: per stage, what verification measured and what the method noted.
         artifacts: sha256 of the images of the stages ``poison`` and ``purify``.
@@ -64,6 +73,8 @@ class Record:
     curve: tuple[float, ...] = ()
     loss_curve: tuple[float, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
+    device_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
     artifacts: Mapping[str, str] = field(default_factory=dict)
@@ -76,12 +87,9 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """The record in plain JSON types.
 
-        An empty ``identity`` is left out, as in the files of older records.
+        Empty fields that older records lack are left out, as in their files.
         """
-        values = asdict(self)
-        if not self.identity:
-            del values["identity"]
-        return values
+        return {name: value for name, value in asdict(self).items() if value or name not in LATER}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:

@@ -149,8 +149,8 @@ def load(
 ) -> pd.DataFrame:
     """Load the long table: one row a trained victim, including failed ones.
 
-    Accuracies are in [0, 1], seconds are wall time; ``analysis.table.to_table`` explains each
-    column.
+    Accuracies are in [0, 1], ``seconds_train`` is wall time and ``cpu_seconds_train`` that of the
+    cores; ``analysis.table.to_table`` explains each column.
 
     Args:
         results: folder of results.

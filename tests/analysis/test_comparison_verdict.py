@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -196,6 +197,20 @@ def test_failed_and_absent_cells_are_named_and_the_mean_counts_the_rest() -> Non
     assert ("Note", "ops, clean data: no pair: other was not run.") in statements(c)
     assert dict(statements(c))["Dash"].startswith("there is no pair.")
     assert "Dash" not in dict(statements(compared(records(BY_HAND))))
+
+
+def test_the_cost_says_whose_seconds_it_counts() -> None:
+    made = records({"em": {"mine": (0.5,), "other": (0.5,), "third": (0.5,)}})
+    timed = [
+        one if one.defense == "third" else replace(one, cpu_seconds={"purify": 1.0, "train": 2.0})
+        for one in made
+    ]
+    cost = dict(statements(compared(timed)))["Cost"]
+    assert cost == (
+        "mine 3.0 s, other 3.0 s to purify and train (1.00×). CPU seconds from the records."
+    )
+    cost = dict(statements(compared([made[0], *timed[1:]])))["Cost"]
+    assert cost.endswith("(1.50×). Wall seconds from the records, noisy.")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from benchmark.analysis.leaderboard import grid, leaderboard
 from benchmark.analysis.table import COLUMNS, comparable, sharing, to_table
 from benchmark.storage.record import Record
-from support.made_up_records import plain
+from support.made_up_records import GOLDEN, plain
 
 
 def record(attack: str, defense: str, acc: float | None, *, seed: int = 0, **values: Any) -> Record:
@@ -42,6 +43,14 @@ def test_the_table_has_one_row_a_record_and_the_documented_columns() -> None:
     assert (broken["status"], broken["error"], broken["curve"]) == ("failed", "no memory", ())
     assert math.isnan(broken["test_acc"])
     assert list(to_table([]).columns) == list(table.columns)
+
+
+def test_fields_that_came_later_leave_the_sha256_of_an_older_record() -> None:
+    old = json.loads((GOLDEN / "record-schema-1.json").read_text(encoding="utf-8"))
+    sha = "ab0083868c74d87ff1b44fa0f591b290132d8d2d9529d9b015cd25e86362947b"
+    assert to_table([Record.from_json(old)])["record"].tolist() == [sha]
+    newer = Record.from_json({**old, "cpu_seconds": {"train": 1.5}})
+    assert to_table([newer])["record"].tolist() != [sha]
 
 
 def test_a_record_without_a_finite_accuracy_counts_as_failed() -> None:
@@ -154,6 +163,47 @@ def test_equal_means_share_a_rank() -> None:
         to_table([record("a", name, acc) for name, acc in (("x", 0.5), ("y", 0.5), ("z", 0.25))])
     )
     assert board["rank"].tolist() == [1, 1, 3]
+
+
+def test_cost_counts_one_clock_for_all_and_never_a_mixture() -> None:
+    def clocks(purify: float, train: float, clock: str = "cpu_seconds") -> dict[str, Any]:
+        slow = {"purify": 9 * purify, "train": 7 * train}  # a busy machine
+        return {"seconds": slow, clock: {"purify": purify, "train": train}}
+
+    undefended = record("a", "none", 0.1, **clocks(0.0, 10.0))
+    x, y = record("a", "x", 0.5, **clocks(5.0, 10.0)), record("a", "y", 0.5, **clocks(30.0, 10.0))
+
+    def shown(*made: Record) -> tuple[str, float]:
+        board = row(leaderboard(to_table(made)), "x")
+        return board["clock"], board["cost"]
+
+    assert shown(undefended, x, y) == ("cpu_seconds", 1.5)
+    # a record without any seconds is compared with none
+    assert shown(undefended, x, y, record("a", "z", None, seconds={})) == ("cpu_seconds", 1.5)
+    wall = ("seconds", pytest.approx(115 / 70))
+    assert shown(undefended, x, replace(y, cpu_seconds={})) == wall, "an old record"
+    assert shown(undefended, x, replace(y, cpu_seconds={"train": 10.0})) == wall, "an old purify"
+    on_gpu = record("a", "y", 0.5, **clocks(3.0, 1.0, "device_seconds"))
+    assert shown(undefended, x, on_gpu) == wall, "a GPU beside CPUs"
+    gpus = [replace(one, cpu_seconds={}, device_seconds=one.cpu_seconds) for one in (undefended, x)]
+    assert shown(*gpus, on_gpu) == ("device_seconds", 1.5)
+    assert shown(record("a", "x", 0.5, seconds={}))[0] == "seconds"
+
+
+def test_each_group_has_its_own_clock() -> None:
+    timed = {"seconds": {"train": 8.0}, "cpu_seconds": {"train": 2.0}}
+    board = leaderboard(
+        to_table(
+            [
+                record("a", "x", 0.5, **timed),
+                record("a", "x", 0.5, victim="other", seconds={"train": 8.0}),
+            ]
+        )
+    )
+    assert dict(zip(board["victim"], board["clock"], strict=True)) == {
+        "net": "cpu_seconds",
+        "other": "seconds",
+    }
 
 
 def test_cost_is_in_undefended_trainings_on_the_same_attacks() -> None:

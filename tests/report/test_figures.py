@@ -143,6 +143,8 @@ def test_cost_marks_the_front_and_leaves_out_what_has_no_mean() -> None:
     assert isinstance(figure, Figure)
     assert {"none (undefended)", "soft", "rich †"} <= set(texts(figure))
     assert "bad" not in texts(figure)
+    label = figure.axes[0].get_xlabel()
+    assert label == "cost: wall seconds to purify and train, in undefended trainings"
     assert (
         draw_cost(section([record("em", "soft", 0.5)]))
         == "0 defenses with a mean over attacks and a cost, at least 2 are needed"

@@ -62,7 +62,7 @@ def test_a_cell_lists_its_runs_and_one_command_for_all_its_seeds() -> None:
     assert "em[eps=0.5]" in cell.commands[0]
     first, failed = dict(cell.runs[0].record), dict(cell.runs[2].record)
     assert first["poison"] == "psnr mean 31.93, rounds 4"
-    assert first["seconds"] == "purify 0.0, train 10.0"
+    assert first["wall seconds"] == "purify 0.0, train 10.0"
     assert (first["test accuracy"], first["precision"], first["made with"]) == (
         "50.0 %",
         "fp32",

@@ -12,6 +12,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,14 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmark.report.figures import curves, draw, style
+from benchmark.report.markdown_report import leaderboard_csv, report_markdown
 from benchmark.report.numbers import number, percent, shade, times
 from benchmark.report.sections import sections
 from benchmark.report.terminal import print_leaderboard
 from benchmark.report.write import is_current, write_report
 from benchmark.storage.record import Record
 from support.made_up_records import NASTY
-from support.reports import Page, is_rewritten, record, records, summarized
+from support.reports import Page, is_rewritten, record, records, rendered, summarized
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -110,6 +112,22 @@ def test_the_page_is_whole_and_loads_nothing(written: Path) -> None:
     ):
         assert shown in page.text
     assert "default-src 'none'" in text
+
+
+def test_every_form_says_whose_seconds_the_cost_counts() -> None:
+    timed = [replace(one, cpu_seconds=one.seconds) for one in records()]
+    for made, words in ((timed, "CPU seconds"), ([*timed, *records()[:1]], "wall seconds")):
+        summary = summarized(made)
+        file = io.StringIO()
+        print_leaderboard(summary, Console(file=file))
+        groups = sections(summary)
+        assert groups[0].clock == words
+        assert f"price in points, cost by {words}\n" in file.getvalue()
+        assert f". Cost by {words}.\n" in report_markdown(summary, groups, "t", {})
+        html = Page(rendered(made)).text
+        assert f"price in points, cost by {words}." in html
+        assert f"cost: {words} to purify and train, in undefended trainings" in html
+        assert leaderboard_csv(summary).splitlines()[0].split(",").count("clock") == 1
 
 
 def test_names_are_escaped_everywhere(tmp_path: Path, quick_plots: None) -> None:

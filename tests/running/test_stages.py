@@ -68,6 +68,8 @@ def test_a_record_tells_the_whole_story(bench: Bench) -> None:
     assert record.train_acc is not None
     assert set(record.seconds) == {"poison", "purify", "train"}
     assert record.seconds["train"] > 0
+    assert set(record.cpu_seconds) == {"poison", "purify", "train"}
+    assert record.cpu_seconds["train"] > 0
     assert record.peak_memory_mb > 50
     assert record.facts["poison"]["rounds"] == 7
     assert 20 / 255 < record.facts["poison"]["linf"] <= 24.5 / 255
@@ -95,7 +97,7 @@ def test_a_record_tells_the_whole_story(bench: Bench) -> None:
     unset = [
         item.name for item in fields(Record) if getattr(record, item.name) in ((), {}, "", None)
     ]
-    assert unset == ["error"]
+    assert unset == ["device_seconds", "error"]  # no stage ran on a GPU
 
 
 def test_the_last_epoch_counts_and_not_the_best(
@@ -143,6 +145,7 @@ def test_artifacts_hold_what_the_methods_returned(bench: Bench) -> None:
     assert "benchmark/data.py" in manifest["source"]
     assert digest(manifest["identity"]) == manifest["key"]
     assert manifest["seconds"] >= 0
+    assert manifest["cpu_seconds"] >= 0
     assert (
         list((bench.store.root / "scratch").iterdir()) == []
     )  # working folders go when their stage is done

@@ -36,7 +36,8 @@ def draw_cost(section: Section) -> Figure | str:
     axes = figure.add_axes(
         (0.5 / width, 0.5 / height, (width - 0.7) / width, (height - 1.0) / height)
     )
-    style.frame(axes, "", "cost: purifying and training, in undefended trainings", True)
+    cost = f"cost: {section.clock} to purify and train, in undefended trainings"
+    style.frame(axes, "", cost, True)
     axes.set_ylabel("mean test accuracy over attacks, %", fontsize=7.5, color=MUTED)
     low, high = min(row.cost for row in rows), max(row.cost for row in rows)
     axes.set_xscale("log")
