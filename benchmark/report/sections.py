@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from benchmark.analysis.doubts import Chance, Doubt, at_chance, in_doubt
 from benchmark.analysis.leaderboard import Summary
 from benchmark.analysis.table import GROUP, caveats, sharing
-from benchmark.report.numbers import ABSENT, number, percent, shade, times
+from benchmark.report.numbers import ABSENT, marked, number, percent, shade, times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 class TableCell:
     """One defense against one attack.
 
-    ``mean`` and ``std`` are shares in [0, 1], NaN without a value; ``text`` is in %.
+    ``mean`` and ``std`` are shares in [0, 1], NaN without a value; ``text`` is in %, ``marked`` has
+    a ``!`` behind it if there are ``doubts``: sentences that say why the number means nothing.
     """
 
     column: str
@@ -32,12 +34,17 @@ class TableCell:
     std: float
     n: int
     failed: int
+    doubts: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         if self.n == 0:
             return "failed" if self.failed else ABSENT
         return percent(self.mean, self.std)
+
+    @property
+    def marked(self) -> str:
+        return marked(self.text, self.doubts)
 
     @property
     def colours(self) -> tuple[str, str] | None:
@@ -49,7 +56,9 @@ class TableCell:
 class Row:
     """One defense of a leaderboard.
 
-    The numbers have the units of ``leaderboard.leaderboard``; the texts are for tables.
+    The numbers have the units of ``leaderboard.leaderboard``; the texts are for tables, with a
+    ``!`` behind a number in doubt. ``doubts`` says why a number is: by ``mean``, ``worst`` and
+    ``clean``, which is for the price too.
     """
 
     rank: int | None
@@ -68,6 +77,7 @@ class Row:
     missing: str
     needs: str
     cells: tuple[TableCell, ...]
+    doubts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -82,16 +92,30 @@ class Row:
         return percent(self.mean, self.std)
 
     @property
-    def worst_text(self) -> str:
-        return f"{percent(self.worst)} ({self.worst_attack})" if self.worst_attack else ABSENT
+    def mean_marked(self) -> str:
+        return marked(self.mean_text, self.doubts.get("mean"))
+
+    @property
+    def worst_marked(self) -> str:
+        if not self.worst_attack:
+            return ABSENT
+        return f"{marked(percent(self.worst), self.doubts.get('worst'))} ({self.worst_attack})"
 
     @property
     def clean_text(self) -> str:
         return percent(self.clean)
 
     @property
+    def clean_marked(self) -> str:
+        return marked(self.clean_text, self.doubts.get("clean"))
+
+    @property
     def price_text(self) -> str:
         return number(self.price)
+
+    @property
+    def price_marked(self) -> str:
+        return marked(self.price_text, self.doubts.get("clean"))
 
     @property
     def cost_text(self) -> str:
@@ -140,6 +164,9 @@ class Section:
         preset: of the attacks; empty for the default.
         curves: (defense, attack) -> one curve a seed, shares in [0, 1].
         shown: which part of the group this is, such as "12 of 25 defenses"; empty for the whole.
+        doubts: which numbers mean nothing, and why.
+        chance: the accuracy of a guesser, a share in [0, 1]; NaN where not known.
+        upper: undefended accuracy on clean data, a share in [0, 1]; NaN where not known.
     """
 
     dataset: str
@@ -155,6 +182,14 @@ class Section:
     failures: tuple[FailedRun, ...]
     curves: Mapping[tuple[str, str], list[tuple[float, ...]]]
     shown: str = ""
+    doubts: tuple[Doubt, ...] = ()
+    chance: float = math.nan
+    upper: float = math.nan
+
+    @property
+    def no_claim(self) -> str:
+        """Why nothing can be ranked here; empty where it can."""
+        return "clean accuracy is near chance" if at_chance(self.doubts) else ""
 
     @property
     def where(self) -> tuple[str, str, str, float, str]:
@@ -187,15 +222,23 @@ def sections(summary: Summary) -> list[Section]:
     cells = dict(iter(summary.cells.groupby(GROUP)))
     runs = dict(iter(summary.runs.groupby(GROUP)))
     return [
-        _section(board, cells[group], runs[group]) for group, board in summary.board.groupby(GROUP)
+        _section(board, cells[group], runs[group], summary.doubts[group], summary.chances[group])
+        for group, board in summary.board.groupby(GROUP)
     ]
 
 
-def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Section:
+def _section(
+    board: pd.DataFrame,
+    cells: pd.DataFrame,
+    runs: pd.DataFrame,
+    doubts: tuple[Doubt, ...],
+    chance: Chance | None,
+) -> Section:
     columns = _columns(cells)
+    why = in_doubt(doubts)
     by_place = {
         (str(defense), str(attack)): TableCell(
-            str(attack), float(mean), float(std), int(n), int(failed)
+            str(attack), float(mean), float(std), int(n), int(failed), why.get((attack, defense), ())
         )
         for defense, attack, mean, std, n, failed in zip(
             *(cells[name] for name in ("defense", "attack", "mean", "std", "n", "failed")),
@@ -223,8 +266,17 @@ def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Se
     )
     dataset, victim, protocol, ratio, preset = board[GROUP].iloc[0]
     texts = _seeds(rows, runs), _summary(boards, columns), _notes(rows, columns, runs)
+    where = dataset, victim, protocol, ratio, preset
     return Section(
-        dataset, victim, protocol, ratio, preset, columns, tuple(boards), *texts, failures, curves
+        *where,
+        columns,
+        tuple(boards),
+        *texts,
+        failures,
+        curves,
+        doubts=doubts,
+        chance=math.nan if chance is None else chance.share,
+        upper=next((row.clean for row in rows if row.is_undefended), math.nan),
     )
 
 
@@ -240,6 +292,16 @@ def _row(
     values: Mapping[Any, Any], columns: Sequence[Column], cells: Mapping[tuple[str, str], TableCell]
 ) -> Row:
     defense, rank = str(values["defense"]), values["rank"]
+    own = tuple(
+        cells.get((defense, column.attack), TableCell(column.attack, math.nan, math.nan, 0, 0))
+        for column in columns
+    )
+    clean = {column.attack for column in columns if column.is_clean}
+    of = {
+        "mean": [cell for cell in own if cell.column not in clean],
+        "worst": [cell for cell in own if cell.column == values["worst_attack"]],
+        "clean": [cell for cell in own if cell.column in clean],
+    }
     return Row(
         rank=rank if isinstance(rank, int) else None,
         defense=defense,
@@ -256,10 +318,11 @@ def _row(
         attacks=int(values["attacks"]),
         missing=str(values["missing"]),
         needs=str(values["needs"]),
-        cells=tuple(
-            cells.get((defense, column.attack), TableCell(column.attack, math.nan, math.nan, 0, 0))
-            for column in columns
-        ),
+        cells=own,
+        doubts={
+            name: tuple(dict.fromkeys(why for cell in part for why in cell.doubts))
+            for name, part in of.items()
+        },
     )
 
 
@@ -378,5 +441,6 @@ HOW_TO_READ: tuple[tuple[str, str], ...] = (
         "Standard deviation over seeds (n - 1). Where it is lacking there was one seed and there "
         "is no interval.",
     ),
+    ("!", "A number in doubt: it means nothing, for the reason that stands above the table."),
     ("failed and -", "A failed cell was run without a result. An absent cell (-) was not run."),
 )

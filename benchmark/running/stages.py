@@ -45,7 +45,7 @@ from benchmark.running.verify import measure
 from benchmark.storage.files import sha256
 from benchmark.storage.store import Store
 from benchmark.training.surrogate import train_surrogate
-from benchmark.training.train import fit
+from benchmark.training.train import TRAIN_SAMPLE, fit
 
 
 def run_stage(
@@ -176,13 +176,19 @@ def _train(job: TrainJob, run: _Run) -> None:
             loss_curve=tuple(result.train_loss),
             seconds=seconds,
             peak_memory_mb=peak_memory_mb(),
-            facts={**facts, "train": dict(run.ctx.notes)},
+            facts={**facts, "train": dict(run.ctx.notes), "data": _sizes(train, splits.test)},
             artifacts=artifacts,
             environment=environment(run.machine),
             sources=sources(job, run.registry),
             date=_now(),
         )
     )
+
+
+def _sizes(train: ImageSet, test: ImageSet) -> dict[str, int]:
+    """Return what decides how far above chance an accuracy must be to mean something."""
+    measured = min(len(train), TRAIN_SAMPLE)
+    return {"classes": test.info.num_classes, "test": len(test), "train_measured": measured}
 
 
 def _methods(job: Job) -> list[tuple[str, Method | Victim]]:
