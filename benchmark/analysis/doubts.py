@@ -225,8 +225,9 @@ def _victims(done: pd.DataFrame, level: Chance | None) -> Iterator[Doubt]:
     if level is None:
         return
     lowest = done.groupby(["attack", "defense"])["train_acc"].min()
-    poor = lowest[lowest <= level.train_limit]
-    cells = {(str(attack), str(defense)): acc for (attack, defense), acc in poor.items()}
+    poor = lowest[lowest <= level.train_limit].reset_index()
+    columns = (poor[name].tolist() for name in ("attack", "defense", "train_acc"))
+    cells = {(attack, defense): acc for attack, defense, acc in zip(*columns, strict=True)}
     if cells:
         shown = {" + ".join(cell): _percent(acc) for cell, acc in cells.items()}
         yield Doubt(
@@ -245,9 +246,7 @@ def _purifiers(done: pd.DataFrame) -> Iterator[Doubt]:
     ):
         for flaw in flaws(json.loads(facts).get("purify", {})):
             by_attack = worst.setdefault((str(defense), flaw.kind), {})
-            by_attack[attack] = max(
-                by_attack.get(attack, flaw), flaw, key=lambda one: one.severity
-            )
+            by_attack[attack] = max(by_attack.get(attack, flaw), flaw, key=lambda one: one.severity)
     for (defense, kind), by_attack in sorted(worst.items()):
         shown = {attack: by_attack[attack].measured for attack in sorted(by_attack)}
         why, advice = PURIFIER[kind]

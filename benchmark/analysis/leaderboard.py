@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmark.analysis.doubts import Chance, Doubt, at_chance, chance, doubts
 from benchmark.analysis.table import CELL, GROUP, RUN, comparable, draws
@@ -13,7 +13,7 @@ from benchmark.analysis.table import CELL, GROUP, RUN, comparable, draws
 if TYPE_CHECKING:
     import pandas as pd
 
-Group = tuple[str, str, str, float, str]  # the values of ``table.GROUP``
+Group = tuple[Any, ...]  # the values of ``table.GROUP``
 
 
 class Summary:
@@ -106,9 +106,7 @@ def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     return Summary(table).board
 
 
-def _leaderboard(
-    runs: pd.DataFrame, cells: pd.DataFrame, empty: Collection[Group]
-) -> pd.DataFrame:
+def _leaderboard(runs: pd.DataFrame, cells: pd.DataFrame, empty: Collection[Group]) -> pd.DataFrame:
     """The frame of ``leaderboard``, in which the groups of ``empty`` have no ranks."""
     import pandas as pd
 

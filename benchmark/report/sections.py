@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from benchmark.analysis.doubts import Chance, Doubt, at_chance, in_doubt
@@ -19,6 +20,10 @@ from benchmark.report.numbers import ABSENT, marked, number, percent, shade, tim
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+UPPER = "clean data, undefended"
+NO_LEVELS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -165,8 +170,7 @@ class Section:
         curves: (defense, attack) -> one curve a seed, shares in [0, 1].
         shown: which part of the group this is, such as "12 of 25 defenses"; empty for the whole.
         doubts: which numbers mean nothing, and why.
-        chance: the accuracy of a guesser, a share in [0, 1]; NaN where not known.
-        upper: undefended accuracy on clean data, a share in [0, 1]; NaN where not known.
+        levels: see ``levels``.
     """
 
     dataset: str
@@ -183,8 +187,7 @@ class Section:
     curves: Mapping[tuple[str, str], list[tuple[float, ...]]]
     shown: str = ""
     doubts: tuple[Doubt, ...] = ()
-    chance: float = math.nan
-    upper: float = math.nan
+    levels: Mapping[str, float] = NO_LEVELS
 
     @property
     def no_claim(self) -> str:
@@ -238,7 +241,12 @@ def _section(
     why = in_doubt(doubts)
     by_place = {
         (str(defense), str(attack)): TableCell(
-            str(attack), float(mean), float(std), int(n), int(failed), why.get((attack, defense), ())
+            str(attack),
+            float(mean),
+            float(std),
+            int(n),
+            int(failed),
+            why.get((attack, defense), ()),
         )
         for defense, attack, mean, std, n, failed in zip(
             *(cells[name] for name in ("defense", "attack", "mean", "std", "n", "failed")),
@@ -275,9 +283,18 @@ def _section(
         failures,
         curves,
         doubts=doubts,
-        chance=math.nan if chance is None else chance.share,
-        upper=next((row.clean for row in rows if row.is_undefended), math.nan),
+        levels=levels(cells, chance),
     )
+
+
+def levels(cells: pd.DataFrame, chance: Chance | None) -> dict[str, float]:
+    """The accuracies that plots draw as lines, shares in [0, 1], by name; only those known.
+
+    They are that of a guesser, and that of the undefended victim on clean data.
+    """
+    clean = cells.loc[cells["is_clean"] & cells["is_undefended"], "mean"].mean()
+    known = {"chance": math.nan if chance is None else chance.share, UPPER: float(clean)}
+    return {name: share for name, share in known.items() if not math.isnan(share)}
 
 
 def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
