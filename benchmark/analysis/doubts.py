@@ -229,7 +229,11 @@ def _victims(done: pd.DataFrame, level: Chance | None) -> Iterator[Doubt]:
     columns = (poor[name].tolist() for name in ("attack", "defense", "train_acc"))
     cells = {(attack, defense): acc for attack, defense, acc in zip(*columns, strict=True)}
     if cells:
-        shown = {" + ".join(cell): _percent(acc) for cell, acc in cells.items()}
+        named = _titles(done)
+        shown = {
+            f"{named[attack]} + {defense}": _percent(acc)
+            for (attack, defense), acc in cells.items()
+        }
         yield Doubt(
             "victim at chance",
             frozenset(cells),
@@ -247,8 +251,9 @@ def _purifiers(done: pd.DataFrame) -> Iterator[Doubt]:
         for flaw in flaws(json.loads(facts).get("purify", {})):
             by_attack = worst.setdefault((str(defense), flaw.kind), {})
             by_attack[attack] = max(by_attack.get(attack, flaw), flaw, key=lambda one: one.severity)
+    named = _titles(done)
     for (defense, kind), by_attack in sorted(worst.items()):
-        shown = {attack: by_attack[attack].measured for attack in sorted(by_attack)}
+        shown = {named[attack]: by_attack[attack].measured for attack in sorted(by_attack)}
         why, advice = PURIFIER[kind]
         yield Doubt(
             kind,
@@ -256,6 +261,12 @@ def _purifiers(done: pd.DataFrame) -> Iterator[Doubt]:
             why.format(who=defense, where=_listed(shown)),
             advice,
         )
+
+
+def _titles(done: pd.DataFrame) -> dict[str, str]:
+    """The attacks as sentences name them."""
+    clean = set(done.loc[done["is_clean"], "attack"])
+    return {attack: "clean data" if attack in clean else attack for attack in done["attack"]}
 
 
 def _listed(measured: Mapping[str, str]) -> str:

@@ -187,7 +187,7 @@ class Section:
     curves: Mapping[tuple[str, str], list[tuple[float, ...]]]
     shown: str = ""
     doubts: tuple[Doubt, ...] = ()
-    levels: Mapping[str, float] = NO_LEVELS
+    levels: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def no_claim(self) -> str:
