@@ -148,9 +148,9 @@ PURIFIER: Mapping[Kind, tuple[str, str]] = {
         "Fit it for longer, or raise the target.",
     ),
     "far from input": (
-        f"{{who}} makes other images of its input, with a PSNR below {FEWEST_DB:.0f} dB to it: "
+        f"{{who}} keeps little of its images, whose PSNR to the input is below {FEWEST_DB:.0f} dB: "
         "{where}.",
-        "Fit it for longer, or set it to change less.",
+        "Set it to change less, or fit it for longer.",
     ),
     "unfinished": (
         "{who} was not fitted to the end: in the last tenth of its steps its loss still fell by "
@@ -158,6 +158,15 @@ PURIFIER: Mapping[Kind, tuple[str, str]] = {
         "Fit it for longer.",
     ),
 }
+
+
+def of_purified(defense: str, facts: Mapping[str, Any]) -> list[str]:
+    """What is in doubt about one purified set, a sentence or two each."""
+    texts = []
+    for flaw in flaws(facts):
+        why, advice = PURIFIER[flaw.kind]
+        texts.append(f"{why.format(who=defense, where=flaw.measured)} {advice}")
+    return texts
 
 
 def doubts(runs: pd.DataFrame) -> tuple[Doubt, ...]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+NO_CLAIM = "clean accuracy is near chance"
+
 UPPER = "clean data, undefended"
 NO_LEVELS: Mapping[str, float] = MappingProxyType({})
 
@@ -170,6 +172,7 @@ class Section:
         curves: (defense, attack) -> one curve a seed, shares in [0, 1].
         shown: which part of the group this is, such as "12 of 25 defenses"; empty for the whole.
         doubts: which numbers mean nothing, and why.
+        no_claim: why nothing can be ranked here; empty where it can.
         levels: see ``levels``.
     """
 
@@ -187,12 +190,8 @@ class Section:
     curves: Mapping[tuple[str, str], list[tuple[float, ...]]]
     shown: str = ""
     doubts: tuple[Doubt, ...] = ()
+    no_claim: str = ""
     levels: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def no_claim(self) -> str:
-        """Why nothing can be ranked here; empty where it can."""
-        return "clean accuracy is near chance" if at_chance(self.doubts) else ""
 
     @property
     def where(self) -> tuple[str, str, str, float, str]:
@@ -273,7 +272,8 @@ def _section(
         )
     )
     dataset, victim, protocol, ratio, preset = board[GROUP].iloc[0]
-    texts = _seeds(rows, runs), _summary(boards, columns), _notes(rows, columns, runs)
+    no_claim = NO_CLAIM if at_chance(doubts) else ""
+    texts = _seeds(rows, runs), _summary(boards, columns, no_claim), _notes(rows, columns, runs)
     where = dataset, victim, protocol, ratio, preset
     return Section(
         *where,
@@ -283,6 +283,7 @@ def _section(
         failures,
         curves,
         doubts=doubts,
+        no_claim=no_claim,
         levels=levels(cells, chance),
     )
 
@@ -357,7 +358,7 @@ def _seeds(rows: Sequence[Row], runs: pd.DataFrame) -> str:
     )
 
 
-def _summary(boards: Sequence[Board], columns: Sequence[Column]) -> str:
+def _summary(boards: Sequence[Board], columns: Sequence[Column], no_claim: str) -> str:
     """One sentence: the best defense, and the undefended accuracies to compare it with."""
     attacks = sum(not column.is_clean for column in columns)
     if not attacks:
@@ -366,7 +367,7 @@ def _summary(boards: Sequence[Board], columns: Sequence[Column]) -> str:
     leaders = [row for board in boards[:1] for row in board.rows if row.rank == 1]
     anchor = next((row for board in boards for row in board.rows if row.is_undefended), None)
     parts = [f"Best mean {over}: {row.defense}, {percent(row.mean)} %" for row in leaders[:1]] or [
-        f"No defense is ranked {over}"
+        f"No defense is ranked {over}" + (f", since {no_claim}" if no_claim else "")
     ]
     if anchor is not None and not math.isnan(anchor.mean):
         parts.append(f"undefended {percent(anchor.mean)} %")

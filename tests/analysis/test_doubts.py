@@ -160,7 +160,7 @@ def test_of_the_shipped_records_only_two_bits_a_channel_are_in_doubt(suite: str)
     (doubt,) = told
     assert {defense for _, defense in doubt.cells} == {"bdr"}
     assert doubt.why == (
-        "bdr makes other images of its input, with a PSNR below 18 dB to it: em (16.8 dB), "
+        "bdr keeps little of its images, whose PSNR to the input is below 18 dB: em (16.8 dB), "
         "em[granularity=class,class_share=1.0] (16.8 dB), lsp (16.9 dB), clean data (16.8 dB), "
         "and 1 more."
     )
