@@ -178,6 +178,7 @@ def fit_network(
     batch_size: int,
     lr: float,
     clip: float,
+    floor: float = 0.0,
     anneal: str = "epoch",
     span: tuple[float, float] = (0.0, 1.0),
 ) -> dict[str, float]:
@@ -186,11 +187,16 @@ def fit_network(
     Args:
         loss: maps (images, labels, epoch index) to the loss and to named terms for the log.
         stage: names this training in seeds, log and progress.
+        floor: what hinges add to the loss however well the network is fitted.
         anneal: ``epoch`` (the learning rate is constant within an epoch, as released) or ``step``.
         span: where this training begins and ends in the whole method, 0..1, for the progress.
 
     Returns:
-        The mean of each named term over the last epoch.
+        The mean of each named term over the last epoch, and what tells whether the fit ended well
+        (docs/add-a-defense.md): ``loss_fall``, the share of the loss above ``floor`` by which the
+        last tenth of the steps is below the tenth before, and ``rate``, the mean of the term ``kl``
+        over the last tenth. A fit of a single step has no ``loss_fall``, one without ``kl`` no
+        ``rate``.
 
     Raises:
         FloatingPointError: if the loss, or a weight at the end, is no longer finite.
@@ -201,6 +207,9 @@ def fit_network(
     )
     optimizer = torch.optim.Adam(net.parameters(), lr, foreach=True)
     means: dict[str, float] = {}
+    steps = epochs * len(batches)
+    tenth = max(1, steps // 10)
+    late: dict[tuple[str, int], Tensor] = {}  # sums over the last tenth, 0, and the one before, 1
     for epoch in range(epochs):
         sums: dict[str, Tensor] = {}
         for number, (x, y, _) in enumerate(batches):
@@ -212,8 +221,12 @@ def fit_network(
             value.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), clip)
             optimizer.step()
+            ago = (steps - epoch * len(batches) - number - 1) // tenth
             for name, term in {"loss": value, **terms}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=x.device)) + term.detach()
+                if ago < 2:
+                    so_far = late.get((name, ago), torch.zeros((), device=x.device))
+                    late[name, ago] = so_far + term.detach()
             if number % 8 == 0:
                 here = (epoch + number / len(batches)) / epochs
                 ctx.progress(
@@ -228,6 +241,12 @@ def fit_network(
         shown = " ".join(f"{name} {value:.5f}" for name, value in means.items())
         ctx.log(f"{stage}: epoch {epoch + 1}/{epochs} {shown}")
     check_finite(net, f"after {stage}")
+    ends = {place: float(total) / tenth for place, total in late.items()}
+    if ("loss", 1) in ends:
+        left = max(ends["loss", 1] - floor, 1e-12)
+        means["loss_fall"] = (ends["loss", 1] - ends["loss", 0]) / left
+    if ("kl", 0) in ends:
+        means["rate"] = ends["kl", 0]
     return means
 
 

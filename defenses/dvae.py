@@ -289,6 +289,11 @@ class DVAE(Defense):
             loss = loss + self.hinge_weight * hinge(p, self.hinge)
         return loss, {"rec": rec, "rec_p": rec_p, "kl": kl, "p": p}
 
+    def _floor(self, target: float) -> float:
+        """Return what the hinges add to the loss at the end, however well the network is fitted."""
+        small = self.hinge_weight * self.hinge if self.hinge_from < self.epochs else 0.0
+        return rate_weight(target, self.rate_weight) * target + small
+
     def _fit_stage(
         self,
         data: ImageSet,
@@ -316,8 +321,10 @@ class DVAE(Defense):
             lr=self.lr,
             anneal=self.anneal,
             clip=self.clip,
+            floor=self._floor(target),
             span=span,
         )
+        means["rate_target"] = target
         short = stage.replace(" ", "")
         ctx.note(**{f"{short}_{name}": round(value, 6) for name, value in means.items()})
         net.eval()

@@ -105,12 +105,12 @@ class VAE(Defense):
             ctx.seed("init"),
         )
         noise = ctx.generator("noise")
+        weight = rate_weight(self.target, self.rate_weight)
 
         def loss(x: Tensor, y: Tensor, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
             with ctx.autocast():
                 image, mean, log_var = net(x, noise)
             rec, kl = (image - x).square().mean(), kl_rate(mean, log_var)
-            weight = rate_weight(self.target, self.rate_weight)
             return rec + weight * hinge(kl, self.target), {"rec": rec, "kl": kl}
 
         means = fit_network(
@@ -124,7 +124,9 @@ class VAE(Defense):
             lr=self.lr,
             anneal=self.anneal,
             clip=self.clip,
+            floor=weight * self.target,
         )
+        means["rate_target"] = self.target
         ctx.note(**{name: round(value, 6) for name, value in means.items()})
         ctx.keep("model", net.state_dict())
         return self._reconstruct(net, data, ctx)

@@ -9,11 +9,12 @@ the reference, so that positive is better. The module is pure: it reads and writ
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
+from benchmark.analysis.doubts import Doubt, doubts, in_doubt
 from benchmark.analysis.statistics.paired import TINY, SignFlip, bca_interval, sign_flip
 from benchmark.analysis.table import (
     GROUP,
@@ -40,7 +41,16 @@ COVERAGE = {3: 72, 4: 79, 5: 84, 6: 85, 7: 87, 8: 88, 9: 89}
 Outcome = Literal["win", "tie", "loss", "undecided"]
 
 Conclusion = Literal[
-    "better", "worse", "ahead", "behind", "small", "depends", "not shown", "too little", "nothing"
+    "better",
+    "worse",
+    "ahead",
+    "behind",
+    "small",
+    "depends",
+    "not shown",
+    "too little",
+    "doubtful",
+    "nothing",
 ]
 
 
@@ -57,6 +67,7 @@ class Contrast:
         remark: why there is no interval, or no pair; empty where there is an interval.
         seeds: how many different victim seeds the pairs have.
         apart: both defenses have results here, but no two of them share victim seed and craft seed.
+        doubted: which of the accuracies mean nothing, as names of these attributes.
     """
 
     column: str
@@ -69,16 +80,17 @@ class Contrast:
     remark: str
     seeds: int
     apart: bool = False
+    doubted: frozenset[str] = frozenset()
 
     @property
     def outcome(self) -> Outcome:
         """Whether ours wins in this column.
 
         A tie is a difference below ``MARGIN``, or one whose interval covers 0. Too few pairs for an
-        interval leave the outcome undecided. Where all differences are equal there is no interval,
-        and their value decides.
+        interval, or a number in doubt, leave the outcome undecided. Where all differences are equal
+        there is no interval, and their value decides.
         """
-        if len(self.points) < FEWEST_FOR_INTERVAL:
+        if len(self.points) < FEWEST_FOR_INTERVAL or self.doubted & {"ours", "reference"}:
             return "undecided"
         low, high = self.interval or (self.difference, self.difference)
         if abs(self.difference) < MARGIN or low <= 0 <= high:
@@ -107,6 +119,7 @@ class Comparison:
             seed may share its luck.
         seeds, craft_seeds: how many different ones the pairs have.
         notes: what else a reader must know, as sentences.
+        doubts: why results of the two defenses, or of the undefended victims, mean nothing.
     """
 
     dataset: str
@@ -129,6 +142,7 @@ class Comparison:
     seeds: int
     craft_seeds: int
     notes: tuple[str, ...]
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def compared(self) -> int:
@@ -164,10 +178,13 @@ class Comparison:
         losses, the result ``depends`` on the attack. ``better`` and ``worse`` need enough seeds for
         the test by whole seeds. With fewer seeds the conclusion is only ``ahead`` or ``behind``:
         the test by pairs takes the pairs of a seed as independent, and where they are not, it calls
-        equal defenses different far too often (docs/compare.md).
+        equal defenses different far too often (docs/compare.md). Where a number of one of the two
+        is in doubt, the conclusion is ``doubtful``, whatever the tests say.
         """
         if not self.compared:
             return "nothing"
+        if any({"ours", "reference"} & contrast.doubted for contrast in (self.mean, self.clean)):
+            return "doubtful"
         if not self.by_pair.decidable:
             return "too little"
         # p is NaN where a test cannot be decided, and NaN >= ALPHA is false
@@ -194,6 +211,9 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
     ``part`` holds the rows of the group, each (attack, defense, seed, craft seed) once.
     """
     both = part["defense"].isin([ours, reference])
+    sides = {"undefended": _undefended(part), "ours": ours, "reference": reference}
+    found = doubts(part[part["defense"].isin(sides.values())])
+    doubted = in_doubt(found)
     acc = _side_by_side(part, part["test_acc"], ours, reference)
     paired = acc.dropna(subset=["ours", "reference"])
     # results that another craft seed did not change are the same pair again
@@ -201,14 +221,17 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
     paired = paired[~same.to_numpy()]
     clean_names = set(part.loc[part["is_clean"], "attack"])
     names = sorted(set(part.loc[both, "attack"]) - clean_names)
-    attacks = tuple(
-        _contrast(name, paired, _lacking(part, name, ours, reference)) for name in names
-    )
     clean_name = min(clean_names, default="")
-    clean = replace(
-        _contrast(clean_name, paired, _lacking(part, clean_name, ours, reference)),
-        column="clean data",
+    *attacks, clean = (
+        _contrast(
+            name,
+            paired,
+            _lacking(part, name, ours, reference),
+            {side for side, defense in sides.items() if (name, defense) in doubted},
+        )
+        for name in (*names, clean_name)
     )
+    clean = replace(clean, column="clean data")
 
     pairs = paired[paired.index.get_level_values("attack").isin(names)]
     by_attack = pairs.groupby("attack")["points"]
@@ -231,7 +254,7 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
         preset=str(preset),
         ours=ours,
         reference=reference,
-        attacks=attacks,
+        attacks=tuple(attacks),
         mean=_mean(attacks, pairs),
         clean=clean,
         price_ours=100 * float((on_clean["undefended"] - on_clean["ours"]).mean()),
@@ -244,6 +267,7 @@ def _compare(part: pd.DataFrame, ours: str, reference: str) -> Comparison:
         seeds=_seeds(pairs),
         craft_seeds=pairs.index.get_level_values("craft_seed").nunique(),
         notes=tuple(_notes(part[both], attacks)),
+        doubts=found,
     )
 
 
@@ -255,14 +279,19 @@ def _side_by_side(
     Columns: ``ours``, ``reference``, ``undefended``, and the difference ``points``.
     """
     wide = part.assign(value=values).set_index(["attack", *RUN, "defense"])["value"].unstack()
-    undefended = min(part.loc[part["is_undefended"], "defense"], default="")
-    wide = wide.reindex(columns=[ours, reference, undefended]).set_axis(
+    wide = wide.reindex(columns=[ours, reference, _undefended(part)]).set_axis(
         ["ours", "reference", "undefended"], axis=1
     )
     return wide.assign(points=100 * (wide["ours"] - wide["reference"]))
 
 
-def _contrast(attack: str, paired: pd.DataFrame, lacking: str) -> Contrast:
+def _undefended(part: pd.DataFrame) -> str:
+    return str(min(part.loc[part["is_undefended"], "defense"], default=""))
+
+
+def _contrast(
+    attack: str, paired: pd.DataFrame, lacking: str, doubted: Collection[str]
+) -> Contrast:
     rows = paired[paired.index.get_level_values("attack") == attack]
     mean, points = rows.mean(), tuple(rows["points"].tolist())
     interval, remark = _interval(points)
@@ -274,8 +303,11 @@ def _contrast(attack: str, paired: pd.DataFrame, lacking: str) -> Contrast:
         remark = "no pair: no result of one shares victim seed and craft seed with one of the other"
     elif lacking:
         remark = lacking
+    means = (undefended, our, other)
+    seeds = _seeds(rows)
+    known = frozenset(doubted) if points else frozenset[str]()
     return Contrast(
-        attack, undefended, our, other, points, difference, interval, remark, _seeds(rows), apart
+        attack, *means, points, difference, interval, remark, seeds, apart, doubted=known
     )
 
 
@@ -302,7 +334,14 @@ def _mean(attacks: Sequence[Contrast], pairs: pd.DataFrame) -> Contrast:
     )
     means = (average("undefended"), average("ours"), average("reference"))
     return Contrast(
-        "mean over attacks", *means, points, average("difference"), interval, remark, _seeds(pairs)
+        "mean over attacks",
+        *means,
+        points,
+        average("difference"),
+        interval,
+        remark,
+        _seeds(pairs),
+        doubted=frozenset[str]().union(*(contrast.doubted for contrast in known)),
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from benchmark.analysis.doubts import Chance, Doubt, at_chance, chance, doubts
 from benchmark.analysis.table import (
     CELL,
     GROUP,
@@ -18,6 +20,8 @@ from benchmark.analysis.table import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Group = tuple[Any, ...]  # the values of ``table.GROUP``
 
 
 class Summary:
@@ -43,9 +47,20 @@ class Summary:
         return _grid(self.runs)
 
     @cached_property
+    def doubts(self) -> dict[Group, tuple[Doubt, ...]]:
+        """What means nothing in each group, and why; see ``doubts.doubts``."""
+        return {group: doubts(rows) for group, rows in self.runs.groupby(GROUP)}
+
+    @cached_property
+    def chances(self) -> dict[Group, Chance | None]:
+        """What a guesser reaches in each group; see ``doubts.chance``."""
+        return {group: chance(rows) for group, rows in self.runs.groupby(GROUP)}
+
+    @cached_property
     def board(self) -> pd.DataFrame:
         """One row a defense of each group; see ``leaderboard``."""
-        return _leaderboard(self.runs, self.cells)
+        empty = [group for group, found in self.doubts.items() if at_chance(found)]
+        return _leaderboard(self.runs, self.cells, empty)
 
 
 def grid(table: pd.DataFrame) -> pd.DataFrame:
@@ -94,20 +109,22 @@ def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
 
     A defense without a result for every attack, and for clean data where the group has them, gets
     no rank. A defense that lacks an attack has neither mean nor worst attack, since these could not
-    be compared. ``std`` is over the seeds that cover every attack, and ``n`` counts these seeds.
-    The undefended row is a reference and is not ranked.
+    be compared. Where clean data taught the undefended victim nothing (``doubts.at_chance``), no
+    defense has a rank. ``std`` is over the seeds that cover every attack, and ``n`` counts these
+    seeds. The undefended row is a reference and is not ranked.
     """
     return Summary(table).board
 
 
-def _leaderboard(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+def _leaderboard(runs: pd.DataFrame, cells: pd.DataFrame, empty: Collection[Group]) -> pd.DataFrame:
+    """The frame of ``leaderboard``, in which the groups of ``empty`` have no ranks."""
     import pandas as pd
 
     if runs.empty:
         return pd.DataFrame(columns=[*GROUP, *_BOARD])
     runs_of, boards = dict(iter(runs.groupby(GROUP))), []
     for group, part in cells.groupby(GROUP):
-        board = _board(part, runs_of[group])
+        board = _board(part, runs_of[group], group not in empty)
         for column in GROUP:
             board[column] = part[column].iloc[0]
         boards.append(board[[*GROUP, *_BOARD]])
@@ -153,7 +170,7 @@ _BOARD = [
 ]
 
 
-def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+def _board(cells: pd.DataFrame, runs: pd.DataFrame, ranked: bool) -> pd.DataFrame:
     """The leaderboard of one group, from its cells and its rows of the long table."""
     board = cells.groupby("defense")[["is_undefended", "needs"]].first()
     clean, attacked = cells[cells["is_clean"]], cells[~cells["is_clean"]]
@@ -180,7 +197,7 @@ def _board(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     board["attacks"] = acc.shape[1]
     board["missing"] = _missing(cells, list(board.index))
     board["with_needs"] = board["needs"] != ""
-    eligible = covers_all & ~board["is_undefended"] & (board["missing"] == "")
+    eligible = ranked & covers_all & ~board["is_undefended"] & (board["missing"] == "")
     board["rank"] = (
         board[eligible]
         .round({"mean": 9})

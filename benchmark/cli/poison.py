@@ -95,6 +95,7 @@ def make_and_write(
     """
     from rich.progress import Progress
 
+    from benchmark.analysis.doubts import of_purified
     from benchmark.datasets._open import cached_facts, open_dataset
     from benchmark.planning.resolve import resolve_spec
     from benchmark.planning.suite import ResolvedSuite, check_sets, check_values
@@ -161,6 +162,8 @@ def make_and_write(
         f"{count} images of {side}x{other} pixels with {kind} {spec} in {out}{_measured(facts)}",
         markup=False,
     )
+    for doubt in of_purified(str(spec), facts) if kind == "defense" else []:
+        errors.print(f"! {doubt}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if form == "png" and side == other:
         console.print(
             f'to read them again: --dataset "folder[path={out},size={side}]"',

@@ -15,7 +15,16 @@ from benchmark.analysis.statistics.paired import FEWEST_FOR_TEST, SignFlip
 from benchmark.analysis.table import SECONDS_IN_WORDS
 from benchmark.report import typeset
 from benchmark.report.markdown import escaped
-from benchmark.report.numbers import ABSENT, number, p_value, percent, signed, times
+from benchmark.report.numbers import (
+    ABSENT,
+    DOUBTED,
+    marked,
+    number,
+    p_value,
+    percent,
+    signed,
+    times,
+)
 from benchmark.report.terminal import plain, say
 from benchmark.report.typeset import Block, Entry, PaperTable
 
@@ -35,7 +44,7 @@ HOW_TO_READ = (
     (
         "win, tie, loss",
         f"A tie is a difference below {MARGIN} points, or one whose interval covers 0. An attack "
-        "with too few pairs for an interval is undecided.",
+        "with too few pairs for an interval, or with a number in doubt, is undecided.",
     ),
     (
         "sign-flip test",
@@ -69,6 +78,12 @@ def verdict(c: Comparison) -> str:
     size = f"{_counted(c.seeds, 'seed')}, {_counted(c.pairs, 'pair')}"
     if c.conclusion == "nothing":
         return f"On {title(c)}, nothing can be compared: {_why_nothing(c)}."
+    if c.conclusion == "doubtful":
+        why = " ".join(doubt.text for doubt in c.doubts)
+        return (
+            f"On {title(c)}, these results say nothing about {c.ours} and {c.reference} ({size}). "
+            f"{why}"
+        )
     if c.conclusion == "too little":
         sentences = (
             f"On {title(c)}, there is too little evidence to tell {c.ours} from {c.reference}: "
@@ -181,8 +196,12 @@ def statements(c: Comparison) -> list[tuple[str, str]]:
             f"Intervals of {fewest} pairs are too narrow: where differences are normal they cover "
             f"{COVERAGE[fewest]} %."
         )
+    doubts = [("!", DOUBTED)] if any(column.doubted for column in columns) else []
+    if c.conclusion != "doubtful":  # else the verdict names them
+        doubts += [("In doubt", doubt.text) for doubt in c.doubts]
     return [
         *dash,
+        *doubts,
         ("Attacks", f"{c.ours} has {balance(c)}."),
         (
             "Sign-flip test",
@@ -270,7 +289,10 @@ def paper_table(c: Comparison, name: str) -> PaperTable:
 
 def _line(c: Contrast, outcome: str) -> tuple[str, tuple[Entry, ...]]:
     interval = f"[{signed(c.interval[0])}, {signed(c.interval[1])}]" if c.interval else ABSENT
-    accs = [percent(acc) for acc in (c.undefended, c.ours, c.reference)]
+    accs = [
+        marked(percent(getattr(c, side)), side in c.doubted)
+        for side in ("undefended", "ours", "reference")
+    ]
     texts = (*accs, signed(c.difference), interval, outcome)
     return c.column, tuple(Entry(text, ()) for text in texts)
 

@@ -39,12 +39,19 @@ def report_markdown(
             f"{section.seeds}. Cost by {section.clock}.",
             "",
         ]
+        if section.doubts:
+            lines += [
+                "Numbers with a `!` mean nothing:",
+                "",
+                *(f"- {escaped(doubt.text)}" for doubt in section.doubts),
+                "",
+            ]
         for board in section.boards:
             if len(section.boards) > 1:
                 lines += [f"### {board.title}", ""]
             lines += [*_ranking(board), ""]
         lines += ["### Accuracy by attack", ""]
-        cells = [[row.name, *(cell.text for cell in row.cells)] for row in section.rows]
+        cells = [[row.name, *(cell.marked for cell in row.cells)] for row in section.rows]
         head = ["defense", *(column.title for column in section.columns)]
         lines += [*_table(head, cells), ""]
         here = [item for item in counterparts if where_of(item) == section.where]
@@ -79,11 +86,11 @@ def _ranking(board: Board) -> list[str]:
     columns = {
         "rank": [row.rank_text for row in board.rows],
         "defense": [row.name for row in board.rows],
-        "mean over attacks": [row.mean_text for row in board.rows],
+        "mean over attacks": [row.mean_marked for row in board.rows],
         "n": [str(row.n) for row in board.rows],
-        "worst attack": [row.worst_text for row in board.rows],
-        "clean data": [row.clean_text for row in board.rows],
-        "price": [row.price_text for row in board.rows],
+        "worst attack": [row.worst_marked for row in board.rows],
+        "clean data": [row.clean_marked for row in board.rows],
+        "price": [row.price_marked for row in board.rows],
         "cost": [row.cost_text for row in board.rows],
         "coverage": [row.coverage_text for row in board.rows],
         "needs": [row.needs for row in board.rows],

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 ABSENT = "-"
 
+DOUBTED = "the number is in doubt: it means nothing, for the reason given."
 
 # From pale to dark with falling lightness throughout, so that it also reads in grey and with any
 # colour vision.
@@ -21,6 +22,11 @@ def percent(share: float, std: float = math.nan) -> str:
     if math.isnan(share):
         return ABSENT
     return f"{100 * share:.1f}" if math.isnan(std) else f"{100 * share:.1f} ± {100 * std:.1f}"
+
+
+def marked(text: str, doubted: object) -> str:
+    """The text of a number, with a ``!`` behind it if it is in doubt."""
+    return f"{text}!" if doubted and text != ABSENT else text
 
 
 def number(value: float) -> str:

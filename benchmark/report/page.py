@@ -87,7 +87,11 @@ def page(
         },
         curve=svg.curve,
         scatters=[
-            [drawing for score in svg.SCORES if (drawing := svg.scatter(section, score))]
+            [
+                drawing
+                for score in svg.SCORES
+                if not section.no_claim and (drawing := svg.scatter(section, score))
+            ]
             for section in sections
         ],
         gap=GAP,

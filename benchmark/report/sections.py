@@ -9,22 +9,31 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from benchmark.analysis.doubts import Chance, Doubt, at_chance, in_doubt
 from benchmark.analysis.leaderboard import Summary
 from benchmark.analysis.table import GROUP, SECONDS_IN_WORDS, caveats, sharing
-from benchmark.report.numbers import ABSENT, number, percent, shade, times
+from benchmark.report.numbers import ABSENT, marked, number, percent, shade, times
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+NO_CLAIM = "clean accuracy is near chance"
+
+UPPER = "clean data, undefended"
+NO_LEVELS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class TableCell:
     """One defense against one attack.
 
-    ``mean`` and ``std`` are shares in [0, 1], NaN without a value; ``text`` is in %.
+    ``mean`` and ``std`` are shares in [0, 1], NaN without a value; ``text`` is in %, ``marked`` has
+    a ``!`` behind it if there are ``doubts``: sentences that say why the number means nothing.
     """
 
     column: str
@@ -32,12 +41,17 @@ class TableCell:
     std: float
     n: int
     failed: int
+    doubts: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         if self.n == 0:
             return "failed" if self.failed else ABSENT
         return percent(self.mean, self.std)
+
+    @property
+    def marked(self) -> str:
+        return marked(self.text, self.doubts)
 
     @property
     def colours(self) -> tuple[str, str] | None:
@@ -49,7 +63,9 @@ class TableCell:
 class Row:
     """One defense of a leaderboard.
 
-    The numbers have the units of ``leaderboard.leaderboard``; the texts are for tables.
+    The numbers have the units of ``leaderboard.leaderboard``; the texts are for tables, with a
+    ``!`` behind a number in doubt. ``doubts`` says why a number is: by ``mean``, ``worst`` and
+    ``clean``, which is for the price too.
     """
 
     rank: int | None
@@ -68,6 +84,7 @@ class Row:
     missing: str
     needs: str
     cells: tuple[TableCell, ...]
+    doubts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -82,16 +99,30 @@ class Row:
         return percent(self.mean, self.std)
 
     @property
-    def worst_text(self) -> str:
-        return f"{percent(self.worst)} ({self.worst_attack})" if self.worst_attack else ABSENT
+    def mean_marked(self) -> str:
+        return marked(self.mean_text, self.doubts.get("mean"))
+
+    @property
+    def worst_marked(self) -> str:
+        if not self.worst_attack:
+            return ABSENT
+        return f"{marked(percent(self.worst), self.doubts.get('worst'))} ({self.worst_attack})"
 
     @property
     def clean_text(self) -> str:
         return percent(self.clean)
 
     @property
+    def clean_marked(self) -> str:
+        return marked(self.clean_text, self.doubts.get("clean"))
+
+    @property
     def price_text(self) -> str:
         return number(self.price)
+
+    @property
+    def price_marked(self) -> str:
+        return marked(self.price_text, self.doubts.get("clean"))
 
     @property
     def cost_text(self) -> str:
@@ -141,6 +172,9 @@ class Section:
         curves: (defense, attack) -> one curve a seed, shares in [0, 1].
         clock: whose seconds the cost counts, in words: "CPU seconds".
         shown: which part of the group this is, such as "12 of 25 defenses"; empty for the whole.
+        doubts: which numbers mean nothing, and why.
+        no_claim: why nothing can be ranked here; empty where it can.
+        levels: see ``levels``.
     """
 
     dataset: str
@@ -157,6 +191,9 @@ class Section:
     curves: Mapping[tuple[str, str], list[tuple[float, ...]]]
     clock: str
     shown: str = ""
+    doubts: tuple[Doubt, ...] = ()
+    no_claim: str = ""
+    levels: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def where(self) -> tuple[str, str, str, float, str]:
@@ -189,15 +226,28 @@ def sections(summary: Summary) -> list[Section]:
     cells = dict(iter(summary.cells.groupby(GROUP)))
     runs = dict(iter(summary.runs.groupby(GROUP)))
     return [
-        _section(board, cells[group], runs[group]) for group, board in summary.board.groupby(GROUP)
+        _section(board, cells[group], runs[group], summary.doubts[group], summary.chances[group])
+        for group, board in summary.board.groupby(GROUP)
     ]
 
 
-def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Section:
+def _section(
+    board: pd.DataFrame,
+    cells: pd.DataFrame,
+    runs: pd.DataFrame,
+    doubts: tuple[Doubt, ...],
+    chance: Chance | None,
+) -> Section:
     columns = _columns(cells)
+    why = in_doubt(doubts)
     by_place = {
         (str(defense), str(attack)): TableCell(
-            str(attack), float(mean), float(std), int(n), int(failed)
+            str(attack),
+            float(mean),
+            float(std),
+            int(n),
+            int(failed),
+            why.get((attack, defense), ()),
         )
         for defense, attack, mean, std, n, failed in zip(
             *(cells[name] for name in ("defense", "attack", "mean", "std", "n", "failed")),
@@ -224,10 +274,32 @@ def _section(board: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame) -> Se
         )
     )
     dataset, victim, protocol, ratio, preset = board[GROUP].iloc[0]
-    texts = _seeds(rows, runs), _summary(boards, columns), _notes(rows, columns, runs)
+    no_claim = NO_CLAIM if at_chance(doubts) else ""
+    texts = _seeds(rows, runs), _summary(boards, columns, no_claim), _notes(rows, columns, runs)
     where = dataset, victim, protocol, ratio, preset
     clock = SECONDS_IN_WORDS[board["clock"].iloc[0]]
-    return Section(*where, columns, tuple(boards), *texts, failures, curves, clock)
+    return Section(
+        *where,
+        columns,
+        tuple(boards),
+        *texts,
+        failures,
+        curves,
+        clock,
+        doubts=doubts,
+        no_claim=no_claim,
+        levels=levels(cells, chance),
+    )
+
+
+def levels(cells: pd.DataFrame, chance: Chance | None) -> dict[str, float]:
+    """The accuracies that plots draw as lines, shares in [0, 1], by name; only those known.
+
+    They are that of a guesser, and that of the undefended victim on clean data.
+    """
+    clean = cells.loc[cells["is_clean"] & cells["is_undefended"], "mean"].mean()
+    known = {"chance": math.nan if chance is None else chance.share, UPPER: float(clean)}
+    return {name: share for name, share in known.items() if not math.isnan(share)}
 
 
 def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
@@ -242,6 +314,16 @@ def _row(
     values: Mapping[Any, Any], columns: Sequence[Column], cells: Mapping[tuple[str, str], TableCell]
 ) -> Row:
     defense, rank = str(values["defense"]), values["rank"]
+    own = tuple(
+        cells.get((defense, column.attack), TableCell(column.attack, math.nan, math.nan, 0, 0))
+        for column in columns
+    )
+    clean = {column.attack for column in columns if column.is_clean}
+    of = {
+        "mean": [cell for cell in own if cell.column not in clean],
+        "worst": [cell for cell in own if cell.column == values["worst_attack"]],
+        "clean": [cell for cell in own if cell.column in clean],
+    }
     return Row(
         rank=rank if isinstance(rank, int) else None,
         defense=defense,
@@ -258,10 +340,11 @@ def _row(
         attacks=int(values["attacks"]),
         missing=str(values["missing"]),
         needs=str(values["needs"]),
-        cells=tuple(
-            cells.get((defense, column.attack), TableCell(column.attack, math.nan, math.nan, 0, 0))
-            for column in columns
-        ),
+        cells=own,
+        doubts={
+            name: tuple(dict.fromkeys(why for cell in part for why in cell.doubts))
+            for name, part in of.items()
+        },
     )
 
 
@@ -279,7 +362,7 @@ def _seeds(rows: Sequence[Row], runs: pd.DataFrame) -> str:
     )
 
 
-def _summary(boards: Sequence[Board], columns: Sequence[Column]) -> str:
+def _summary(boards: Sequence[Board], columns: Sequence[Column], no_claim: str) -> str:
     """One sentence: the best defense, and the undefended accuracies to compare it with."""
     attacks = sum(not column.is_clean for column in columns)
     if not attacks:
@@ -288,7 +371,7 @@ def _summary(boards: Sequence[Board], columns: Sequence[Column]) -> str:
     leaders = [row for board in boards[:1] for row in board.rows if row.rank == 1]
     anchor = next((row for board in boards for row in board.rows if row.is_undefended), None)
     parts = [f"Best mean {over}: {row.defense}, {percent(row.mean)} %" for row in leaders[:1]] or [
-        f"No defense is ranked {over}"
+        f"No defense is ranked {over}" + (f", since {no_claim}" if no_claim else "")
     ]
     if anchor is not None and not math.isnan(anchor.mean):
         parts.append(f"undefended {percent(anchor.mean)} %")
@@ -382,5 +465,6 @@ HOW_TO_READ: tuple[tuple[str, str], ...] = (
         "Standard deviation over seeds (n - 1). Where it is lacking there was one seed and there "
         "is no interval.",
     ),
+    ("!", "A number in doubt: it means nothing, for the reason that stands above the table."),
     ("failed and -", "A failed cell was run without a result. An absent cell (-) was not run."),
 )

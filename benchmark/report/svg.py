@@ -6,7 +6,7 @@ The style sheet of the page sets the colours.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -17,7 +17,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from benchmark.report.numbers import percent, times
-from benchmark.report.sections import Row, Section
+from benchmark.report.sections import NO_LEVELS, UPPER, Row, Section
 
 Score = Literal["mean", "worst"]
 SCORES: dict[Score, str] = {
@@ -31,13 +31,13 @@ COST_W, COST_H, COST_LEFT, COST_RIGHT, COST_TOP, COST_BOTTOM = 640, 360, 44, 14,
 LETTER, LINE = 7.4, 15  # of a label: width and height
 
 
-def curve(seeds: Sequence[Sequence[float]]) -> Markup:
+def curve(seeds: Sequence[Sequence[float]], levels: Mapping[str, float] = NO_LEVELS) -> Markup:
     """Draw test accuracy over epochs: the mean over seeds, and a band of one standard deviation.
 
     ``seeds`` holds one curve a seed: shares in [0, 1], one value an epoch. A curve may end early or
     hold NaN, as that of a diverged run does. The mean of an epoch is over the seeds that have a
     number there. Its spread is 0 if only one seed has one, and an epoch without a number is left
-    out.
+    out. ``levels`` are those of the section, drawn as lines.
     """
     epochs = max(map(len, seeds))
     values = np.full((len(seeds), epochs), np.nan)
@@ -65,11 +65,11 @@ def curve(seeds: Sequence[Sequence[float]]) -> Markup:
     )
     label = f"Test accuracy over {epochs} epochs: {first} after the first, {last} after the last"
     return Markup(
-        '<svg class="curve" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}<text '
+        '<svg class="curve" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}{}<text '
         'class="tick" x="{}" y="{}">epoch 1</text>'
         '<text class="tick end" x="{}" y="{}">{}</text></svg>'
     ).format(
-        *(CURVE_W, CURVE_H, label, _rules(), band, drawn),
+        *(CURVE_W, CURVE_H, label, _rules(), _levels(levels, LEFT, right, _height), band, drawn),
         *(LEFT, CURVE_H - 4, right, CURVE_H - 4, epochs if epochs > 1 else ""),
     )
 
@@ -98,6 +98,23 @@ def _rules() -> Markup:
         ).format(LEFT, y, CURVE_W - 4, LEFT - 4, y + 3, share)
         for share in (0, 50, 100)
         for y in (base - (base - TOP) * share // 100,)
+    )
+
+
+def _levels(
+    levels: Mapping[str, float], left: float, right: float, height: Callable[[float], float]
+) -> Markup:
+    """A line across the drawing for each of the levels, with its name at its right end."""
+    return Markup("").join(
+        Markup(
+            '<path class="level{}" d="M{} {:.1f}H{}"/>'
+            '<text class="tick end level-name" x="{}" y="{:.1f}">{}</text>'
+        ).format(
+            "" if name == UPPER else " chance",
+            *(left, height(share), right, right, height(share) - 2),
+            name.partition(",")[0],
+        )
+        for name, share in levels.items()
     )
 
 
@@ -155,6 +172,7 @@ def scatter(section: Section, score: Score) -> Scatter | None:
             ).format(COST_LEFT, up(share / 100), right, COST_LEFT - 6, up(share / 100) + 4, share)
             for share in (0, 25, 50, 75, 100)
         ),
+        _levels(section.levels, COST_LEFT, right, up),
         *(
             Markup('<text class="tick middle" x="{:.1f}" y="{}">{:g}×</text>').format(
                 across(cost), base + 18, cost
@@ -167,7 +185,7 @@ def scatter(section: Section, score: Score) -> Scatter | None:
         ).format((COST_LEFT + right) / 2, COST_H - 6, section.clock),
         Markup('<path class="front" d="{}"/>').format(step),
         *(_point(row, x, y, row in front, score) for row, x, y in places),
-        *_labels(places, front, right),
+        *_labels(places, front, right, [up(share) for share in section.levels.values()]),
     ]
     label = (
         f"Scatter of {SCORES[score]} against cost, {len(rows)} defenses; the front and the "
@@ -237,12 +255,15 @@ def _point(row: Row, x: float, y: float, in_front: bool, score: Score) -> Markup
 
 
 def _labels(
-    places: Sequence[tuple[Row, float, float]], front: Sequence[Row], right: float
+    places: Sequence[tuple[Row, float, float]],
+    front: Sequence[Row],
+    right: float,
+    levels: Sequence[float],
 ) -> Iterator[Markup]:
     """Write names beside their points, where they cover no point and no other name.
 
     If there is room, they do not cover the line of the front either. Rows on the front choose their
-    places first.
+    places first. At the right ends of the lines at ``levels`` stand their names.
     """
     corners = sorted((x, -y) for row, x, y in places if row in front)
     lines = [
@@ -251,6 +272,7 @@ def _labels(
         for line in ((x, -y - 1, x2, -y + 1), (x2 - 1, -y2, x2 + 1, -y))
     ]
     taken = [(x - 6, y - 6, x + 6, y + 6) for _, x, y in places]
+    taken += [(right - 10 * LETTER, y - LINE, right, y) for y in levels]
     for row, x, y in sorted(places, key=lambda place: place[0] not in front):
         name = row.name if len(row.name) <= 30 else f"{row.name[:18]}…{row.name[-11:]}"
         wide = LETTER * len(name)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmark.analysis.counterparts import Counterparts
+from benchmark.analysis.doubts import at_chance, in_doubt
 from benchmark.analysis.leaderboard import Summary, over_attacks
 from benchmark.analysis.naming import parts_of
 from benchmark.analysis.table import GROUP, sharing
@@ -106,9 +107,14 @@ class _Cells:
         runs = runs[~runs["is_clean"]]
         names = (*GROUP, "attack", "defense", "mean", "std", "n", "failed")
         self.cells: dict[tuple[Where, str, str], Entry] = {}
+        self.doubts = summary.doubts
+        doubted = {
+            (where, *cell) for where, found in self.doubts.items() for cell in in_doubt(found)
+        }
         for values in zip(*(cells[name].tolist() for name in names), strict=True):
             where, (attack, defense, *numbers) = values[: len(GROUP)], values[len(GROUP) :]
-            self.cells[where, attack, defense] = accuracy(*numbers)
+            is_doubted = (where, attack, defense) in doubted
+            self.cells[where, attack, defense] = accuracy(*numbers, doubted=is_doubted)
         self.wheres = sorted({where for where, _, _ in self.cells})
         self.clean = set(cells.loc[cells["is_clean"], "attack"])
         self.undefended = set(cells.loc[cells["is_undefended"], "defense"])
@@ -120,10 +126,10 @@ class _Cells:
                 ["attack", "attack_spec", "facts"]
             ].itertuples(index=False)
         }
-        self.means = {"": _means(runs)}
+        self.means = {"": _means(runs, doubted)}
         if norms:
             shown = runs["attack"].map(self.norms)
-            self.means |= {norm: _means(runs[shown == norm]) for norm in set(shown)}
+            self.means |= {norm: _means(runs[shown == norm], doubted) for norm in set(shown)}
 
     def at(self, where: Where, attack: str, defense: str) -> Entry:
         return self.cells.get((where, attack, defense), accuracy(math.nan, math.nan, 0, 0))
@@ -158,20 +164,35 @@ class _Cells:
             names, key=lambda name: (name not in self.undefended, name in self.needs, name)
         )
 
-    def teams(self, defenses: Sequence[str]) -> list[int | None]:
+    def teams(self, defenses: Sequence[str], wheres: Iterable[Where]) -> list[int | None]:
+        """The team of each defense, within which the best are marked; None for one never marked.
+
+        Where a victim learned nothing on clean data, nothing is marked.
+        """
+        if any(at_chance(self.doubts[where]) for where in wheres):
+            return [None] * len(defenses)
         return [None if name in self.undefended else int(name in self.needs) for name in defenses]
+
+    def whys(self, wheres: Iterable[Where]) -> list[str]:
+        """Why numbers of these groups are in doubt."""
+        return list(dict.fromkeys(doubt.why for where in wheres for doubt in self.doubts[where]))
 
     def titles(self, defenses: Sequence[str]) -> tuple[str, ...]:
         return tuple(name + (" †" if name in self.needs else "") for name in defenses)
 
 
-def _means(runs: pd.DataFrame) -> dict[tuple[Where, str], Entry]:
+def _means(
+    runs: pd.DataFrame, doubted: Collection[tuple[Where, str, str]]
+) -> dict[tuple[Where, str], Entry]:
     over = over_attacks(runs).reset_index()
+    attacks = set(runs["attack"])
+    rows = {(where, defense) for where, attack, defense in doubted if attack in attacks}
     return {
-        ((dataset, victim, protocol, ratio, preset), defense): accuracy(mean, std, n, 0)
-        for dataset, victim, protocol, ratio, preset, defense, mean, std, n in zip(
+        (where, defense): accuracy(mean, std, n, 0, doubted=(where, defense) in rows)
+        for *group, defense, mean, std, n in zip(
             *(over[name].tolist() for name in (*GROUP, "defense", "mean", "std", "n")), strict=True
         )
+        for where in (tuple(group),)
     }
 
 
@@ -185,7 +206,7 @@ def _attack_table(
     if not shown.has([where]):
         return None
     defenses, attacks = cells.defenses([where]), cells.attacks([where])
-    teams = cells.teams(defenses)
+    teams = cells.teams(defenses, [where])
 
     def lines(label: str, attack: str) -> list[Line]:
         ours = _marked([cells.at(where, attack, defense) for defense in defenses], teams)
@@ -224,7 +245,10 @@ def _attack_table(
         cells.titles(defenses),
         tuple(f"{defense} {number}" for defense in defenses for number in shown.values),
         tuple(blocks),
-        (*_notes(blocks, cells.needs.intersection(defenses)), *shown.notes([where])),
+        (
+            *_notes(blocks, cells.needs.intersection(defenses), cells.whys([where])),
+            *shown.notes([where]),
+        ),
     )
 
 
@@ -254,7 +278,7 @@ def _axis_table(
     if not shown.has(family):
         return None
     defenses, attacks, cleans = cells.defenses(family), cells.attacks(family), cells.cleans(family)
-    teams = cells.teams(defenses)
+    teams = cells.teams(defenses, family)
     dataset, victim, protocol, ratio, preset = family[0]
     if axis == "victims":
         columns = [where[1] for where in family]
@@ -296,7 +320,10 @@ def _axis_table(
         tuple(columns),
         tuple(f"{column} {number}" for column in columns for number in shown.values),
         tuple(blocks),
-        (*_notes(blocks, cells.needs.intersection(defenses)), *shown.notes(family)),
+        (
+            *_notes(blocks, cells.needs.intersection(defenses), cells.whys(family)),
+            *shown.notes(family),
+        ),
     )
 
 
@@ -335,7 +362,9 @@ def _caption(what: str, blocks: Sequence[Block], line: str, shared: str) -> str:
     return f"Test accuracy in % {what}; {spread}.{marks}"
 
 
-def _notes(blocks: Sequence[Block], with_needs: Collection[str]) -> tuple[str, ...]:
+def _notes(
+    blocks: Sequence[Block], with_needs: Collection[str], whys: Sequence[str]
+) -> tuple[str, ...]:
     """Explain every sign that the table shows, and no other."""
     texts = {
         entry.text
@@ -350,6 +379,7 @@ def _notes(blocks: Sequence[Block], with_needs: Collection[str]) -> tuple[str, .
         "Star: some seeds failed; the number is that of the others.": any(
             text.endswith("*") for text in texts
         ),
+        f"Exclamation mark: the number means nothing. {' '.join(whys)}": bool(whys),
         "Failed: was run without a result.": "failed" in texts,
         "Dash: was not run, or is a mean over attacks of which one is lacking.": ABSENT in texts,
     }

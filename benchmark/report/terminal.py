@@ -46,6 +46,8 @@ def print_leaderboard(summary: Summary, console: Console) -> None:
             f"{section.seeds}; accuracies in %, price in points, cost by {section.clock}",
             "dim",
         )
+        for doubt in section.doubts:
+            say(console, f"! {doubt.text}", "yellow")
         for board in section.boards:
             if len(section.boards) > 1:
                 say(console, f"\n{board.title}")
@@ -87,7 +89,7 @@ def _print_board(board: Board, section: Section, console: Console) -> None:
         )
         if not fold:
             shown.columns[-1].min_width = column.width
-    best = [_best(column) for column in kept]
+    best = [math.nan if section.no_claim else _best(column) for column in kept]
     for index, row in enumerate(board.rows):
         texts = [
             Text(column.texts[index], "bold" if column.values[index] == top else "")
@@ -123,10 +125,10 @@ def _columns(board: Board, section: Section, console: Console) -> list[_Column]:
     columns = [
         column("rank", lambda row: row.rank_text),
         column("defense", lambda row: row.name, left=True),
-        column("mean", lambda row: row.mean_text, lambda row: row.mean),
+        column("mean", lambda row: row.mean_marked, lambda row: row.mean),
         *([column("n", lambda row: str(row.n))] if uneven else []),
-        column("worst", lambda row: row.worst_text, lambda row: row.worst),
-        column("clean price", lambda row: row.price_text, lambda row: -row.price),
+        column("worst", lambda row: row.worst_marked, lambda row: row.worst),
+        column("clean price", lambda row: row.price_marked, lambda row: -row.price),
         column("cost", lambda row: row.cost_text, lambda row: -row.cost),
     ]
     if any(row.needs for row in board.rows):
@@ -135,7 +137,7 @@ def _columns(board: Board, section: Section, console: Console) -> list[_Column]:
         columns.append(column("coverage", lambda row: row.coverage_text))
 
     def cell(index: int, title: str) -> _Column:
-        return column(title, lambda row: row.cells[index].text, lambda row: row.cells[index].mean)
+        return column(title, lambda row: row.cells[index].marked, lambda row: row.cells[index].mean)
 
     return columns + [cell(i, shown.title) for i, shown in enumerate(section.columns)]
 

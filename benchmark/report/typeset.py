@@ -12,7 +12,7 @@ from typing import Literal
 
 from benchmark.report import markdown as md
 from benchmark.report.markdown import escaped
-from benchmark.report.numbers import ABSENT, percent
+from benchmark.report.numbers import ABSENT, marked, percent
 
 Mark = Literal["", "best", "second"]
 
@@ -215,15 +215,15 @@ def best_two(values: Sequence[float], teams: Sequence[int | None]) -> list[Mark]
     return marks
 
 
-def accuracy(mean: float, std: float, n: int, failed: int) -> Entry:
+def accuracy(mean: float, std: float, n: int, failed: int, *, doubted: bool = False) -> Entry:
     """The entry of an accuracy (a share in [0, 1]): in % with its spread.
 
-    ``*`` says that some seeds failed. Without a mean, the text is ``failed`` if seeds failed, and
-    ``-`` else.
+    ``!`` says that the number is in doubt, ``*`` that some seeds failed. Without a mean, the text
+    is ``failed`` if seeds failed, and ``-`` else.
     """
     if math.isnan(mean):
         text = "failed" if failed else ABSENT
     else:
-        text = percent(mean, std) + ("*" if failed else "")
+        text = marked(percent(mean, std), doubted) + ("*" if failed else "")
     numbers = ["" if math.isnan(value) else f"{value:.6f}" for value in (mean, std)]
     return Entry(text, (*numbers, str(n), str(failed)))

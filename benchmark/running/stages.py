@@ -46,7 +46,7 @@ from benchmark.running.verify import measure
 from benchmark.storage.files import sha256
 from benchmark.storage.store import Store
 from benchmark.training.surrogate import train_surrogate
-from benchmark.training.train import fit
+from benchmark.training.train import TRAIN_SAMPLE, fit
 
 
 def run_stage(
@@ -180,7 +180,7 @@ def _train(job: TrainJob, run: _Run) -> None:
             cpu_seconds=_by_stage(spent, "cpu_seconds"),
             device_seconds=_by_stage(spent, "device_seconds"),
             peak_memory_mb=peak_memory_mb(),
-            facts={**facts, "train": dict(run.ctx.notes)},
+            facts={**facts, "train": dict(run.ctx.notes), "data": _sizes(train, splits.test)},
             artifacts=artifacts,
             environment=environment(run.machine, job.precision),
             sources=sources(job, run.registry),
@@ -192,6 +192,12 @@ def _train(job: TrainJob, run: _Run) -> None:
 def _by_stage(spent: Mapping[str, Mapping[str, Any]], clock: str) -> dict[str, float]:
     """Return the seconds of each stage that this clock counted."""
     return {stage: counted[clock] for stage, counted in spent.items() if clock in counted}
+
+
+def _sizes(train: ImageSet, test: ImageSet) -> dict[str, int]:
+    """Return what decides how far above chance an accuracy must be to mean something."""
+    measured = min(len(train), TRAIN_SAMPLE)
+    return {"classes": test.info.num_classes, "test": len(test), "train_measured": measured}
 
 
 def _methods(job: Job) -> list[tuple[str, Method | Victim]]:

@@ -42,7 +42,9 @@ class Record:
         device_seconds: by a GPU's own clock, from the first to the last work of each stage that
             ran on one; older records have none.
         peak_memory_mb: of the process that trained.
-        facts: per stage, what verification measured and what the method noted.
+        facts: per stage, what verification measured and what the method noted; and under ``data``
+            the number of ``classes``, of ``test`` images, and of training images on which
+            ``train_acc`` was measured (``train_measured``), which older records lack.
         artifacts: sha256 of the images of the stages ``poison`` and ``purify``.
         environment: versions, device, threads and git commit.
         sources: sha256 of every project file that the numbers depend on.

@@ -245,6 +245,59 @@ def test_the_undefended_victims_can_be_the_reference() -> None:
     assert (c.price_ours, c.price_reference) == pytest.approx((2, 0))
 
 
+# Numbers in doubt
+
+
+def purified(psnr: float) -> dict[str, object]:
+    return {"facts": {"purify": {"psnr_mean": psnr}}}
+
+
+def test_with_a_number_in_doubt_the_verdict_claims_nothing_and_says_why() -> None:
+    made = records({"none": {"none": [0.9] * 6}, "em": {"none": [0.1] * 6, "other": [0.5] * 6}})
+    made += records({"em": {"mine": SIX_HIGH}}, **purified(20.0))
+    assert compared(made).conclusion == "better"
+    c = compared([*made[:-1], replace(made[-1], facts={"purify": {"psnr_mean": 12.0}})])
+    assert (c.conclusion, c.attacks[0].outcome) == ("doubtful", "undecided")
+    assert c.by_pair.p < 0.05  # which the statements still tell
+    assert verdict(c) == (
+        "On made-up (net, quick), these results say nothing about mine and other (6 seeds, 6 "
+        "pairs). mine keeps little of its images, whose PSNR to the input is below 18 dB: em (12.0 "
+        "dB). Set it to change less, or fit it for longer."
+    )
+    assert "better" not in verdict(c)
+    rows = [line.split() for line in printed(c, width=200).splitlines()]
+    assert ["em", "10.0", "52.1!", "50.0", "+2.1", "[+1.9,", "+2.2]", "undecided"] in rows
+    assert any(row[:5] == ["mean", "over", "attacks", "10.0", "52.1!"] for row in rows)
+    assert dict(statements(c))["!"].startswith("the number is in doubt")
+    for text in (comparison_markdown([c], "t", {}), comparison_latex([c])):
+        assert "these results say nothing about mine and other" in text
+        assert "52.1!" in text
+
+
+def test_an_attack_that_does_not_bite_leaves_both_defenses_in_doubt() -> None:
+    made = records(
+        {"none": {"none": [0.6]}, "em": {"none": [0.55], "mine": [0.58], "other": [0.57]}}
+    )
+    c = compared(made)
+    assert c.conclusion == "doubtful"
+    assert c.attacks[0].doubted == {"undefended", "ours", "reference"}
+    assert "there is nothing to defend against: em (55.0 %)." in verdict(c)
+    # other defenses in the table do not matter
+    third = records({"em": {"third": [0.5]}, "lsp": {"none": [0.1]}}, **purified(9.0))
+    sound = records({"none": {"none": [0.9]}, "em": {"none": [0.1], "mine": [0.5], "other": [0.5]}})
+    assert compared([*sound, *third]).conclusion == "too little"
+
+
+def test_doubts_on_the_undefended_alone_leave_the_verdict() -> None:
+    ten = {"data": {"classes": 10, "test": 1000, "train_measured": 1000}}
+    made = records({"none": {"none": [0.9] * 6}, "em": {"mine": SIX_HIGH, "other": [0.5] * 6}})
+    made += records({"em": {"none": [0.1] * 6}}, facts=ten, train_acc=0.1)
+    c = compared(made)
+    assert c.conclusion == "better"
+    assert "accuracy on its own training images is near chance" in dict(statements(c))["In doubt"]
+    assert "10.0!" in printed(c, width=200)
+
+
 def test_a_failed_record_is_of_no_machine_of_its_own() -> None:
     made = [
         record("em", "mine", None, environment={}),

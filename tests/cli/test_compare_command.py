@@ -183,10 +183,11 @@ def test_a_plugin_is_compared_and_then_read_from_records(
     assert first.code == 0, first.out + first.err
     # (lsp and clean data) x 3 defenses
     assert "dim[share=0.25] against grayscale: 6 cells in 12 stages" in first.out
-    assert "there is too little evidence to tell dim[share=0.25] from grayscale" in first.out
-    assert (
-        "points on lsp (1 seed, 1 pair). At least 6 pairs are needed; run more seeds." in first.out
+    # one epoch on 40 images teaches nothing
+    assert "these results say nothing about dim[share=0.25] and grayscale (1 seed, 1 pair). " in (
+        first.out
     )
+    assert "Undefended accuracy on clean data is 50.0 %, near chance (50.0 %): " in first.out
     assert "dim[share=0.25] needs clean:3." in first.out
     (folder,) = (tmp_path / "results" / "tiny").iterdir()
     assert folder.name.startswith("compare-dim-share-0.25-c9a6d5-vs-grayscale-attacks-lsp-")

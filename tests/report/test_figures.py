@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from benchmark.report.figures import draw, style
 from benchmark.report.figures.bars import draw_bars
 from benchmark.report.figures.cost import draw_cost
+from benchmark.report.figures.curves import draw_curves
 from benchmark.report.figures.ranks import draw_ranks
 from benchmark.report.figures.sweeps import by_ratio, sweeps
 from benchmark.report.sections import Row, sections
@@ -24,7 +25,7 @@ from benchmark.storage.record import Record
 from benchmark.storage.store import Store
 from support.command_line import Call
 from support.made_up_records import NASTY
-from support.reports import cell, is_rewritten, record, summarized
+from support.reports import TEN, cell, is_rewritten, record, summarized
 
 
 def section(records: list[Record]) -> Any:
@@ -109,6 +110,56 @@ def test_bars_show_spread_failures_and_gaps() -> None:
     ]
     # of the one cell with two seeds: a cap on a bar of one seed would say that it has no spread
     assert spreads == [1, 0]
+
+
+def at_levels(figure: Figure, upright: bool = False) -> list[list[float]]:
+    """Return the places, in %, of the lines across each panel that stand for no defense."""
+    axis = 0 if upright else 1
+    return [
+        [
+            float(line.get_xydata()[0][axis])
+            for line in axes.lines
+            if line.get_xydata().tolist()[0][1 - axis] == 0
+            and line.get_xydata().tolist()[-1][1 - axis] == 1
+            and len(line.get_xydata()) == 2
+            and line.get_xydata()[0][axis] == line.get_xydata()[1][axis]
+        ]
+        for axes in figure.axes
+    ]
+
+
+def test_accuracies_have_a_line_at_chance_and_one_at_clean_accuracy() -> None:
+    made = [
+        record(attack, name, acc, facts={"data": TEN}, curve=(0.3, acc))
+        for attack, name, acc in (
+            *(("none", "none", 0.75), ("none", "soft", 0.7)),
+            *(("em", "none", 0.2), ("em", "soft", 0.6)),
+        )
+    ]
+    with rc_context(style.STYLE):
+        drawn = draw_bars(section(made)), draw_curves(section(made)), draw_cost(section(made))
+    for figure, upright, panels in zip(drawn, (True, False, False), (2, 2, 1), strict=True):
+        assert isinstance(figure, Figure)
+        assert at_levels(figure, upright) == [[pytest.approx(10), pytest.approx(75)]] * panels
+        names = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert names == ["chance: 10.0 %", "clean data, undefended: 75.0 %"]
+    # a record that names no number of classes has no chance
+    bars = draw_bars(section([record("none", "none", 0.75), record("em", "soft", 0.6)]))
+    assert at_levels(bars, upright=True) == [[pytest.approx(75)]] * 2
+    assert draw_bars(section([record("em", "soft", 0.6)])).legends == []
+
+
+def test_where_clean_data_teach_nothing_nothing_is_ranked_in_a_figure(undrawn: None) -> None:
+    made = [
+        record(attack, name, 0.1, facts={"data": TEN})
+        for attack in ("none", *"abcde")
+        for name in ("none", "x", "y", "z")
+    ]
+    table = summarized(made)
+    drawn, left_out = draw.figures(table, sections(table))
+    assert list(drawn) == ["bars"]
+    for name in ("cost", "ranks"):
+        assert f"{name}: clean accuracy is near chance" in left_out
 
 
 def row(name: str, cost: float, mean: float, needs: str = "") -> Row:
@@ -196,8 +247,10 @@ def test_ratios_begin_with_clean_data_and_have_gaps() -> None:
         *cell("em", "soft", 0.5),
     ]
     made += cell("lsp", "soft", 0.4)  # at one ratio only: no curve
-    ((title, panels, anchors),) = by_ratio(summarized(made))
-    assert (title, anchors) == ("toy · net · quick", set())
+    ((title, panels, anchors, levels),) = by_ratio(summarized(made))
+    assert (title, anchors, levels) == ("toy · net · quick", set(), {})
+    made.append(record("none", "none", 0.95, facts={"data": TEN}))
+    assert next(by_ratio(summarized(made)))[3] == {"chance": 0.1, "clean data, undefended": 0.95}
     (panel,) = panels
     (line,) = panel.lines
     assert list(line.x) == [0.0, 0.2, 0.5, 1.0]
@@ -304,7 +357,7 @@ def test_of_many_cells_there_is_an_overview_that_says_what_is_missing(
     assert "59.1" in texts(heatmap)  # of 96 cells; a larger map shows colours alone
     assert "toy · a · quick · 12 of 15 defenses" in texts(bars)
     assert [axes.get_title(loc="left") for axes in bars.axes] == ["mean over attacks", "clean data"]
-    assert texts(bars)[0] == "59.4"  # defense14 over attacks 1 to 7
+    assert texts(bars)[0] == "59.4!"  # defense14 over attacks 1 to 7, which do not bite
 
     assert not is_rewritten(table, tmp_path)
     assert write_report(table, tmp_path, "t").overview == report.overview

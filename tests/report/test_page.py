@@ -107,6 +107,17 @@ def test_a_curve_by_hand() -> None:
     assert '<circle class="dot" cx="121" cy="42.0" r="3"/>' in curve([(0.5,)])
 
 
+def test_a_curve_has_a_line_at_chance_and_one_at_clean_accuracy() -> None:
+    drawn = curve([(0.5, 0.6)], {"chance": 0.25, "clean data, undefended": 0.75})
+    assert '<path class="level chance" d="M26 60.0H216"/>' in drawn
+    assert '<path class="level" d="M26 24.0H216"/>' in drawn
+    assert re.findall(r'level-name" x="216" y="([\d.]+)">([^<]+)<', drawn) == [
+        ("58.0", "chance"),
+        ("22.0", "clean data"),
+    ]
+    assert "level" not in curve([(0.5, 0.6)])
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_curve_leaves_out_what_is_no_number() -> None:
     nan = math.nan

@@ -27,7 +27,7 @@ from benchmark.report.terminal import print_leaderboard
 from benchmark.report.write import is_current, write_report
 from benchmark.storage.record import Record
 from support.made_up_records import NASTY
-from support.reports import Page, is_rewritten, record, records, rendered, summarized
+from support.reports import TEN, Page, is_rewritten, record, records, rendered, summarized
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -338,6 +338,106 @@ def test_the_best_ranked_value_of_a_column_is_bold() -> None:
     )
     slow = next(line for line in file.getvalue().splitlines() if " slow " in line)
     assert "\x1b[1m71.0 ± 1.4\x1b[0m" in slow
+
+
+def doubtful() -> list[Record]:
+    """Return records of which the purifier ``far`` is in doubt under ``em``, and no other."""
+    made = [
+        record(attack, name, acc, facts={"data": TEN}, train_acc=0.9)
+        for attack, accs in (("none", (0.8, 0.7, 0.75)), ("em", (0.2, 0.6, 0.5)))
+        for name, acc in zip(("none", "far", "soft"), accs, strict=True)
+    ]
+    facts = {"data": TEN, "purify": {"psnr_mean": 9.0}}
+    return [
+        replace(one, facts=facts) if (one.attack, one.defense) == ("em", "far") else one
+        for one in made
+    ]
+
+
+WHY = "far keeps little of its images, whose PSNR to the input is below 18 dB: em (9.0 dB)."
+
+
+def test_a_number_in_doubt_is_marked_and_explained_in_the_terminal() -> None:
+    file = io.StringIO()
+    print_leaderboard(summarized(doubtful()), Console(file=file, width=200))
+    lines = file.getvalue().splitlines()
+    assert f"! {WHY} Set it to change less, or fit it for longer." in lines
+    assert ["1", "far", "60.0!", "60.0!", "(em)", "10.0", "1.00×", "70.0", "60.0!"] in map(
+        str.split, lines
+    )
+    assert ["2", "soft", "50.0", "50.0", "(em)", "5.0", "1.00×", "75.0", "50.0"] in map(
+        str.split, lines
+    )
+
+
+def test_a_number_in_doubt_is_marked_and_explained_in_the_report(
+    tmp_path: Path, quick_plots: None
+) -> None:
+    write_report(summarized(doubtful()), tmp_path, "t")
+    markdown = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    assert f"Numbers with a `!` mean nothing:\n\n- {WHY}" in markdown
+    rows = [line.split() for line in markdown.splitlines() if line.startswith("| ")]
+    assert ["|", "far", "|", "70.0", "|", "60.0!", "|"] in rows
+    assert [
+        "|",
+        "1",
+        "|",
+        "far",
+        "|",
+        "60.0!",
+        "|",
+        "1",
+        "|",
+        "60.0!",
+        "(em)",
+        "|",
+        "70.0",
+        "|",
+        "10.0",
+        "|",
+        "1.00×",
+        "|",
+        "1/1",
+        "|",
+    ] in rows
+    html = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert f"<li>{WHY} Set it" in html
+    mark = f'<abbr class="doubt" aria-label="in doubt" title="{WHY}">!</abbr>'
+    # in the ranking: mean and worst; in its cells; in the table; in the tile of the best mean
+    assert html.count(f"60.0{mark}") == 5
+    assert html.count(mark) == 5
+    table = (tmp_path / "table-attacks.md").read_text(encoding="utf-8")
+    assert "**60.0!**" in table
+    assert f"- Exclamation mark: the number means nothing. {WHY}" in table
+
+
+def test_where_clean_data_teach_nothing_there_is_no_rank_and_no_upper_bound(
+    tmp_path: Path, quick_plots: None
+) -> None:
+    made = [
+        record(attack, name, acc, facts={"data": TEN}, train_acc=0.9)
+        for attack, accs in (("none", (0.1, 0.11)), ("em", (0.1, 0.12)), ("lsp", (0.1, 0.13)))
+        for name, acc in zip(("none", "soft"), accs, strict=True)
+    ]
+    write_report(summarized(made), tmp_path, "t")
+    html = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert "the upper bound" not in html
+    assert "near chance, so no upper bound" in html
+    for claim in ("best mean over attacks", " data-ranked>", "On the front"):
+        assert claim not in html
+    markdown = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    assert "No defense is ranked over 2 attacks, since clean accuracy is near chance" in markdown
+    rows = [line.split() for line in markdown.splitlines() if line.startswith("| ")]
+    assert any(row[:6] == ["|", "-", "|", "soft", "|", "12.5!"] for row in rows)
+    table = (tmp_path / "table-attacks.md").read_text(encoding="utf-8")
+    assert "13.0!" in table
+    assert "**" not in table
+    file = io.StringIO()
+    console = Console(file=file, width=200, force_terminal=True, color_system="standard")
+    print_leaderboard(summarized(made), console)
+    text = file.getvalue()
+    assert "! Undefended accuracy on clean data is 10.0 %, near chance (10.0 %)" in text
+    assert "\x1b[1m12.5" not in text
 
 
 def test_number_formats() -> None:

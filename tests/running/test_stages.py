@@ -74,6 +74,7 @@ def test_a_record_tells_the_whole_story(bench: Bench) -> None:
     assert record.facts["poison"]["rounds"] == 7
     assert 20 / 255 < record.facts["poison"]["linf"] <= 24.5 / 255
     assert 0 < record.facts["purify"]["mean"] < 255
+    assert record.facts["data"] == {"classes": 2, "test": 10, "train_measured": 20}
     artifacts = {
         name: bench.store.root / "artifacts" / key[:2] / key
         for name, key in (("poison", poison), ("purify", purify))

@@ -16,6 +16,8 @@ from benchmark.report.write import write_report
 from benchmark.storage.record import Record
 from support.made_up_records import plain
 
+# the fact ``data`` of a record on images of ten classes
+TEN = {"classes": 10, "test": 1000, "train_measured": 1000}
 # as much of a file as the page reads
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (100).to_bytes(4, "big") + (66).to_bytes(4, "big")
 

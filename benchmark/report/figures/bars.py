@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from benchmark.report.figures import style
 from benchmark.report.figures.style import INK, MUTED, PALETTE, RULE, short
@@ -18,12 +19,12 @@ BAR = 0.19  # inches
 def draw_bars(section: Section) -> Figure:
     """Draw a panel an attack, with a bar a defense in the order of the leaderboard.
 
-    A bar over several seeds shows one standard deviation.
+    A bar over several seeds shows one standard deviation. A ``!`` marks a number in doubt.
     """
     across = min(3, len(section.columns))
     down = math.ceil(len(section.columns) / across)
     panel_w, panel_h = 2.5, BAR * len(section.rows) + 0.05
-    gap_x, gap_y, head, foot = 0.2, 0.42, 0.66, 0.42
+    gap_x, gap_y, head, foot = 0.2, 0.42, 0.66, 0.52
     names = [short(row.name, 28) + (" †" if row.needs else "") for row in section.rows]
     left = 0.2 + 0.064 * max(map(len, names))
     width = left + across * panel_w + (across - 1) * gap_x + 0.15
@@ -47,15 +48,22 @@ def draw_bars(section: Section) -> Figure:
             names if index % across == 0 else [""] * len(names),
             index + across >= len(section.columns),
         )
+        style.draw_levels(axes, section.levels, upright=True)
         _draw_bars(
             axes,
             [(row.cells[index], INK if row.is_undefended else PALETTE[0]) for row in section.rows],
         )
-    if any(cell.n and cell.failed for row in section.rows for cell in row.cells):
+    style.name_levels(figure, section.levels)
+    cells = [cell for row in section.rows for cell in row.cells if cell.n]
+    signs = {
+        "* some seeds failed": any(cell.failed for cell in cells),
+        "! in doubt": any(cell.doubts for cell in cells),
+    }
+    if notes := [sign for sign, shown in signs.items() if shown]:
         figure.text(
             1 - 0.12 / width,
-            0.1 / height,
-            "* some seeds failed",
+            0.06 / height,
+            ", ".join(notes),
             fontsize=7,
             color=MUTED,
             ha="right",
@@ -101,10 +109,11 @@ def _draw_bars(axes: Axes, bars: Sequence[tuple[TableCell, str]]) -> None:
         axes.text(
             value + spread + 2,
             place,
-            cell.text + ("*" if cell.failed else ""),
+            cell.marked + ("*" if cell.failed else ""),
             va="center",
             fontsize=7,
             color=INK,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
         )
     for place, (cell, _) in enumerate(bars):
         if not cell.n:

@@ -39,6 +39,8 @@ def draw_cost(section: Section) -> Figure | str:
     cost = f"cost: {section.clock} to purify and train, in undefended trainings"
     style.frame(axes, "", cost, True)
     axes.set_ylabel("mean test accuracy over attacks, %", fontsize=7.5, color=MUTED)
+    style.draw_levels(axes, section.levels)
+    style.name_levels(figure, section.levels)
     low, high = min(row.cost for row in rows), max(row.cost for row in rows)
     axes.set_xscale("log")
     axes.set_xlim(low / 1.15, high * 1.7)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from benchmark.report.figures import style
 from benchmark.report.figures.style import INK, PALETTE, STYLE, fitting, frame
-from benchmark.report.sections import Section
+from benchmark.report.sections import NO_LEVELS, Section
 
 DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 
@@ -67,7 +67,7 @@ def draw_curves(section: Section) -> Figure:
         if lines:
             panels.append(Panel(column.title, lines))
     anchors = {row.defense for row in section.rows if row.is_undefended}
-    return draw_panels(section.title, panels, "epoch", anchors)
+    return draw_panels(section.title, panels, "epoch", anchors, levels=section.levels)
 
 
 def _over_seeds(name: str, seeds: Sequence[Sequence[float]]) -> Line:
@@ -88,6 +88,7 @@ def draw_panels(
     xlabel: str,
     anchors: Collection[str] = (),
     points: bool = False,
+    levels: Mapping[str, float] = NO_LEVELS,
 ) -> Figure:
     """Draw panels, three abreast, with one y axis from 0 to 100 %.
 
@@ -100,6 +101,7 @@ def draw_panels(
         xlabel: label of the x axes.
         anchors: names of the undefended lines.
         points: whether to mark the values; without it the x axis counts epochs.
+        levels: accuracies to draw as lines across all panels, see ``sections.levels``.
     """
     names = sorted({line.name for panel in panels for line in panel.lines})
     across = min(3, len(panels))
@@ -138,12 +140,14 @@ def draw_panels(
             axes.xaxis.set_minor_locator(NullLocator())
         elif not points:  # epochs
             axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        style.draw_levels(axes, levels)
         ends = []
         for line in panel.lines:
             _draw_line(axes, line, styles[line.name], points)
             last = next(value for value in reversed(line.mean) if math.isfinite(value))
             ends.append((last, labels[line.name], styles[line.name][0]))
         label_ends(axes, ends, 100 * 0.125 / panel_h, panel_w)
+    style.name_levels(figure, levels)
     return figure
 
 

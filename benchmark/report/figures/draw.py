@@ -49,8 +49,8 @@ def figures(
             number = f"-{index + 1}" if index else ""
             made: dict[str, Figure | str] = {
                 "bars": draw_bars(section),
-                "cost": draw_cost(section),
-                "ranks": draw_ranks(section),
+                "cost": section.no_claim or draw_cost(section),
+                "ranks": section.no_claim or draw_ranks(section),
                 "sweep": _sweep(section, swept[index]),
             }
             for name, figure in made.items():
@@ -58,8 +58,8 @@ def figures(
                     drawn[name + number] = style.files(figure)
                 else:
                     left_out.append(f"{name}{number}: {figure}")
-        for index, (title, panels, anchors) in enumerate(by_ratio(summary)):
-            figure = draw_panels(title, panels, "poison ratio", anchors, points=True)
+        for index, (title, panels, anchors, shown) in enumerate(by_ratio(summary)):
+            figure = draw_panels(title, panels, "poison ratio", anchors, points=True, levels=shown)
             drawn[f"ratios-{index + 1}" if index else "ratios"] = style.files(figure)
         if "ratios" not in drawn:
             left_out.append("ratios: no defense has results at several poison ratios")
@@ -69,7 +69,9 @@ def figures(
 def _sweep(section: Section, panels: Sequence[Panel]) -> Figure | str:
     if not panels:
         return f"no defense has {FEWEST_VALUES} values of one parameter with all others equal"
-    return draw_panels(section.title, panels, "value of the parameter", points=True)
+    return draw_panels(
+        section.title, panels, "value of the parameter", points=True, levels=section.levels
+    )
 
 
 def overview(
@@ -89,8 +91,8 @@ def overview(
         made: dict[str, Figure | str] = {
             "heatmap": draw_heatmap(best, numbers=len(best.rows) * len(best.columns) <= 100),
             "bars": draw_bars(_means(best)),
-            "cost": draw_cost(section),
-            "ranks": draw_ranks(section, RANKED),
+            "cost": section.no_claim or draw_cost(section),
+            "ranks": section.no_claim or draw_ranks(section, RANKED),
         }
         drawn = {
             name: style.files(figure, pdf=False)
@@ -137,7 +139,8 @@ def _means(section: Section) -> Section:
     over = Column("mean over attacks", False)
 
     def cells(row: Row) -> tuple[TableCell, ...]:
-        return TableCell(over.attack, row.mean, row.std, int(math.isfinite(row.mean)), 0), *(
+        n, doubts = int(math.isfinite(row.mean)), row.doubts.get("mean", ())
+        return TableCell(over.attack, row.mean, row.std, n, 0, doubts), *(
             row.cells[index] for index in clean
         )
 

@@ -7,15 +7,20 @@ without pyplot, global state or a display.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from benchmark.report.sections import UPPER
 
 DPI = 144
 INK, MUTED, RULE = "#1b1f24", "#5f6873", "#d9dde2"
 # Okabe and Ito's palette for any colour vision, without its yellow, which is too pale for a line
 # on white.
+LEVELS = (("#a1232b", (0, (1, 1.6))), ("#8b949e", (0, (5, 2))))  # chance, and clean data
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6f4e9c")
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -69,6 +74,45 @@ def frame(axes: Axes, title: str, xlabel: str, first: bool) -> None:
     if first:
         axes.set_ylabel("test accuracy, %", fontsize=7.5, color=MUTED)
     axes.set_xlabel(xlabel, fontsize=7.5, color=MUTED)
+
+
+def draw_levels(axes: Axes, levels: Mapping[str, float], upright: bool = False) -> None:
+    """Draw a line across a panel of accuracies in % at each of ``sections.levels``.
+
+    ``upright`` lines are for panels whose x axis has the accuracies.
+    """
+    for name, share in levels.items():
+        line = axes.axvline if upright else axes.axhline
+        colour, dash = _level(name)
+        line(100 * share, color=colour, linestyle=dash, linewidth=0.9, zorder=1.5)
+
+
+def name_levels(figure: Figure, levels: Mapping[str, float]) -> None:
+    """Name the lines of ``draw_levels`` at the foot of the figure, where 0.14 inches are free."""
+    if not levels:
+        return
+    lines = []
+    for name, share in levels.items():
+        colour, dash = _level(name)
+        label = f"{name}: {100 * share:.1f} %"
+        lines.append(Line2D([], [], color=colour, linestyle=dash, linewidth=0.9, label=label))
+    figure.legend(
+        handles=lines,
+        loc="lower left",
+        bbox_to_anchor=(0.08 / figure.get_figwidth(), 0.02 / figure.get_figheight()),
+        ncols=len(lines),
+        fontsize=7,
+        labelcolor=MUTED,
+        frameon=False,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=2.2,
+        columnspacing=1.4,
+    )
+
+
+def _level(name: str) -> tuple[str, Any]:
+    return LEVELS[name == UPPER]
 
 
 def short(name: str, length: int) -> str:

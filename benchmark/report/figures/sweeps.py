@@ -11,12 +11,15 @@ from typing import Any
 from benchmark.analysis.leaderboard import Summary
 from benchmark.analysis.table import FAMILY, GROUP
 from benchmark.report.figures.curves import Line, Panel
+from benchmark.report.sections import levels
 
 FEWEST_VALUES = 3  # of a swept parameter, since two make no curve
 
 
-def by_ratio(summary: Summary) -> Iterator[tuple[str, list[Panel], set[str]]]:
-    """Yield the panels over poison ratios: (title, a panel an attack, undefended names).
+def by_ratio(
+    summary: Summary,
+) -> Iterator[tuple[str, list[Panel], set[str], dict[str, float]]]:
+    """Yield the panels over poison ratios: (title, a panel an attack, undefended names, levels).
 
     There is one entry for each data set, victim, protocol and preset with several poison ratios.
     Ratio 0 is clean data.
@@ -41,7 +44,10 @@ def by_ratio(summary: Summary) -> Iterator[tuple[str, list[Panel], set[str]]]:
         if panels:
             named = f" · preset {preset}" if preset else ""
             title = f"{dataset} · {victim} · {protocol}{named}"
-            yield title, panels, set(cells.loc[cells["is_undefended"], "defense"])
+            anchors = set(cells.loc[cells["is_undefended"], "defense"])
+            # chance and clean accuracy are the same at each ratio
+            one = (dataset, victim, protocol, ratios[0], preset)
+            yield title, panels, anchors, levels(clean, summary.chances[one])
 
 
 def sweeps(summary: Summary) -> list[list[Panel]]:
