@@ -136,13 +136,14 @@ def decoder(features: int, width: int, channels: int, deep: bool) -> nn.Sequenti
 def sample(mean: Tensor, log_var: Tensor, generator: torch.Generator | None) -> Tensor:
     """Draw a code, mean + std * noise, (B, latent, h, w); without a generator it is the mean.
 
-    The noise is drawn as one contiguous run in channels-last order, since it takes several times
-    longer to fill a strided tensor.
+    The noise is drawn where the generator is, as one contiguous run in channels-last order, since
+    it takes several times longer to fill a strided tensor.
     """
     if generator is None:
         return mean
     batch, latent, height, width = mean.shape
-    noise = torch.randn(batch, height, width, latent, generator=generator).permute(0, 3, 1, 2)
+    shape = batch, height, width, latent
+    noise = torch.randn(shape, generator=generator, device=generator.device).permute(0, 3, 1, 2)
     return mean + torch.exp(0.5 * log_var) * noise.to(mean.device, non_blocking=True)
 
 

@@ -150,7 +150,7 @@ class FittedDVAE:
     def remove(self, data: ImageSet, ctx: Context) -> tuple[ImageSet, Tensor]:
         """Apply stage 1: return the images less the perturbation found, and that perturbation."""
         ready(self.stage1, ctx)
-        generator = ctx.generator("stage 1 code") if self.sample_code else None
+        generator = ctx.generator("stage 1 code", ctx.device) if self.sample_code else None
         out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
         for part, x, y in image_batches(data, ctx):
             with ctx.autocast():
@@ -168,7 +168,7 @@ class FittedDVAE:
             The reconstructed images, and the perturbation, float16 (N, C, H, W).
         """
         ready(self.stage2, ctx)
-        generator = ctx.generator("stage 2 code") if self.sample_code else None
+        generator = ctx.generator("stage 2 code", ctx.device) if self.sample_code else None
         out, found = torch.empty_like(data.x), torch.empty(data.x.shape, dtype=torch.float16)
         for part, x, y in image_batches(data, ctx):
             with ctx.autocast():
@@ -303,7 +303,7 @@ class DVAE(Defense):
         span: tuple[float, float] = (0.0, 1.0),
     ) -> DVAENet:
         net = seeded(lambda: self.network(data.info), ctx.seed(f"{stage} init"))
-        generator = ctx.generator(f"{stage} noise")
+        generator = ctx.generator(f"{stage} noise", ctx.device)
 
         def loss(x: Tensor, y: Tensor, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
             with ctx.autocast():

@@ -104,7 +104,7 @@ class VAE(Defense):
             lambda: VAENet(data.info, self.width, self.decoder_width or self.width, self.latent),
             ctx.seed("init"),
         )
-        noise = ctx.generator("noise")
+        noise = ctx.generator("noise", ctx.device)
         weight = rate_weight(self.target, self.rate_weight)
 
         def loss(x: Tensor, y: Tensor, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -135,7 +135,7 @@ class VAE(Defense):
     def _reconstruct(self, net: nn.Module, data: ImageSet, ctx: Context) -> ImageSet:
         ready(net, ctx)
         out = torch.empty_like(data.x)
-        generator = ctx.generator("code") if self.sample_code else None
+        generator = ctx.generator("code", ctx.device) if self.sample_code else None
         for part, x, _ in image_batches(data, ctx):
             with ctx.autocast():
                 image = in_parts(lambda x: net(x, generator)[0], x)

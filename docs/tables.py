@@ -63,6 +63,7 @@ PURIFIERS: Mapping[str, Mapping[str, object]] = {
     "dvae, width 32, 3 nats": {"name": "dvae", "width": 32, "kd": 3.0},
     "dvae, width 64, 3 nats": {"name": "dvae", "width": 64, "kd": 3.0},
 }
+SLICES = ("lsp", "ops", "em", "tap", "ar", "rem", "sep", "ntga")  # in this order
 AGREEING = ("cifar10-lite", "cifar10-fast")  # the suites that are compared with papers
 PAPERS = ("bridgepure2025", "apbench2023", "iss2023")
 FAR_OFF = ("em", "grayscale")  # the attack and the defense of the cell with the most opposite pairs
@@ -138,6 +139,21 @@ def spread() -> str:
         rows.append(row)
     head = ["images", "defense", "fp32 (seeds)", "range", "bf16 (seeds)", "range"]
     return table(head, rows, texts=2)
+
+
+def paper_scale() -> str:
+    """Return the columns that ``perf/paper_slice.py`` has computed, and name the missing cells."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in Store(BASELINES / "paper" / "store").records():
+        cell = record.attack_spec["name"], record.defense_spec["name"]
+        found.setdefault(cell, []).append(record)
+    defenses = ("none", "grayscale", "jpeg", "dvae")
+    rows = [
+        ["clean data" if attack == "none" else attack]
+        + [points(found[attack, d]) if (attack, d) in found else "missing" for d in defenses]
+        for attack in ("none", *SLICES)
+    ]
+    return table(["images", *defenses], rows)
 
 
 def attacks_undefended() -> str:
@@ -300,6 +316,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "quick-spread": spread,
     "nightly": lambda: ranking(accepted("nightly")),
     "cifar10-lite": lambda: ranking(stored("cifar10-lite")),
+    "paper-scale": paper_scale,
     "cifar10-attacks": attacks_undefended,
     "purified": purified,
     "dvae-sweep": swept,
