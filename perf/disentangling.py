@@ -87,7 +87,8 @@ def _clean(store: Store, poisons: dict[str, Any], manifest: dict[str, Any]) -> I
     anchors = [
         other
         for other in poisons.values()
-        if other["method"]["name"] == ANCHOR and other["info"] == poison["info"]
+        if other["method"]["name"] == ANCHOR
+        and other["identity"]["data"] == poison["identity"]["data"]
     ]
     if poison["method"]["name"] == ANCHOR or not anchors:
         return None
