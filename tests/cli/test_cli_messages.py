@@ -164,7 +164,7 @@ def test_sets_that_an_attack_refuses_are_told_before_anything_is_trained(
         (["run", "quick", "--device", "cuda:99"], 'device "cuda:99" was asked for but torch sees'),
         (["run", "quick", "--plugin", "absent.py"], "--plugin absent.py: no such file"),
         (["list", "attacks", "emm"], 'unknown attack "emm"; did you mean "em"?'),
-        (["list", "protocols", "fast"], 'unknown protocol "fast"'),
+        (["list", "protocols", "swift"], 'unknown protocol "swift"'),
         (["list", "suites", "fast"], 'unknown suite "fast"'),
         (["check", "jpg"], 'unknown method "jpg"; did you mean "jpeg"?'),
         (["report", "qick"], 'unknown suite "qick"'),
